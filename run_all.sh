@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# One command for the study.
+#
+#   ./run_all.sh                                        profile demo: everything synthetic, minutes
+#   ./run_all.sh params/FILE.yaml [--set key.path=value …] [--cores N]
+#   ./run_all.sh test [pytest options]                  the tests
+#   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included
+#
+# The first call makes .venv from requirements.lock (LGFFEM_LOCK=requirements-gpu.lock for FAISS on the GPU). It needs
+# Python 3.11 or newer and, that once, a connection to your package index; everything else comes with the lock.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+fail() { # fail MESSAGE: one sentence, and exit code 2
+  echo "error: $*" >&2
+  exit 2
+}
+
+find_python() { # find_python MINIMUM [MAXIMUM]: a Python within these minor versions of 3
+  local candidate minor
+  for candidate in ${PYTHON:-} python3 python3.11 python3.12 python3.13; do
+    minor=$("$candidate" -c 'import sys; print(sys.version_info[1] if sys.version_info[0] == 3 else 0)' 2>/dev/null) || continue
+    if [ "$minor" -ge "$1" ] && [ "$minor" -le "${2:-99}" ]; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.$1${2:+ to 3.$2} found; install one, or name it: PYTHON=/path/to/python $0"
+}
+
+set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unless it is there and complete
+  local environment="$here/$1" lock="$here/$2" python uv stamp
+  [ -f "$lock" ] || fail "$2 is not in $here; set LGFFEM_LOCK to one of the requirements*.lock files."
+  stamp=$(cat "$lock" "$here/pyproject.toml" | cksum)
+  if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -c '' 2>/dev/null; then
+    return
+  fi
+  python=$(find_python "$3" "${4:-}")
+  echo "setting up $1 from $2 (once; the download is about 3 GB)" >&2
+  rm -rf "$environment"
+  "$python" -m venv "$environment" || fail "Python's venv module does not work here; on Debian install python3-venv."
+  uv=$(command -v uv || true)
+  if [ -z "$uv" ]; then
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check uv
+    uv="$environment/bin/uv"
+  fi
+  "$uv" pip install --quiet --python "$environment/bin/python" --no-deps --require-hashes -r "$lock"
+  "$uv" pip install --quiet --python "$environment/bin/python" --offline --no-deps --no-build-isolation -e "$here"
+  echo "$stamp" >"$environment/.complete"
+}
+
+case "${1:-}" in
+  test)
+    set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11
+    cd "$here"
+    exec "$here/.venv/bin/python" -m pytest --cov=lgffem_core --cov-report=term "${@:2}"
+    ;;
+  test-pathml)
+    command -v javac >/dev/null || fail "PathML needs a Java development kit (javac); on Debian install default-jdk."
+    set_up .venv-pathml requirements-pathml.lock 11 11
+    cd "$here"
+    exec "$here/.venv-pathml/bin/python" -m pytest "${@:2}"
+    ;;
+  *)
+    set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11
+    exec "$here/.venv/bin/python" -m lgffem_core "$@"
+    ;;
+esac

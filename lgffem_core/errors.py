@@ -1,0 +1,20 @@
+"""The one exception that users of the study are meant to see."""
+
+
+class StudyError(Exception):
+    """Bad input, said in one sentence: what is wrong, where, and what to do about it.
+
+    ``exit_code`` is what the command line returns: 2 for a request that cannot be started (a wrong
+    parameter, missing data), 1 for a run that failed on its way.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class RequestError(StudyError):
+    """The request itself is wrong or incomplete; nothing was started."""
+
+    def __init__(self, message: str):
+        super().__init__(message, exit_code=2)

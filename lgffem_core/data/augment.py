@@ -1,0 +1,57 @@
+"""The augmentations of each strategy, as albumentations pipelines; the only file that names the library.
+
+One sample's augmentation is a function of (seed, epoch, sample id) alone: the pipeline is given a seed of
+its own before every call, so that worker count and resume point change nothing. Probabilities are the
+released code's (specification, section 2); the text names no transform.
+"""
+
+import os
+import random
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # the library asks the network for news otherwise
+
+import albumentations as A
+import cv2
+import numpy as np
+
+cv2.setNumThreads(0)  # workers are the parallelism; threads inside them would fight
+
+
+def augmentations(strategy: str, size: int) -> list[A.BasicTransform]:
+    """The random transforms of strategy "a", "b" or "c", ending in images of ``size`` pixels a side."""
+    if strategy == "a":
+        return [A.RandomResizedCrop((size, size), area_for_downscale="image"), A.HorizontalFlip(p=0.5)]
+    flips, median = (0.5, 0.5) if strategy == "b" else (0.6, 0.6)
+    return [
+        A.Resize(size, size, area_for_downscale="image"),
+        A.VerticalFlip(p=flips),
+        A.HorizontalFlip(p=flips),
+        A.RandomRotate90(p=flips),
+        A.GaussianBlur(p=0.5),
+        A.MedianBlur(blur_limit=5, p=median),
+    ]
+
+
+class Augment:
+    """Callable ``(image, seed) -> image``: uint8 (H, W, 3) RGB in, uint8 (size, size, 3) out.
+
+    All transforms draw from one generator. ``Compose.set_random_seed`` would start a generator of the
+    same seed in each of them: both flips would then always happen together.
+    """
+
+    def __init__(self, transforms: list[A.BasicTransform]):
+        self.pipeline = A.Compose(transforms)
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        return self.pipeline(image=image)["image"]
+
+
+def training_augment(strategy: str, size: int) -> Augment:
+    """The pipeline that strategy "a", "b" or "c" trains with."""
+    return Augment(augmentations(strategy, size))
+
+
+def evaluation_resize(size: int) -> Augment:
+    """The one resize of evaluation and figures (the released code has a different one each, ledger 17)."""
+    return Augment([A.Resize(size, size, area_for_downscale="image")])

@@ -1,0 +1,136 @@
+"""From a PatchTable to batches: decoding, augmentation, and an order that anyone can recompute."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lgffem_core.data.augment import Augment
+from lgffem_core.errors import StudyError
+from lgffem_core.seeds import derive_seed
+
+
+def read_rgb(path: Path, channel_order: str = "rgb") -> np.ndarray:
+    """Decode an image to uint8 (H, W, 3) RGB; ``channel_order="bgr"`` puts a swapped file right (ledger 13).
+
+    Raises ``StudyError`` where the file cannot be decoded whole.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
+        raise StudyError(f"{path}: cannot be decoded ({error}); restore it and run notebook 01 again.") from None
+    return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
+
+
+def normalise(image: np.ndarray, mean: tuple, std: tuple) -> torch.Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W): (x/255 − mean)/std per channel."""
+    scaled = (image.astype(np.float32) / 255.0 - np.float32(mean)) / np.float32(std)
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+class PatchDataset(Dataset):
+    """Patches of a PatchTable, decoded, transformed and normalised.
+
+    Args:
+        table: the rows to serve; a row's index label is its sample id.
+        root: folder that the paths count from.
+        transform: an ``Augment``; its seed for a sample is a function of (seed, epoch, sample id).
+        mean, std: input statistics of the backbone.
+        channel_order: of the files, see ``read_rgb``.
+        seed: of the run.
+
+    An item is asked for as ``(epoch, row)``, which is how the epoch reaches worker processes, and is
+    ``(image (3, S, S) float32, label id, row)``.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        root: Path,
+        transform: Augment,
+        mean: tuple,
+        std: tuple,
+        channel_order: str = "rgb",
+        seed: int = 0,
+    ):
+        self.paths, self.labels = table["path"].tolist(), table["label_id"].tolist()
+        self.ids = table.index.tolist()
+        self.root, self.transform, self.mean, self.std = Path(root), transform, mean, std
+        self.channel_order, self.seed = channel_order, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]):
+        epoch, row = key
+        image = read_rgb(self.root / self.paths[row], self.channel_order)
+        image = self.transform(image, derive_seed("augment", self.seed, epoch, self.ids[row]))
+        return normalise(image, self.mean, self.std), self.labels[row], row
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the samples in one epoch: a permutation of range(size), a function of (seed, epoch)."""
+    return np.random.default_rng(derive_seed("order", seed, epoch)).permutation(size)
+
+
+def steps_per_epoch(size: int, batch_size: int) -> int:
+    """Full batches in an epoch; a data set smaller than one batch gives one batch of all its samples."""
+    return max(1, size // batch_size)
+
+
+class TrainingBatches(Sampler):
+    """Every batch of a training run from step ``first`` on, as lists of ``(epoch, row)``.
+
+    One sampler spans all epochs, so that workers are started once. The last, incomplete batch of an
+    epoch is left out, as in the released code.
+
+    Args:
+        size: samples in the data set.
+        batch_size: samples of a batch over all processes together.
+        epochs: of the whole run.
+        seed: with the epoch, determines the order.
+        first: global step to start with (where an interrupted run goes on).
+        rank, world: this process serves every ``world``-th sample of each batch, from ``rank`` on, so
+            that a batch holds the same samples however many processes share it.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        first: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.size, self.batch_size, self.epochs, self.seed = size, batch_size, epochs, seed
+        self.first, self.rank, self.world = first, rank, world
+        self.steps = steps_per_epoch(size, batch_size)
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps - self.first
+
+    def __iter__(self):
+        for epoch in range(self.first // self.steps, self.epochs):
+            order = epoch_order(self.size, self.seed, epoch)
+            start = self.first % self.steps if epoch == self.first // self.steps else 0
+            for step in range(start, self.steps):
+                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                yield [(epoch, int(row)) for row in batch[self.rank :: self.world]]
+
+
+def evaluation_loader(dataset: PatchDataset, batch_size: int, workers: int) -> DataLoader:
+    """Every sample once, in table order."""
+    rows = [(0, row) for row in range(len(dataset))]
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return make_loader(dataset, batches, workers)
+
+
+def make_loader(dataset: PatchDataset, batches, workers: int) -> DataLoader:
+    """A loader over explicit batches of ``(epoch, row)``."""
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())

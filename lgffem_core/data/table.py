@@ -1,0 +1,71 @@
+"""The PatchTable: what every data set becomes, so that everything after it is the same.
+
+Columns: ``path`` (relative to the data set's root, POSIX), ``label`` (its name), ``label_id`` (0-based
+int64, in the order of the label list), ``split`` ("train" or "test"), ``group`` (slide, patient or
+fold), ``sha256`` (of the file's bytes). The row number is the sample id.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from natsort import natsorted
+from PIL import Image
+
+from lgffem_core.errors import StudyError
+from lgffem_core.files import atomic_path, sha256_file
+
+COLUMNS = ["path", "label", "label_id", "split", "group", "sha256"]
+READERS = 8  # threads that read files; hashing releases the interpreter lock
+
+
+def build_table(root: Path, rows: list[tuple[str, str, str, str]], labels: list[str]) -> pd.DataFrame:
+    """Make a PatchTable from rows of (path, label, split, group); rows keep their order.
+
+    Every file is hashed and its header and length are checked, so that an unreadable image is found
+    here and not after hours of training.
+    """
+    table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+    ids = {label: i for i, label in enumerate(labels)}
+    table.insert(2, "label_id", table["label"].map(ids).astype("int64"))
+    with ThreadPoolExecutor(READERS) as pool:
+        table["sha256"] = list(pool.map(lambda path: inspect_file(root / path), table["path"]))
+    return table[COLUMNS]
+
+
+def inspect_file(path: Path) -> str:
+    """SHA-256 of an image file; ``StudyError`` where it is empty, no image, or cut off."""
+    check_image(path)
+    return sha256_file(path)
+
+
+def check_image(path: Path) -> None:
+    """Decode the image at ``path`` once; a file that is truncated or no image is an error."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
+        raise StudyError(
+            f"{path}: not a readable image ({error}); restore it from the original data, it is never skipped."
+        ) from None
+
+
+def image_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Image files below ``folder`` in natural order (s0_2 before s0_10); hidden files are left out."""
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
+    return natsorted(files, key=str)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Write a PatchTable as CSV, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return path
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what ``write_table`` wrote; a table with other columns is an error."""
+    table = pd.read_csv(path, dtype={"label": str, "group": str}, keep_default_na=False)
+    if list(table.columns) != COLUMNS:
+        raise StudyError(f"{path}: is no PatchTable (columns {list(table.columns)}); run notebook 01 again.")
+    return table

@@ -1,0 +1,123 @@
+"""ImageNet's layout: extracted folders, the official archive (a tar of tars), and damaged ones."""
+
+import hashlib
+import io
+import tarfile
+
+import pytest
+from torchvision.datasets import imagenet as torchvision_imagenet
+from torchvision.datasets.imagenet import ARCHIVE_META
+
+from lgffem_core.data.imagenet import patch_table
+from lgffem_core.errors import RequestError, StudyError
+
+CLASSES = {"n02": 3, "n01": 2}
+
+
+@pytest.fixture
+def extracted(tmp_path, picture):
+    for wnid, count in CLASSES.items():
+        for number in range(count):
+            picture(tmp_path / "extracted" / "train" / wnid / f"{wnid}_{number}.JPEG", seed=ord(wnid[2]) + number)
+    return tmp_path / "extracted"
+
+
+def add_bytes(archive, name, contents):
+    member = tarfile.TarInfo(name)
+    member.size = len(contents)
+    archive.addfile(member, io.BytesIO(contents))
+
+
+@pytest.fixture
+def archived(tmp_path, extracted, monkeypatch):
+    """The same images as the official archive: one tar a class inside one tar, its MD5 the expected one."""
+    root = tmp_path / "archived"
+    root.mkdir()
+    path = root / "ILSVRC2012_img_train.tar"
+    with tarfile.open(path, "w") as outer:
+        for folder in sorted((extracted / "train").iterdir()):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as archive:
+                for image in sorted(folder.iterdir()):
+                    add_bytes(archive, image.name, image.read_bytes())
+            add_bytes(outer, f"{folder.name}.tar", inner.getvalue())
+    monkeypatch.setitem(ARCHIVE_META, "train", (path.name, hashlib.md5(path.read_bytes()).hexdigest()))
+    return root
+
+
+def refusal(root, kind=RequestError):
+    with pytest.raises(kind) as caught:
+        patch_table(root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_classes_come_in_wnid_order_and_all_images_train(extracted):
+    table = patch_table(extracted)
+    assert list(table["label"]) == ["n01"] * 2 + ["n02"] * 3 and list(table["label_id"]) == [0, 0, 1, 1, 1]
+    assert set(table["split"]) == {"train"} and (table["group"] == table["label"]).all()
+    assert list(table["path"])[:2] == ["train/n01/n01_0.JPEG", "train/n01/n01_1.JPEG"]
+
+
+def test_the_official_archive_gives_the_same_table(extracted, archived):
+    assert patch_table(archived).equals(patch_table(extracted))
+
+
+def test_the_archive_is_unpacked_once(archived):
+    first = patch_table(archived)
+    (archived / "ILSVRC2012_img_train.tar").unlink()
+    assert patch_table(archived).equals(first)
+
+
+def test_an_extraction_that_was_stopped_leaves_nothing_that_looks_complete(archived, monkeypatch):
+    original, unpacked = torchvision_imagenet.extract_archive, []
+
+    def stop_after_the_first_class(source, target, **options):
+        if len(unpacked) == 2:  # the outer archive and one class
+            raise KeyboardInterrupt
+        unpacked.append(source)
+        return original(source, target, **options)
+
+    monkeypatch.setattr(torchvision_imagenet, "extract_archive", stop_after_the_first_class)
+    with pytest.raises(KeyboardInterrupt):
+        patch_table(archived)
+    assert not (archived / "train").exists()
+    monkeypatch.setattr(torchvision_imagenet, "extract_archive", original)
+    assert len(patch_table(archived)) == sum(CLASSES.values())
+
+
+def test_a_damaged_archive_is_named_and_leaves_no_folder(archived):
+    path = archived / "ILSVRC2012_img_train.tar"
+    path.write_bytes(path.read_bytes()[:-3000])
+    sentence = refusal(archived, StudyError)
+    assert sentence.startswith(f"{path}: ") and "corrupted" in sentence and "download it again" in sentence
+    assert not (archived / "train").exists()
+
+
+def test_neither_archive_nor_folder(tmp_path):
+    sentence = refusal(tmp_path)
+    assert "data.imagenet.root" in sentence and "ILSVRC2012_img_train.tar" in sentence and str(tmp_path) in sentence
+
+
+def test_an_empty_class_folder_is_named(extracted):
+    empty = extracted / "train" / "n015"
+    empty.mkdir()
+    assert refusal(extracted) == f"{empty}: is an empty class folder; restore its images or remove it."
+
+
+def test_one_class_is_too_few(tmp_path, picture):
+    picture(tmp_path / "train" / "n01" / "a.JPEG")
+    assert "has 1 class folders; two are needed" in refusal(tmp_path)
+
+
+def test_hidden_folders_and_other_files_are_left_out(extracted):
+    before = patch_table(extracted)
+    (extracted / "train" / ".cache").mkdir()
+    (extracted / "train" / "n01" / "notes.txt").write_text("x")
+    assert patch_table(extracted).equals(before)
+
+
+def test_an_unreadable_image_is_named(extracted, damage):
+    bad = extracted / "train" / "n02" / "n02_1.JPEG"
+    damage(bad)
+    assert str(bad) in refusal(extracted, StudyError)

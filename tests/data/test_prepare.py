@@ -1,0 +1,151 @@
+"""Preparing a data set: what is missing is said, folds are converted once, and the table is kept."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lgffem_core import data
+from lgffem_core.data import check_counts, facts, images_root, pannuke_counts, patch_table, prepare
+from lgffem_core.data.loading import read_rgb
+from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.study import PROJECT, Study
+
+SMOKE = PROJECT / "params" / "smoke.yaml"
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Makes a smoke study in ``tmp_path``; "__" stands for the dot of a key."""
+
+    def make(**overrides):
+        overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+        return Study.load(SMOKE, {"data.kimia.scans": 3, **overrides}, root=tmp_path)
+
+    return make
+
+
+def refusal(call, *arguments):
+    with pytest.raises(RequestError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_table_is_written_and_given_back(study, kimia_folder, monkeypatch):
+    mine = study(data__kimia__root=str(kimia_folder()))
+    table = prepare(mine, "kimia")
+    assert len(table) == 15 and mine.index("kimia").is_file()
+    monkeypatch.setattr(data, "prepare", lambda *_: pytest.fail("prepared again"))
+    pd.testing.assert_frame_equal(patch_table(mine, "kimia"), table)
+
+
+def test_without_notebook_01_the_table_is_prepared_on_demand(study, kimia_folder):
+    mine = study(data__kimia__root=str(kimia_folder()))
+    assert not mine.index("kimia").exists()
+    assert len(patch_table(mine, "kimia")) == 15 and mine.index("kimia").exists()
+
+
+def test_other_settings_prepare_again(study, kimia_folder):
+    first = kimia_folder()
+    patch_table(study(data__kimia__root=str(first)), "kimia")
+    other = study(data__kimia__root=str(kimia_folder(scans=4, name="other")), data__kimia__scans=4)
+    assert len(patch_table(other, "kimia")) == 20
+    assert len(patch_table(study(data__kimia__root=str(first)), "kimia")) == 15
+
+
+def test_prepare_reads_the_disk_afresh(study, kimia_folder, picture):
+    root = kimia_folder()
+    mine = study(data__kimia__root=str(root))
+    prepare(mine, "kimia")
+    picture(root / "test" / "s1_11.jpg", seed=5)
+    assert len(prepare(mine, "kimia")) == len(patch_table(mine, "kimia")) == 16
+
+
+def test_a_damaged_image_leaves_no_table(study, kimia_folder, damage):
+    root = kimia_folder()
+    damage(root / "train" / "s0" / "1.jpg")
+    mine = study(data__kimia__root=str(root))
+    with pytest.raises(StudyError, match=r"s0/1\.jpg"):
+        prepare(mine, "kimia")
+    assert not mine.index("kimia").exists()
+
+
+def test_a_missing_root_is_named(study, tmp_path):
+    for dataset in ("imagenet", "pannuke", "kimia"):
+        mine = study(**{f"data.{dataset}.root": str(tmp_path / "nowhere")})
+        assert refusal(prepare, mine, dataset) == f"data.{dataset}.root: {tmp_path / 'nowhere'} is not a folder."
+
+
+def test_synthetic_images_are_made_only_where_the_profile_says_so(study):
+    mine = study(data__synthetic__datasets=["imagenet"])
+    sentence = "data.kimia.root is not set; this profile does not make synthetic kimia."
+    assert refusal(prepare, mine, "kimia") == sentence
+    assert not mine.artifacts.exists()
+
+
+def test_synthetic_images_are_made_once(study, monkeypatch):
+    mine = study(data__synthetic__image_size=32, data__synthetic__imagenet_classes=2)
+    table = prepare(mine, "imagenet")
+    assert len(table) == 2 * 8 and images_root(mine, "imagenet") == mine.data_root("imagenet")
+    monkeypatch.setattr(data.synthetic, "make", lambda *_: pytest.fail("made again"))
+    assert prepare(mine, "imagenet").equals(table)
+
+
+def test_official_folds_are_converted_once(study, official_folds, monkeypatch):
+    source = official_folds()
+    mine = study(data__pannuke__root=str(source))
+    table = prepare(mine, "pannuke")
+    images = images_root(mine, "pannuke")
+    assert images.is_relative_to(mine.artifacts) and len(table) == 7
+    first = np.load(source / "Fold 1" / "images" / "fold1" / "images.npy")[0]
+    path = table.set_index("path").index[0]
+    np.testing.assert_array_equal(read_rgb(images / path, data.channel_order(mine, "pannuke")), first)
+    monkeypatch.setattr(data.pannuke, "convert_folds", lambda *_: pytest.fail("converted again"))
+    assert prepare(mine, "pannuke").equals(table)
+
+
+def test_a_prepared_folder_is_read_where_it_is(study, picture, tmp_path):
+    for number, tissue in enumerate(["Colon", "Breast", "Colon"]):
+        picture(tmp_path / "tiles" / "images" / f"fold1_{number}_{tissue}.png")
+    mine = study(data__pannuke__root=str(tmp_path / "tiles"))
+    assert images_root(mine, "pannuke") == tmp_path / "tiles" and len(prepare(mine, "pannuke")) == 3
+
+
+def test_the_split_of_pannuke_reaches_the_table(study, official_folds):
+    mine = study(data__pannuke__root=str(official_folds()), data__pannuke__split=2)
+    assert prepare(mine, "pannuke").groupby("split").size().to_dict() == {"train": 2, "test": 5}
+
+
+def test_only_pannukes_files_are_bgr(study):
+    assert [data.channel_order(study(), d) for d in ("imagenet", "pannuke", "kimia")] == ["rgb", "bgr", "rgb"]
+    assert data.channel_order(study(data__pannuke__channel_order="rgb"), "pannuke") == "rgb"
+
+
+# -- counts ------------------------------------------------------------------------------------------------
+
+
+def test_a_count_that_is_not_the_published_one_states_both(study, kimia_folder):
+    mine = study(data__kimia__root=str(kimia_folder()), data__check_counts=True)
+    sentence = refusal(prepare, mine, "kimia")
+    assert "'train': 9" in sentence and "'test': 6" in sentence
+    assert "'train': 22591" in sentence and "'test': 1325" in sentence
+    assert "data.kimia.root" in sentence and "data.check_counts=false" in sentence
+
+
+def test_the_published_counts_pass(study, kimia_folder, monkeypatch):
+    monkeypatch.setattr(facts, "KIMIA_TRAIN_TOTAL", 9)
+    monkeypatch.setattr(facts, "KIMIA_TEST_TOTAL", 6)
+    mine = study(data__kimia__root=str(kimia_folder()), data__check_counts=True)
+    assert len(prepare(mine, "kimia")) == 15
+
+
+def test_pannukes_counts_follow_the_split():
+    assert pannuke_counts(None) == {"train": 7901}
+    assert pannuke_counts(1) == {"train": 2656, "test": 2523 + 2722}
+    assert pannuke_counts(3) == {"train": 2722, "test": 2656 + 2523}
+
+
+def test_one_missing_image_in_a_million_is_noticed(study):
+    table = pd.DataFrame({"split": ["train"] * 1281167})
+    check_counts("imagenet", table, study())
+    assert "1281166" in refusal(check_counts, "imagenet", table[1:], study())

@@ -1,0 +1,61 @@
+"""The PatchTable: its columns, its hashes, its file, and images that cannot be read."""
+
+import hashlib
+
+import pandas as pd
+import pytest
+
+from lgffem_core.data.table import COLUMNS, build_table, check_image, image_files, read_table, write_table
+from lgffem_core.errors import StudyError
+
+
+def test_rows_keep_their_order_and_labels_are_numbered_as_listed(tmp_path, picture):
+    for name in ("b.png", "a.jpg", "c.png"):
+        picture(tmp_path / name, seed=ord(name[0]))
+    rows = [("b.png", "NA", "train", "1"), ("a.jpg", "x", "test", "02"), ("c.png", "NA", "train", "1")]
+    table = build_table(tmp_path, rows, ["x", "NA"])
+    assert list(table.columns) == COLUMNS
+    assert list(table["path"]) == ["b.png", "a.jpg", "c.png"] and list(table.index) == [0, 1, 2]
+    assert list(table["label_id"]) == [1, 0, 1] and table["label_id"].dtype == "int64"
+    assert list(table["sha256"]) == [hashlib.sha256((tmp_path / p).read_bytes()).hexdigest() for p in table["path"]]
+
+
+def test_the_file_gives_the_same_table_back(tmp_path, picture):
+    """Labels such as "NA" and groups such as "02" stay the text that they are."""
+    picture(tmp_path / "a.png"), picture(tmp_path / "ä, b.png")
+    table = build_table(tmp_path, [("a.png", "NA", "train", "02"), ("ä, b.png", "7", "test", "")], ["NA", "7"])
+    again = read_table(write_table(table, tmp_path / "index" / "table.csv"))
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_a_file_with_other_columns_is_no_patch_table(tmp_path):
+    (tmp_path / "table.csv").write_text("path,label\na.png,x\n")
+    with pytest.raises(StudyError, match="table.csv: is no PatchTable .*run notebook 01 again"):
+        read_table(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("name", ["patch.jpg", "patch.png"])
+def test_an_unreadable_image_is_one_sentence_that_names_the_file(tmp_path, picture, damage, name):
+    good, bad = picture(tmp_path / "good.png", size=32), picture(tmp_path / name, size=32)
+    check_image(good)
+    check_image(bad)
+    damage(bad)
+    rows = [("good.png", "x", "train", "x"), (name, "x", "train", "x")]
+    with pytest.raises(StudyError) as caught:
+        build_table(tmp_path, rows, ["x"])
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{bad}: not a readable image (") and "\n" not in sentence
+    assert caught.value.exit_code != 0
+
+
+def test_a_missing_image_is_an_error_too(tmp_path):
+    with pytest.raises(StudyError, match="gone.png: not a readable image"):
+        check_image(tmp_path / "gone.png")
+
+
+def test_images_are_found_below_in_natural_order(tmp_path, picture):
+    for name in ("s0_10.jpg", "s0_2.JPG", "s0_1.jpg", "deep/er/s0_3.jpg", ".hidden.jpg", "s0_4.png"):
+        picture(tmp_path / name)
+    (tmp_path / "Thumbs.db").write_text("x")
+    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path, (".jpg",))]
+    assert found == ["deep/er/s0_3.jpg", "s0_1.jpg", "s0_2.JPG", "s0_10.jpg"]

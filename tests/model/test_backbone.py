@@ -1,0 +1,258 @@
+"""Backbones: four stages of any timm model, local weights read safely, and each fault said in one sentence."""
+
+import os
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.neighbors import NearestNeighbors
+
+from lgffem_core.data import kimia
+from lgffem_core.data.augment import evaluation_resize
+from lgffem_core.data.loading import PatchDataset, evaluation_loader
+from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.model.backbone import Backbone
+from lgffem_core.params import Backbone as BackboneParams
+
+SMALL = ("test_convnext", "test_resnet", "test_efficientnet")  # timm's own: under half a million weights each
+
+
+def backbone(name="test_convnext", weights=None, **fields):
+    return Backbone(BackboneParams(name=name, **{"pretrained": False, **fields}), weights)
+
+
+def refusal(kind=RequestError, **arguments):
+    with pytest.raises(kind) as caught:
+        backbone(**arguments)
+    sentence = str(caught.value)
+    assert "\n" not in sentence and sentence.endswith(".")
+    return sentence
+
+
+@pytest.fixture
+def source():
+    """A plain timm classifier, its BatchNorm statistics moved, and the features of its four stages."""
+
+    def make(name):
+        torch.manual_seed(1)
+        model = timm.create_model(name, pretrained=False).eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+        images = torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            stages = model.forward_intermediates(images, intermediates_only=True)[-4:]
+        return model, images, stages
+
+    return make
+
+
+@pytest.mark.parametrize("name", [*SMALL, "mobilenetv2_035"])
+def test_four_stages_at_strides_4_to_32(name):
+    model = backbone(name)
+    stages = model(torch.zeros(1, 3, 64, 96))
+    assert [tuple(s.shape[2:]) for s in stages] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert [s.shape[1] for s in stages] == model.channels
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped"])
+@pytest.mark.parametrize("name", SMALL)
+def test_local_weights_give_the_features_of_the_model_they_are_from(source, tmp_path, name, kind):
+    model, images, stages = source(name)
+    path = tmp_path / f"weights.{'safetensors' if kind == 'safetensors' else 'pth'}"
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state if kind == "pth" else {"state_dict": state, "epoch": 3}, path)
+    with torch.no_grad():
+        ours = backbone(name, path)(images)
+    for mine, theirs in zip(ours, stages, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_half_precision_weights_become_float32(source, tmp_path):
+    model, images, stages = source("test_resnet")
+    halved = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    save_file(halved, tmp_path / "h.safetensors")
+    ours = backbone("test_resnet", tmp_path / "h.safetensors")
+    assert {p.dtype for p in ours.parameters()} == {torch.float32}
+    with torch.no_grad():
+        for mine, theirs in zip(ours(images), stages, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02)
+
+
+def test_input_statistics_are_the_weights_own_unless_given():
+    own = timm.create_model("test_efficientnet", pretrained=False).pretrained_cfg
+    model = backbone("test_efficientnet")
+    assert (model.mean, model.std) == (tuple(own["mean"]), tuple(own["std"]))
+    model = backbone("test_efficientnet", mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 2.0))
+    assert (model.mean, model.std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0))
+
+
+def test_options_reach_timm():
+    model = backbone("mobilenetv2_035", options={"bn_eps": 1e-3, "pad_type": "same"})
+    assert {m.eps for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-3}
+
+
+# -- faults ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("convnextv2_atoo", "convnextv2_atto"), ("mobilnetv2_035", "mobilenetv2_035"), ("resnet81", "resnet18"),
+     ("convnextv2_bas.fcmae", "convnextv2_base")],
+)  # fmt: skip
+def test_an_unknown_name_comes_with_the_nearest(typed, meant):
+    sentence = refusal(name=typed)
+    assert sentence.startswith(f"model.backbone.name: timm has no model {typed!r}; similar ones are ")
+    assert meant in sentence.removesuffix(".").replace(",", "").split()
+
+
+def test_a_name_like_no_other_is_refused_all_the_same():
+    assert refusal(name="xyzzy") == "model.backbone.name: timm has no model 'xyzzy'."
+
+
+def test_an_unknown_tag_is_refused():
+    assert "Invalid pretrained tag (fcmea)" in refusal(name="convnextv2_base.fcmea")
+
+
+def test_an_unknown_option_is_named():
+    assert "bn_epss" in refusal(name="mobilenetv2_035", options={"bn_epss": 1e-3})
+
+
+@pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_224"])
+def test_a_model_without_the_four_strides_is_refused(name):
+    assert refusal(name=name) == (
+        f"model.backbone.name: {name} has strides [16, 16, 16]; the neck needs 4, 8, 16 and 32."
+    )
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "none.pth"
+    assert refusal(weights=path) == f"model.backbone.weights: {path} is not a file."
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated"])
+def test_a_corrupt_file_is_named(source, tmp_path, suffix, damage):
+    path = tmp_path / f"weights.{suffix}"
+    state = source("test_convnext")[0].state_dict()
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    path.write_bytes({"empty": b"", "text": b"<html>" * 99, "truncated": path.read_bytes()[:-5000]}[damage])
+    assert refusal(weights=path).startswith(f"model.backbone.weights: {path} cannot be read as weights (")
+
+
+class MakesFolder:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    path, made = tmp_path / "weights.pth", tmp_path / "made"
+    torch.save({"state_dict": MakesFolder(made)}, path)
+    torch.load(path, weights_only=False)
+    made.rmdir()  # so the attack works where pickles are run
+    assert "cannot be read as weights (" in refusal(weights=path)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("fault", ["is missing", "has shape (1, 2, 3)"])
+def test_a_weight_that_is_missing_or_of_another_shape_is_named(source, tmp_path, fault):
+    state = source("test_convnext")[0].state_dict()
+    name = "stages.2.blocks.0.conv_dw.weight"
+    state[name] = torch.zeros(1, 2, 3)
+    if fault == "is missing":
+        del state[name]
+    save_file(state, tmp_path / "w.safetensors")
+    sentence = refusal(weights=tmp_path / "w.safetensors")
+    assert sentence.startswith("model.backbone.weights: in w.safetensors, stages_2") and f" {fault}; " in sentence
+
+
+def test_weights_of_another_model_are_refused(source, tmp_path):
+    save_file(source("test_resnet")[0].state_dict(), tmp_path / "w.safetensors")
+    assert "these are not the weights of this backbone" in refusal(weights=tmp_path / "w.safetensors")
+
+
+def test_counters_may_be_left_out(source, tmp_path):
+    model, images, stages = source("test_resnet")
+    kept = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(kept) < len(model.state_dict())
+    save_file(kept, tmp_path / "w.safetensors")
+    with torch.no_grad():
+        assert torch.equal(backbone("test_resnet", tmp_path / "w.safetensors")(images)[3], stages[3])
+
+
+def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch):
+    original = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            raise ConnectionError("no route to host")
+        return original(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    sentence = refusal(StudyError, pretrained=True)
+    assert "test_convnext cannot be downloaded" in sentence and "--set model.backbone.weights=FILE" in sentence
+    backbone(pretrained=False)
+
+
+def test_a_local_file_never_asks_the_hub(source, tmp_path, monkeypatch):
+    save_file(source("test_convnext")[0].state_dict(), tmp_path / "w.safetensors")
+    original = timm.create_model
+
+    def watched(name, pretrained=False, **options):
+        assert not pretrained
+        return original(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", watched)
+    backbone(weights=tmp_path / "w.safetensors", pretrained=True)
+
+
+# -- real weights on real tissue -------------------------------------------------------------------------
+
+
+def accuracy(gallery, gallery_labels, queries, labels, skip):
+    """Percent of queries whose nearest neighbour, after ``skip`` of them, has their label."""
+    _, ids = NearestNeighbors(n_neighbors=skip + 1).fit(gallery).kneighbors(queries)
+    return 100 * (gallery_labels[ids[:, skip]] == labels).mean()
+
+
+def test_frozen_pooled_features_reach_the_known_values_on_real_tissue(shared):
+    """Specification, section 7: 93.7 test_to_train and 94.3 leave_one_out at 224 pixels."""
+    root = shared / "histology" / "kimia"
+    table = kimia.patch_table(root, 24)
+    model = backbone(
+        "mobilenetv2_035", shared / "weights" / "mobilenetv2_035.safetensors",
+        options={"pad_type": "same", "bn_eps": 1e-3}, mean=(0.5,) * 3, std=(0.5,) * 3,
+    )  # fmt: skip
+    patches = PatchDataset(table, root, evaluation_resize(224), model.mean, model.std)
+    features = []
+    with torch.no_grad():
+        for images, _, _ in evaluation_loader(patches, 64, workers=0):
+            pooled = [stage.mean(dim=(2, 3)) for stage in model(images)]
+            features.append(torch.cat([p / p.norm(dim=1, keepdim=True) for p in pooled], dim=1))
+    features, labels = torch.cat(features).numpy(), table["label_id"].to_numpy()
+    test = (table["split"] == "test").to_numpy()
+    assert len(np.unique(features, axis=0)) == len(features)  # so the first neighbour of a patch is itself
+    to_train = accuracy(features[~test], labels[~test], features[test], labels[test], skip=0)
+    one_out = accuracy(features[test], labels[test], features[test], labels[test], skip=1)
+    assert (to_train, one_out) == (pytest.approx(93.7, abs=0.6), pytest.approx(94.3, abs=0.6))
+
+
+def test_the_real_weights_are_all_used(shared):
+    """Every weight of the extractor comes from the file: none keeps its random draw."""
+    path = shared / "weights" / "mobilenetv2_035.safetensors"
+    stored = {name.replace(".", "_"): tensor for name, tensor in load_file(path).items()}
+    state = backbone("mobilenetv2_035", path).features.state_dict()
+    for name, tensor in state.items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, stored[name.replace(".", "_")].float()), name

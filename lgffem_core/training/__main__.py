@@ -1,0 +1,38 @@
+"""Training as a command, for clusters: the notebooks then find its checkpoints.
+
+python -m lgffem_core.training params/demo.yaml --strategy c
+torchrun --nproc-per-node 4 -m lgffem_core.training params/paper.yaml --strategy a --variant released
+"""
+
+import argparse
+import os
+import sys
+
+from lgffem_core.errors import StudyError
+from lgffem_core.params import STRATEGIES, parse_pairs
+from lgffem_core.study import VARIANTS, Study
+from lgffem_core.training import train_strategy
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train one strategy, and first those that it starts from; 0, or the error's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lgffem_core.training", description=main.__doc__)
+    parser.add_argument("params", help="profile, e.g. params/paper.yaml")
+    parser.add_argument("--strategy", choices=STRATEGIES, required=True)
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default="paper")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", dest="pairs")
+    options = parser.parse_args(arguments)
+    try:
+        study = Study.load(options.params, parse_pairs(options.pairs))
+        trained = train_strategy(study, options.strategy, options.variant, options.seed)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
+        print(f"strategy {options.strategy.upper()}: {trained.weights}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

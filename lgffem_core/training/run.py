@@ -1,0 +1,204 @@
+"""One strategy of one variant and seed: from the parameters to trained weights on disk."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+
+from lgffem_core.code_version import code_hash
+from lgffem_core.data import channel_order, images_root, patch_table
+from lgffem_core.data.augment import training_augment
+from lgffem_core.data.loading import PatchDataset
+from lgffem_core.errors import RequestError
+from lgffem_core.files import atomic_path, sha256_file, sha256_json
+from lgffem_core.model.lgffem import LGFFEM, build_model
+from lgffem_core.model.released import load_released
+from lgffem_core.progress import emit
+from lgffem_core.study import CURRICULUM, Study
+from lgffem_core.training.checkpoint import load_tensors, save_tensors
+from lgffem_core.training.loop import Trainer
+from lgffem_core.training.losses import sub_center_arcface
+
+
+@dataclass(frozen=True)
+class TrainedStrategy:
+    """What a training run left: weights of neck and head, and the loss curve."""
+
+    weights: Path
+    history: pd.DataFrame  # epoch, loss, lr
+    fingerprint: str
+
+
+def make_fabric(study: Study) -> Fabric:
+    """Device, precision and, under torchrun, the processes of a run."""
+    compute = study.params.compute
+    torch.set_num_threads(compute.threads)
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise RequestError("compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu.")
+    use_cuda = torch.cuda.is_available() and compute.device != "cpu"
+    precision = compute.precision
+    if precision == "auto":
+        fast = "bf16-mixed" if use_cuda and torch.cuda.is_bf16_supported() else "16-mixed"
+        precision = fast if use_cuda else "32-true"
+    here, everywhere = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))  # of torchrun
+    fabric = Fabric(
+        accelerator="cuda" if use_cuda else "cpu",
+        devices=here,
+        num_nodes=everywhere // here,
+        strategy="ddp" if everywhere > 1 else "auto",
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def training_set(study: Study, dataset: str) -> pd.DataFrame:
+    """The rows of a data set that a strategy trains on, with sample ids 0, 1, …"""
+    table = patch_table(study, dataset)
+    return table[table["split"] == "train"].reset_index(drop=True)
+
+
+def starts_from(study: Study, strategy: str) -> str | None:
+    """The strategy whose neck and head this one starts from; None for A, and where weights are given."""
+    given = getattr(study.params.training, strategy).checkpoint
+    return None if given else CURRICULUM[strategy][1]
+
+
+def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
+    """Hash of everything that the weights of a strategy depend on, the strategies before it included."""
+    params = study.params
+    dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
+    training = params.training.model_dump(mode="json")
+    backbone = study.resolve(params.model.backbone.weights)
+    checkpoint = study.resolve(training[strategy]["checkpoint"])
+    return sha256_json(
+        {
+            "strategy": strategy,
+            "seed": seed,
+            "variant": vars(study.variant(variant)),
+            "model": params.model.model_dump(mode="json", exclude={"backbone": {"weights"}, "toggles": True}),
+            "backbone": backbone and sha256_file(backbone),
+            "training": {k: v for k, v in training.items() if k not in CURRICULUM or k == strategy},
+            "released": checkpoint and sha256_file(checkpoint),
+            "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
+            "data": sha256_json(training_set(study, dataset).to_dict("list")),
+            "order": channel_order(study, dataset),
+            "code": code_hash("training"),
+            "parent": parent and fingerprint(study, parent, variant, seed),
+        }
+    )
+
+
+def load_trained(study: Study, strategy: str, variant: str, seed: int) -> LGFFEM:
+    """The model with a strategy's trained weights, training whatever is not trained yet."""
+    trained = train_strategy(study, strategy, variant, seed)
+    model = build_model(study, variant, seed)
+    tensors, _ = load_tensors(trained.weights)
+    model.load_trainable_state(tensors)
+    return model.eval()
+
+
+def train_strategy(
+    study: Study, strategy: str, variant: str, seed: int, fabric: Fabric | None = None
+) -> TrainedStrategy:
+    """Train strategy "a", "b" or "c", after the ones it starts from; what is done is not done again.
+
+    Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in
+    ``study.checkpoints(strategy, variant, seed)``. An interrupted run goes on from its last epoch.
+    """
+    dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
+    fabric = fabric or make_fabric(study)
+    start = train_strategy(study, parent, variant, seed, fabric).weights if parent else None
+    if fabric.global_rank == 0:
+        patch_table(study, dataset)  # one process prepares the data, the others then read its table
+    fabric.barrier()
+    table = training_set(study, dataset)
+    identity = fingerprint(study, strategy, variant, seed)
+    done = read_finished(study, strategy, variant, seed, identity)
+    if done:
+        return done
+    model = build_model(study, variant, seed)
+    released = study.resolve(getattr(study.params.training, strategy).checkpoint)
+    if released:
+        load_released(model, released)
+        history = []
+    else:
+        if start:
+            model.load_trainable_state(load_tensors(start)[0])
+        history = fit(fabric, study, strategy, variant, seed, model, table, identity)
+    if fabric.global_rank == 0:
+        write_finished(study.checkpoints(strategy, variant, seed), model, history, identity)
+    fabric.barrier()
+    return read_finished(study, strategy, variant, seed, identity)
+
+
+def training_patches(study: Study, strategy: str, table: pd.DataFrame, model: LGFFEM, seed: int) -> PatchDataset:
+    """The images of ``table`` as ``strategy`` trains on them: augmented, and normalised for the backbone."""
+    dataset = CURRICULUM[strategy][0]
+    return PatchDataset(
+        table,
+        images_root(study, dataset),
+        training_augment(strategy, study.params.model.image_size),
+        model.backbone.mean,
+        model.backbone.std,
+        channel_order(study, dataset),
+        seed,
+    )
+
+
+def strategy_patches(study: Study, strategy: str, variant: str, seed: int) -> PatchDataset:
+    """The training images of a strategy, for looking at them."""
+    model = build_model(study, variant, seed)
+    return training_patches(study, strategy, training_set(study, CURRICULUM[strategy][0]), model, seed)
+
+
+def fit(
+    fabric: Fabric,
+    study: Study,
+    strategy: str,
+    variant: str,
+    seed: int,
+    model: LGFFEM,
+    table: pd.DataFrame,
+    identity: str,
+) -> list[dict]:
+    """Train ``model`` in place on ``table``; returns the history of epochs."""
+    settings = study.variant(variant)
+    if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
+        raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")
+    torch.manual_seed(seed)  # of the class centers' first values
+    loss = sub_center_arcface(
+        study.params.training.loss,
+        table["label_id"].max() + 1,
+        4 * study.params.model.neck.channels,
+        settings,
+    )
+    patches = training_patches(study, strategy, table, model, seed)
+    began = time.monotonic()
+    emit("training", strategy=strategy, images=len(table), classes=int(table["label_id"].max() + 1))
+    history = Trainer(fabric, study.params, strategy, model, loss, seed).fit(
+        patches, study.checkpoints(strategy, variant, seed), identity
+    )
+    emit("trained", strategy=strategy, seconds=time.monotonic() - began)
+    return history
+
+
+def write_finished(folder: Path, model: LGFFEM, history: list[dict], identity: str) -> None:
+    """Write the loss curve, then the weights, whose presence says that the run is finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "history.csv") as temporary:
+        pd.DataFrame(history, columns=["epoch", "loss", "lr"]).to_csv(temporary, index=False)
+    save_tensors(folder / "model.safetensors", model.trainable_state(), {"fingerprint": identity})
+
+
+def read_finished(study: Study, strategy: str, variant: str, seed: int, identity: str) -> TrainedStrategy | None:
+    """The finished run that ``identity`` names, or None."""
+    folder = study.checkpoints(strategy, variant, seed)
+    weights = folder / "model.safetensors"
+    if not weights.exists() or load_tensors(weights)[1].get("fingerprint") != identity:
+        return None
+    return TrainedStrategy(weights, pd.read_csv(folder / "history.csv"), identity)

@@ -1,0 +1,228 @@
+"""Training runs: the chain A -> B -> C, resuming, and what makes a run start anew."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.files import sha256_file
+from lgffem_core.model.lgffem import build_model
+from lgffem_core.retrieval.evaluation import evaluate_all, strategy_embeddings
+from lgffem_core.study import PROJECT
+from lgffem_core.training import load_trained, loop, run, train_strategy
+from lgffem_core.training.__main__ import main
+
+
+def weights(study, strategy, variant="paper", seed=0):
+    return study.checkpoints(strategy, variant, seed) / "model.safetensors"
+
+
+def test_the_chain_trains_each_strategy_from_the_one_before(tiny_study, monkeypatch):
+    study, started = tiny_study(), {}
+    original = run.fit
+
+    def spy(fabric, study, strategy, variant, seed, model, table, identity):
+        started[strategy] = {k: v.clone() for k, v in model.trainable_state().items()}
+        return original(fabric, study, strategy, variant, seed, model, table, identity)
+
+    monkeypatch.setattr(run, "fit", spy)
+    trained = train_strategy(study, "c", "paper", 0)
+    fresh = build_model(study, "paper", 0).trainable_state()
+    for strategy, before in (
+        ("a", fresh),
+        ("b", load_file(weights(study, "a"))),
+        ("c", load_file(weights(study, "b"))),
+    ):
+        assert all(torch.equal(started[strategy][name], before[name]) for name in before)
+    assert list(trained.history["epoch"]) == [1, 2, 3]
+    assert not torch.equal(load_file(weights(study, "c"))["neck.layers.0.nodes.P3_1.weights"], torch.ones(2))
+
+
+def test_finished_strategies_are_not_trained_again(tiny_study, monkeypatch):
+    study = tiny_study()
+    train_strategy(study, "b", "paper", 0)
+    monkeypatch.setattr(run, "fit", lambda *a: pytest.fail("trained again"))
+    assert train_strategy(study, "b", "paper", 0).weights == weights(study, "b")
+
+
+class StopHereError(Exception):
+    """Stands in for a kill."""
+
+
+def stop_after(monkeypatch, epochs):
+    """Let the trainer die right after the checkpoint of that many epochs."""
+    saved, original = [], loop.save_checkpoint
+
+    def save(*arguments):
+        path = original(*arguments)
+        saved.append(path)
+        if len(saved) == epochs:
+            raise StopHereError
+        return path
+
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_a_stopped_run_goes_on_to_the_same_bits(tiny_study, monkeypatch, variant):
+    whole, stopped = tiny_study("whole"), tiny_study("stopped")
+    train_strategy(whole, "b", variant, 0)
+    train_strategy(stopped, "a", variant, 0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, epochs=1)
+        with pytest.raises(StopHereError):
+            train_strategy(stopped, "b", variant, 0)
+    trained_epochs = []
+    original = loop.Trainer.train_step
+    monkeypatch.setattr(
+        loop.Trainer,
+        "train_step",
+        lambda self, step, *r: trained_epochs.append(step) or original(self, step, *r),
+    )
+    trained = train_strategy(stopped, "b", variant, 0)
+    assert trained_epochs == [
+        3,
+        4,
+        5,
+    ]  # 24 tiles in batches of 8: the first epoch's three steps are not repeated
+    assert sha256_file(trained.weights) == sha256_file(weights(whole, "b", variant))
+    pd.testing.assert_frame_equal(trained.history, pd.read_csv(weights(whole, "b", variant).with_name("history.csv")))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_workers_change_nothing(tiny_study, workers):
+    reference, other = tiny_study("zero"), tiny_study("some", compute__workers=workers)
+    for study in (reference, other):
+        train_strategy(study, "a", "paper", 0)
+    assert sha256_file(weights(reference, "a")) == sha256_file(weights(other, "a"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"training__b__epochs": 1}, {"model__toggles__grn": "width"}, {"training__lr": 1e-3}]
+)
+def test_a_changed_parameter_trains_anew(tiny_study, change):
+    study, changed = tiny_study(), tiny_study(**change)
+    before = train_strategy(study, "b", "paper", 0).fingerprint
+    after = train_strategy(changed, "b", "paper", 0).fingerprint
+    assert before != after
+
+
+def test_another_seed_gives_other_weights(tiny_study):
+    study = tiny_study()
+    first, second = (load_file(train_strategy(study, "a", "paper", seed).weights) for seed in (0, 1))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_released_checkpoint_stands_in_for_training(tiny_study, monkeypatch):
+    study = tiny_study(training__b__checkpoint="ffnir.pth")
+    study.root.mkdir()
+    (study.root / "ffnir.pth").write_bytes(b"weights")
+    monkeypatch.setattr(
+        run, "load_released", lambda model, path: torch.nn.init.constant_(model.head.mini_heads[0].gem.p, 2.5)
+    )
+    monkeypatch.setattr(run, "fit", lambda *a: pytest.fail("trained"))
+    trained = train_strategy(study, "b", "paper", 0)
+    assert load_file(trained.weights)["head.mini_heads.0.gem.p"].item() == 2.5
+    assert trained.history.empty and not weights(study, "a").exists()
+
+
+def test_an_infinite_loss_stops_the_run(tiny_study, monkeypatch):
+    study = tiny_study()
+    monkeypatch.setattr(run, "sub_center_arcface", lambda *a: Infinite())
+    with pytest.raises(StudyError, match="strategy A: the loss is nan at step 0"):
+        train_strategy(study, "a", "paper", 0)
+    assert not weights(study, "a").exists()
+
+
+class Infinite(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.W = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, embeddings, labels):
+        return (embeddings.sum() * self.W).sum() * float("nan")
+
+
+def test_cuda_is_refused_where_there_is_none(tiny_study, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RequestError, match="compute.device is cuda"):
+        run.make_fabric(tiny_study(compute__device="cuda"))
+
+
+def test_training_learns_the_colours(tiny_study):
+    study = tiny_study(training__c__epochs=12)
+    scores = {key: outcome[0].scores.eta_p for key, outcome in evaluate_all(study).items()}
+    assert scores["c", "paper", "test_to_train"] >= 75  # four classes: chance is 25
+    assert set(scores) == {(s, "paper", p) for s in "abc" for p in ("test_to_train", "leave_one_out", "released")}
+
+
+def test_embeddings_have_unit_length_iff_the_variant_says_so(tiny_study):
+    study = tiny_study(variants=["paper", "released"])
+    for variant, unit in (("paper", True), ("released", False)):
+        embeddings, labels, test = strategy_embeddings(study, "a", variant, 0)
+        lengths = (embeddings**2).sum(axis=1)
+        assert embeddings.shape == (36, 32) and embeddings.dtype == "float32"
+        assert labels.dtype == "int64" and test.sum() == 12
+        assert (abs(lengths - 1) < 1e-5).all() == unit
+
+
+def test_embeddings_are_kept_until_the_weights_change(tiny_study, monkeypatch):
+    study = tiny_study()
+    first = strategy_embeddings(study, "a", "paper", 0)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("lgffem_core.retrieval.evaluation.embed_table", lambda *a: pytest.fail("embedded again"))
+        assert (strategy_embeddings(study, "a", "paper", 0)[0] == first).all()
+    other = strategy_embeddings(tiny_study(training__a__epochs=1), "a", "paper", 0)[0]
+    assert (other != first).any()
+
+
+def test_the_command_trains_and_says_where(tiny_study, tmp_path, monkeypatch, capsys):
+    study = tiny_study()
+    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    assert main(["params/smoke.yaml", "--strategy", "a"]) == 0
+    assert str(weights(study, "a")) in capsys.readouterr().out
+
+
+def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
+    """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding."""
+    study = tiny_study()
+    single = train_strategy(study, "a", "paper", 0).history
+    profile = f"ddp{os.getpid()}"
+    pairs = {**tiny_study.settings, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "lgffem_core.training",
+        "params/smoke.yaml",
+    ]
+    command += ["--strategy", "a", "--set", *(f"{key}={value}" for key, value in pairs.items())]
+    artifacts = PROJECT / "artifacts" / profile
+    try:
+        done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        double = pd.read_csv(artifacts / "checkpoints" / "paper" / "seed0" / "strategy_a" / "history.csv")
+    finally:
+        shutil.rmtree(artifacts, ignore_errors=True)
+    pd.testing.assert_frame_equal(double, single, rtol=1e-4)
+    assert done.stdout.count("model.safetensors") == 1
+
+
+def test_the_command_refuses_a_typo(capsys):
+    assert main(["params/smoke.yaml", "--strategy", "a", "--set", "training.a.epoch=1"]) == 2
+    assert "training.a.epochs" in capsys.readouterr().err
+
+
+def test_the_loaded_model_is_the_trained_one(tiny_study):
+    study = tiny_study()
+    model = load_trained(study, "a", "paper", 0)
+    assert not model.training
+    assert all(torch.equal(v, load_file(weights(study, "a"))[k]) for k, v in model.trainable_state().items())

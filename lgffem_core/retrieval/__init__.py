@@ -1,0 +1,1 @@
+"""Retrieval: embeddings, the FAISS search, the three protocols and their scores."""

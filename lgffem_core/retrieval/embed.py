@@ -1,0 +1,49 @@
+"""From patches to embeddings, and their file."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lgffem_core.data import channel_order, images_root
+from lgffem_core.data.augment import evaluation_resize
+from lgffem_core.data.loading import PatchDataset, evaluation_loader
+from lgffem_core.study import Study
+from lgffem_core.training.checkpoint import load_tensors, save_tensors
+
+
+@torch.no_grad()
+def embed_table(study: Study, dataset: str, table: pd.DataFrame, model: torch.nn.Module) -> np.ndarray:
+    """The embeddings of a PatchTable's rows, in its order: (N, D) float32.
+
+    ``model`` maps normalised images (N, 3, S, S) to (N, D) and has ``backbone.mean`` and ``.std``. It runs
+    on the GPU where there is one, in float32: what is measured does not depend on the training precision.
+    """
+    params = study.params
+    device = "cuda" if torch.cuda.is_available() and params.compute.device != "cpu" else "cpu"
+    model = model.to(device).eval()
+    patches = PatchDataset(
+        table.reset_index(drop=True),
+        images_root(study, dataset),
+        evaluation_resize(params.model.image_size),
+        model.backbone.mean,
+        model.backbone.std,
+        channel_order(study, dataset),
+    )
+    loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers)
+    batches = [model(images.to(device)).float().cpu().numpy() for images, _, _ in loader]
+    return np.concatenate(batches)
+
+
+def save_embeddings(path: Path, table: pd.DataFrame, embeddings: np.ndarray, header: dict) -> None:
+    """Write embeddings with the labels of their patches; the header says what made them."""
+    labels = torch.tensor(table["label_id"].tolist(), dtype=torch.int64)
+    test = torch.tensor((table["split"] == "test").tolist())
+    save_tensors(path, {"embeddings": torch.from_numpy(embeddings), "labels": labels, "test": test}, header)
+
+
+def load_embeddings(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(embeddings (N, D) float32, labels (N,) int64, test (N,) bool) from ``save_embeddings``' file."""
+    tensors, _ = load_tensors(path)
+    return tuple(tensors[name].numpy() for name in ("embeddings", "labels", "test"))

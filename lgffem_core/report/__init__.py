@@ -1,0 +1,1 @@
+"""Tables and figures. Everything says on its face which data it is from."""

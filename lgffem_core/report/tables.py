@@ -1,0 +1,128 @@
+"""The tables as data frames, and as files: csv for programs, md for readers, tex for papers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from lgffem_core.files import write_text
+from lgffem_core.retrieval.metrics import Scores
+from lgffem_core.retrieval.protocols import Outcome
+from lgffem_core.retrieval.statistics import eta_p_interval
+from lgffem_core.study import CURRICULUM, PROJECT, Study
+
+TABLE1_COLUMNS = [
+    "strategy",
+    "pretraining_data",
+    "variant",
+    "protocol",
+    "seeds",
+    "eta_p",
+    "eta_w",
+    "eta_tot",
+    "eta_p_low",
+    "eta_p_high",
+    "paper_eta_p",
+    "paper_eta_w",
+    "paper_eta_tot",
+]
+DECIMALS = 2  # of a percent, as the paper prints
+INTERVAL_NOTE = (
+    "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p by percentile bootstrap over test patches (over scans "
+    "under `released`). paper_*: the published values, beside the protocol they were computed under; `released` is "
+    "no Recall@1."
+)
+
+
+def published(table: str) -> dict:
+    """The published values in ``params/reference``: ``{"protocol": …, "rows": {…}}``."""
+    path = PROJECT / "params" / "reference" / f"{table}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def table1(study: Study, outcomes: dict[tuple[str, str, str], list[Outcome]]) -> pd.DataFrame:
+    """Table 1: a row for each strategy, variant and protocol.
+
+    Args:
+        outcomes: (strategy, variant, protocol) -> one outcome a seed; scores are means over seeds.
+    """
+    paper = published("table1")
+    rows = []
+    for (strategy, variant, protocol), runs in outcomes.items():
+        scores = Scores(*np.mean([run.scores for run in runs], axis=0))
+        low, high = eta_p_interval(runs, study.params.retrieval.bootstrap)
+        known = paper["rows"][strategy] if protocol == paper["protocol"] else {}
+        rows.append(
+            {
+                "strategy": strategy.upper(),
+                "pretraining_data": pretraining_data(study, strategy),
+                "variant": study.variant_label(variant),
+                "protocol": protocol,
+                "seeds": " ".join(map(str, study.params.seeds)),
+                **scores._asdict(),
+                "eta_p_low": low,
+                "eta_p_high": high,
+                **{f"paper_{k}": v for k, v in known.items()},
+            }
+        )
+    return pd.DataFrame(rows, columns=TABLE1_COLUMNS).round(DECIMALS)
+
+
+def pretraining_data(study: Study, strategy: str) -> str:
+    """The data of a strategy as Table 1 names it; synthetic sets carry a star."""
+    parts = []
+    for name, (dataset, _, label) in CURRICULUM.items():
+        if name <= strategy:
+            parts.append(label.split(" + ")[-1] + ("*" if study.is_synthetic(dataset) else ""))
+    return " + ".join(parts)
+
+
+def write_table(study: Study, table: pd.DataFrame, name: str, title: str, note: str) -> Path:
+    """Write ``tables/<name>.{csv,md,tex}``; md and tex say which data the numbers are from. Returns the csv."""
+    folder = study.results / "tables"
+    caption = f"{title} ({study.label}; * = synthetic data). {note}"
+    shown = table.map(lambda value: f"{value:.{DECIMALS}f}" if isinstance(value, float) else value)
+    shown = shown.replace("nan", "")
+    write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    write_text(folder / f"{name}.md", f"{caption}\n\n{markdown(shown)}\n")
+    write_text(folder / f"{name}.tex", latex(shown, caption, name))
+    return folder / f"{name}.csv"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A data frame of strings as a Markdown table, columns aligned for reading in a terminal."""
+    cells = [list(map(str, table.columns))] + [list(map(str, row)) for row in table.itertuples(index=False)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+
+
+def latex(table: pd.DataFrame, caption: str, label: str) -> str:
+    """A data frame of strings as a LaTeX table in booktabs style."""
+
+    def escape(text) -> str:
+        escaped = str(text).replace("`", "").replace("_", r"\_").replace("%", r"\%")
+        return escaped.replace("&", r"\&")
+
+    def line(row) -> str:
+        return "  " + " & ".join(map(escape, row)) + r" \\"
+
+    columns = "".join("r" if name.startswith(("eta", "paper")) else "l" for name in table.columns)
+    body = [line(row) for row in table.itertuples(index=False)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            f"  \\caption{{{escape(caption)}}}",
+            f"  \\label{{tab:{label}}}",
+            f"  \\begin{{tabular}}{{{columns}}}",
+            r"  \toprule",
+            line(table.columns),
+            r"  \midrule",
+            *body,
+            r"  \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )

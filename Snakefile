@@ -1,0 +1,80 @@
+# The study as a graph: one rule per notebook, executed by papermill. ./run_all.sh calls it; so can you:
+#
+#   .venv/bin/python -m lgffem_core run params/demo.yaml     (what run_all.sh does)
+#
+# What a rule writes, and the `stamp` that makes it run again, come from lgffem_core/stages.py.
+import sys
+from pathlib import Path
+
+from lgffem_core.stages import Request, executed_notebook, stage_outputs, stamp
+
+request = Path(config["request"])
+study = Request.read(request).study
+run_notebook = [sys.executable, "-m", "lgffem_core", "notebook", str(request)]
+cores = min(study.params.compute.threads, workflow.cores)
+
+
+wildcard_constraints:
+    variant="[a-z]+",
+    seed="[0-9]+",
+
+
+def outputs(notebook, variant="{variant}", seed="{seed}"):
+    return stage_outputs(study, notebook, variant, seed)
+
+
+def each_run(notebook):
+    return [f for v in study.params.variants for s in study.params.seeds for f in outputs(notebook, v, s)]
+
+
+rule all:
+    input:
+        outputs("07_faiss_evaluation", "", ""),
+        outputs("02_model_definition", "", ""),
+
+
+rule data_preparation:
+    output: outputs("01_data_preparation", "", "")
+    params: stamp=stamp(study, "01_data_preparation")
+    threads: cores
+    shell: "{run_notebook:q} 01_data_preparation"
+
+
+rule model_definition:
+    input: outputs("01_data_preparation", "", "")
+    output: outputs("02_model_definition", "", "")
+    params: stamp=stamp(study, "02_model_definition")
+    threads: cores
+    shell: "{run_notebook:q} 02_model_definition"
+
+
+rule strategy_a_imagenet:
+    input: outputs("01_data_preparation", "", "")
+    output: outputs("03_strategy_a_imagenet")
+    params: stamp=stamp(study, "03_strategy_a_imagenet")
+    threads: cores
+    shell: "{run_notebook:q} 03_strategy_a_imagenet --variant {wildcards.variant} --seed {wildcards.seed}"
+
+
+rule strategy_b_pannuke:
+    input: outputs("03_strategy_a_imagenet")
+    output: outputs("04_strategy_b_pannuke")
+    params: stamp=stamp(study, "04_strategy_b_pannuke")
+    threads: cores
+    shell: "{run_notebook:q} 04_strategy_b_pannuke --variant {wildcards.variant} --seed {wildcards.seed}"
+
+
+rule strategy_c_kimia:
+    input: outputs("04_strategy_b_pannuke")
+    output: outputs("05_strategy_c_kimia")
+    params: stamp=stamp(study, "05_strategy_c_kimia")
+    threads: cores
+    shell: "{run_notebook:q} 05_strategy_c_kimia --variant {wildcards.variant} --seed {wildcards.seed}"
+
+
+rule faiss_evaluation:
+    input: each_run("05_strategy_c_kimia")
+    output: outputs("07_faiss_evaluation", "", "")
+    params: stamp=stamp(study, "07_faiss_evaluation")
+    threads: cores
+    shell: "{run_notebook:q} 07_faiss_evaluation"

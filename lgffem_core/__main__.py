@@ -1,0 +1,8 @@
+"""``python -m lgffem_core``: see ``cli``."""
+
+import sys
+
+from lgffem_core.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What a profile needs before it can start, and where to get it. Nothing is written here."""
+
+from pathlib import Path
+
+from lgffem_core.params import DATASETS
+from lgffem_core.study import Study
+
+WHERE = {
+    "imagenet": "ImageNet-1k: register at image-net.org and download ILSVRC2012_img_train.tar (138 GB); put it, or the "
+    "extracted train/<wnid>/*.JPEG, in a folder and set data.imagenet.root to it",
+    "pannuke": "PanNuke: download the three folds from the site of its authors (TIA Centre, Warwick); unpack them side "
+    "by side as 'Fold 1' … 'Fold 3' and set data.pannuke.root to the folder that holds them",
+    "kimia": "Kimia Path24C: ask for it at its authors' site (tizhoosh.com, academic licence); put its training scans "
+    "into train/s0 … s23 and its test patches into test/ of one folder and set data.kimia.root to it",
+}
+EXPECTED = {  # one of these must be in the root
+    "imagenet": ("train", "ILSVRC2012_img_train.tar"),
+    "pannuke": ("images", "Fold 1"),
+    "kimia": ("train",),
+}
+
+
+def missing_data(study: Study) -> list[str]:
+    """One item for each data set that the profile needs and does not find."""
+    items = []
+    for dataset in DATASETS:
+        root = study.data_root(dataset)
+        if study.is_synthetic(dataset):
+            if dataset not in study.params.data.synthetic.datasets:
+                items.append(f"data.{dataset}.root is not set. {WHERE[dataset]}.")
+        elif not any((root / name).exists() for name in EXPECTED[dataset]):
+            items.append(
+                f"data.{dataset}.root: {root} does not hold {' or '.join(EXPECTED[dataset])}. {WHERE[dataset]}."
+            )
+    return items
+
+
+def missing_weights(study: Study) -> list[str]:
+    """One item where the backbone's weights, or a released checkpoint, are neither here nor to be had."""
+    backbone, items = study.params.model.backbone, []
+    files = {"model.backbone.weights": backbone.weights}
+    files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in "abc"}
+    for key, path in files.items():
+        if path is not None and not study.resolve(path).is_file():
+            items.append(f"{key}: {study.resolve(path)} is not a file.")
+    if backbone.pretrained and backbone.weights is None and not hub_has(backbone.name):
+        items.append(
+            f"model.backbone: the weights of {backbone.name} are not in this machine's cache and the model hub cannot "
+            "be reached. Connect the machine, or set model.backbone.weights to a local .safetensors or .pth file."
+        )
+    return items
+
+
+def hub_has(name: str, timeout: float = 3.0) -> bool:
+    """True where a model's weights are in the local cache, or the hub answers within ``timeout`` seconds."""
+    import timm
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import get_session
+
+    try:
+        configuration = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # a tag that this model does not have; ``create_features`` says so
+        configuration = None
+    repository = configuration.hf_hub_id if configuration else None
+    if repository and any(
+        isinstance(try_to_load_from_cache(repository, file), str) for file in ("model.safetensors", "pytorch_model.bin")
+    ):
+        return True
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=timeout)
+    except Exception:  # every way of not reaching it means the same here
+        return False
+    return True
+
+
+def checklist(study: Study) -> list[str]:
+    """Everything that is missing; empty where the study can start."""
+    missing = missing_data(study)
+    return missing + missing_weights(study)
+
+
+def format_checklist(params: Path | str, items: list[str]) -> str:
+    """The checklist as a user reads it."""
+    lines = [f"{params} cannot start; {len(items)} thing{'s' * (len(items) > 1)} missing:", ""]
+    lines += [f"  [ ] {item}" for item in items]
+    return "\n".join(
+        [*lines, "", "Roots can be set in the file, or with --set data.kimia.root=DIR. Nothing was written."]
+    )

@@ -1,0 +1,119 @@
+"""The command line: ``run`` (the default), and ``notebook``, which a rule of the Snakefile calls."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from lgffem_core.checklist import checklist, format_checklist
+from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.params import parse_pairs
+from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run
+from lgffem_core.stages import Request, all_stages
+from lgffem_core.study import PROJECT
+
+PATH_KEYS = ("root", "weights", "checkpoint")  # leaves whose value is a path
+
+
+def relative_to_project(path: str) -> str:
+    """A path as typed, counted from the project's folder instead of the current one."""
+    given = Path(path).expanduser()
+    return str(given) if given.is_absolute() else os.path.relpath(Path.cwd() / given, PROJECT)
+
+
+def make_request(params: str, pairs: list[str]) -> Request:
+    """The request behind a command line; relative paths in it count from where it was typed."""
+    overrides = parse_pairs(pairs)
+    for key, value in overrides.items():
+        if key.split(".")[-1] in PATH_KEYS and isinstance(value, str):
+            overrides[key] = relative_to_project(value)
+    path = Path(params).resolve()
+    inside = path.is_relative_to(PROJECT)
+    return Request(str(path.relative_to(PROJECT) if inside else path), overrides)
+
+
+def run(params: str, pairs: list[str], cores: int) -> int:
+    """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
+    request = make_request(params, pairs)
+    study = request.study
+    missing = checklist(study)
+    if missing:
+        raise RequestError(format_checklist(params, missing))
+    console = Console(highlight=False, soft_wrap=True)
+    with sole_run(study):
+        request_file = request.write(study.artifacts / "request.json")
+        console.print(f"{study.label}; {len(all_stages(study))} stages, {cores} cores", markup=False)
+        reporter = Reporter(len(all_stages(study)), console)
+        code = run_graph(study, snakemake_command(request_file, cores), reporter)
+        if code:
+            log = study.artifacts / "snakemake.log"
+            raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
+        if reporter.done == 0:
+            console.print("nothing has changed since the last run")
+        from lgffem_core.provenance import write_manifest
+
+        write_manifest(study)
+    console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
+    console.print(f"results: {os.path.relpath(study.results)}", markup=False)
+    return 0
+
+
+def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
+    """Execute one stage of a request (what the Snakefile's rules call)."""
+    from lgffem_core.execute import execute_stage
+    from lgffem_core.progress import emit
+
+    try:
+        execute_stage(Request.read(request_file), name, variant, seed)
+    except StudyError as error:
+        emit("failed", stage=name, message=str(error))
+        raise
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Options of the two commands; without a command's name, ``run`` is meant."""
+    parser = argparse.ArgumentParser(prog="./run_all.sh", description="Run the study. Also: test, test-pathml.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_parser = commands.add_parser("run", help="run a profile (the default command)")
+    run_parser.add_argument("params", nargs="?", default=str(PROJECT / "params" / "demo.yaml"), help="a profile")
+    run_parser.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
+    run_parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
+    stage_parser = commands.add_parser("notebook", help="execute one stage of a request")
+    stage_parser.add_argument("request", type=Path)
+    stage_parser.add_argument("name")
+    stage_parser.add_argument("--variant", default="")
+    stage_parser.add_argument("--seed", default="")
+    if arguments and arguments[0] in ("run", "notebook", "-h", "--help"):
+        return parser.parse_args(arguments)
+    return parser.parse_args(["run", *arguments])
+
+
+def interrupt(*_) -> None:
+    """Treat a polite kill, or a closed terminal, like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code, after one sentence where something is wrong."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    for sign in previous:
+        if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(sign, interrupt)
+    try:
+        if options.command == "notebook":
+            return notebook(options.request, options.name, options.variant, options.seed)
+        return run(options.params, options.pairs, options.cores)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last finished epoch.", file=sys.stderr)
+        return 130
+    finally:
+        for sign, handler in previous.items():
+            signal.signal(sign, handler)

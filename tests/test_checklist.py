@@ -1,0 +1,145 @@
+"""The checklist: everything that is missing at once, with where to get it, and nothing written."""
+
+import huggingface_hub
+import huggingface_hub.utils
+import pytest
+
+from lgffem_core import checklist as checklist_module
+from lgffem_core.checklist import checklist, format_checklist, hub_has, missing_weights
+from lgffem_core.study import PROJECT, Study
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: False)
+
+
+def load(profile, tmp_path, **overrides):
+    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+    return Study.load(PROJECT / "params" / f"{profile}.yaml", overrides, root=tmp_path / "project")
+
+
+def test_the_paper_profile_lists_three_data_sets_and_the_weights(tmp_path):
+    items = checklist(load("paper", tmp_path))
+    assert len(items) == 4
+    for item, key, where in zip(
+        items, ("imagenet", "pannuke", "kimia"), ("image-net.org", "Warwick", "tizhoosh.com"), strict=False
+    ):
+        assert item.startswith(f"data.{key}.root is not set. ") and where in item
+    assert "convnextv2_base.fcmae" in items[3] and "model.backbone.weights" in items[3]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo"])
+def test_the_synthetic_profiles_need_nothing(tmp_path, profile):
+    assert checklist(load(profile, tmp_path)) == []
+
+
+def test_histology_needs_the_users_two_folders_and_a_backbone(tmp_path):
+    first_words = [item.split()[0] for item in checklist(load("histology", tmp_path))]
+    assert first_words == ["data.pannuke.root", "data.kimia.root", "model.backbone:"]
+
+
+def folders(tmp_path):
+    for name in ("imagenet/train", "pannuke/Fold 1", "kimia/train"):
+        (tmp_path / name).mkdir(parents=True)
+    return {f"data__{name}__root": str(tmp_path / name) for name in ("imagenet", "pannuke", "kimia")}
+
+
+def test_with_data_and_weights_nothing_is_missing(tmp_path):
+    roots = folders(tmp_path)
+    (tmp_path / "w.pth").write_bytes(b"x")
+    assert checklist(load("paper", tmp_path, **roots, model__backbone__weights=str(tmp_path / "w.pth"))) == []
+    assert len(checklist(load("paper", tmp_path, **roots))) == 1
+
+
+@pytest.mark.parametrize("name", ["imagenet", "pannuke", "kimia"])
+def test_a_root_without_the_expected_contents_is_named(tmp_path, name):
+    roots = folders(tmp_path)
+    (empty := tmp_path / "empty").mkdir()
+    study = load("paper", tmp_path, **roots | {f"data__{name}__root": str(empty)}, model__backbone__pretrained=False)
+    (item,) = checklist(study)
+    assert item.startswith(f"data.{name}.root: {empty} does not hold ")
+
+
+@pytest.mark.parametrize("layout", ["images", "Fold 1"])
+def test_either_layout_of_pannuke_will_do(tmp_path, layout):
+    (tmp_path / "tiles" / layout).mkdir(parents=True)
+    study = load("histology", tmp_path, data__pannuke__root=str(tmp_path / "tiles"), model__backbone__pretrained=False)
+    assert [item.split()[0] for item in checklist(study)] == ["data.kimia.root"]
+
+
+def test_files_of_weights_that_are_not_there_are_named(tmp_path):
+    study = load("demo", tmp_path, model__backbone__weights="none.pth", training__b__checkpoint="/nowhere/b.pth")
+    assert missing_weights(study) == [
+        f"model.backbone.weights: {tmp_path / 'project' / 'none.pth'} is not a file.",
+        "training.b.checkpoint: /nowhere/b.pth is not a file.",
+    ]
+
+
+def test_the_hub_is_asked_only_where_weights_would_come_from_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: (asked.append(name), True)[1])
+    missing_weights(load("demo", tmp_path))  # random weights
+    missing_weights(load("paper", tmp_path, model__backbone__weights="w.pth"))  # a file
+    assert asked == []
+    assert missing_weights(load("paper", tmp_path)) == [] and asked == ["convnextv2_base.fcmae"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_checklist_is_a_list_to_tick(count):
+    text = format_checklist("params/paper.yaml", [f"item {i}." for i in range(count)])
+    lines = text.splitlines()
+    assert lines[0] == f"params/paper.yaml cannot start; {count} thing{'s' if count > 1 else ''} missing:"
+    assert [line for line in lines if "[ ]" in line] == [f"  [ ] item {i}." for i in range(count)]
+    assert lines[-1].endswith("Nothing was written.")
+
+
+# -- the hub ---------------------------------------------------------------------------------------------
+
+
+class Session:
+    """Stands in for the hub's connection."""
+
+    def __init__(self, up):
+        self.up, self.timeouts = up, []
+
+    def head(self, address, timeout):
+        self.timeouts.append(timeout)
+        if not self.up:
+            raise ConnectionError
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    def make(up, cached=None, offline=False):
+        session = Session(up)
+        monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: session)
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, file: cached)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        return session
+
+    return make
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_the_hub_has_weights_iff_it_answers_soon(hub, up):
+    session = hub(up)
+    assert hub_has("convnextv2_base.fcmae") == up
+    assert len(session.timeouts) == 1 and session.timeouts[0] <= 3  # seconds: the checklist is quick
+
+
+def test_cached_weights_need_no_connection(hub):
+    session = hub(up=False, cached="/cache/model.safetensors")
+    assert hub_has("convnextv2_base.fcmae") and session.timeouts == []
+
+
+def test_offline_mode_asks_nobody(hub):
+    session = hub(up=True, offline=True)
+    assert not hub_has("convnextv2_base.fcmae") and session.timeouts == []
+
+
+@pytest.mark.parametrize("name", ["no_such_model", "convnextv2_base.no_such_tag"])
+def test_an_unknown_name_is_no_crash_of_the_checklist(hub, name):
+    hub(up=False)
+    assert hub_has(name) is False

@@ -1,0 +1,349 @@
+"""The command line: what it understands, what it refuses, and how it shows a run. Whole runs: test_end_to_end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lgffem_core import checklist as checklist_module
+from lgffem_core import cli, provenance, runner
+from lgffem_core.cli import main, make_request, parse
+from lgffem_core.errors import RequestError
+from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
+from lgffem_core.stages import Request
+from lgffem_core.study import PROJECT, Study
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path, monkeypatch):
+    """Runs write below ``tmp_path``, are typed in the project's folder, and find no hub."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.setattr(
+        Request, "study", property(lambda self: Study.load(PROJECT / self.params, self.overrides, root=root))
+    )
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: False)
+    monkeypatch.chdir(PROJECT)
+    return root
+
+
+def study(root, profile="smoke"):
+    return Study.load(PROJECT / "params" / "smoke.yaml", {"profile": profile}, root=root)
+
+
+# -- what is typed ---------------------------------------------------------------------------------------
+
+
+def test_without_words_the_demo_runs():
+    options = parse([])
+    assert (options.command, options.pairs) == ("run", []) and options.cores >= 1
+    assert Path(options.params) == PROJECT / "params" / "demo.yaml"
+
+
+@pytest.mark.parametrize("words", [["params/smoke.yaml"], ["run", "params/smoke.yaml"]])
+def test_run_is_the_command_meant(words):
+    options = parse([*words, "--set", "a=1", "b=2", "--cores", "3", "--set", "c=3"])
+    assert (options.command, options.params, options.cores) == ("run", "params/smoke.yaml", 3)
+    assert options.pairs == ["a=1", "b=2", "c=3"]
+
+
+def test_pairs_may_stand_without_a_profile():
+    options = parse(["--set", "seeds=[1]"])
+    assert options.pairs == ["seeds=[1]"] and options.params.endswith("demo.yaml")
+
+
+def test_a_stage_is_called_with_its_request():
+    options = parse(["notebook", "request.json", "03_strategy_a_imagenet", "--variant", "paper", "--seed", "0"])
+    assert (options.command, options.request) == ("notebook", Path("request.json"))
+    assert (options.name, options.variant, options.seed) == ("03_strategy_a_imagenet", "paper", "0")
+
+
+@pytest.mark.parametrize("words", [["--cores", "many"], ["--sets", "a=1"], ["a.yaml", "b.yaml"], ["notebook"]])
+def test_words_that_make_no_sense_end_with_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(words)
+    assert caught.value.code == 2 and "usage: ./run_all.sh" in capsys.readouterr().err
+
+
+# -- paths -----------------------------------------------------------------------------------------------
+
+
+def test_paths_count_from_where_they_were_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = ["data.kimia.root=tiles", "model.backbone.weights=../w.pth", "training.a.checkpoint=/a.pth"]
+    request = make_request(str(PROJECT / "params" / "smoke.yaml"), [*pairs, "model.backbone.name=tiles"])
+    loaded = Study.load(PROJECT / request.params, request.overrides)
+    assert loaded.data_root("kimia") == tmp_path / "tiles"
+    assert loaded.resolve(loaded.params.model.backbone.weights) == tmp_path.parent / "w.pth"
+    assert loaded.resolve(loaded.params.training.a.checkpoint) == Path("/a.pth")
+    assert loaded.params.model.backbone.name == "tiles"  # no path
+
+
+def test_a_null_root_stays_null():
+    assert make_request("params/smoke.yaml", ["data.kimia.root=null"]).overrides == {"data.kimia.root": None}
+
+
+def test_a_profile_inside_the_project_is_named_from_it_and_another_in_full(tmp_path, monkeypatch):
+    assert make_request("params/smoke.yaml", []).params == "params/smoke.yaml"
+    monkeypatch.chdir(PROJECT / "params")
+    assert make_request("smoke.yaml", []).params == "params/smoke.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert make_request("mine.yaml", []).params == str(tmp_path / "mine.yaml")
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(sandbox, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
+    assert main(["params/paper.yaml"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "params/paper.yaml cannot start; 4 things missing" in printed.err
+    for item in ("data.imagenet.root", "data.pannuke.root", "data.kimia.root", "model.backbone"):
+        assert f"[ ] {item}" in printed.err
+    assert list(sandbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--set", "training.a.epoch=3"], "unknown parameter training.a.epoch; did you mean training.a.epochs?"),
+        (["--set", "sedes=[1]"], "unknown parameter sedes; did you mean seeds?"),
+        (["--set", "training.a.epochs=0"], "training.a.epochs"),
+        (["--set", "seeds"], "write it as key.path=value"),
+        (["--set", "data.kimia.root=/nowhere"], "data.kimia.root: /nowhere does not hold train"),
+    ],
+)
+def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, sentence):
+    assert main(["params/smoke.yaml", *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and sentence in printed.err and printed.out == ""
+    assert list(sandbox.iterdir()) == []
+
+
+def test_a_missing_profile_ends_with_2(capsys):
+    assert main(["params/none.yaml"]) == 2
+    assert "none.yaml: no such parameter file" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", stopped)
+    assert main([]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+# -- the lock --------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_of_a_profile_is_refused_and_another_profile_is_not(sandbox):
+    with sole_run(study(sandbox)):
+        with pytest.raises(RequestError, match="another run of profile smoke is under way"), sole_run(study(sandbox)):
+            pytest.fail("two at once")
+        with sole_run(study(sandbox, "other")):
+            pass
+    with sole_run(study(sandbox)):
+        pass
+
+
+def test_the_lock_is_free_after_a_failure(sandbox):
+    with pytest.raises(RuntimeError, match="failed"), sole_run(study(sandbox)):
+        raise RuntimeError("failed")
+    with sole_run(study(sandbox)):
+        pass
+
+
+def test_the_lock_is_free_after_a_kill(sandbox):
+    code = (
+        "import sys, time; from lgffem_core.cli import sole_run; from lgffem_core.study import Study\n"
+        "with sole_run(Study.load('params/smoke.yaml', root=sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(sandbox)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RequestError, match="under way"), sole_run(study(sandbox)):
+            pytest.fail("two at once")
+    finally:
+        holder.kill()
+        holder.communicate()
+    with sole_run(study(sandbox)):
+        pass
+
+
+# -- how a run is shown ----------------------------------------------------------------------------------
+
+
+def said(text):
+    """A command that emits events, one a line of JSON, prints something and ends."""
+    return [sys.executable, "-c", f"import os; open(os.environ['LGFFEM_EVENTS'], 'a').write({text!r}); print('log')"]
+
+
+def lines(*events):
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+EPOCH = {
+    "event": "epoch",
+    "stage": "04_strategy_b_pannuke",
+    "strategy": "b",
+    "epoch": 2,
+    "epochs": 4,
+    "images_per_second": 81.6,
+    "seconds_left": 65,
+}
+FINISHED = {"event": "finished", "stage": "04_strategy_b_pannuke", "seconds": 125}
+
+
+@pytest.fixture
+def console(tmp_path):
+    with open(tmp_path / "screen.txt", "w+") as file:
+        yield Console(file=file, width=200, soft_wrap=True)
+
+
+def screen(console):
+    console.file.seek(0)
+    return console.file.read()
+
+
+def test_a_line_a_finished_stage(sandbox, console):
+    mine, reporter = study(sandbox), Reporter(8, console)
+    mine.artifacts.mkdir(parents=True)
+    events = lines({"event": "started", "stage": "04_strategy_b_pannuke"}, EPOCH, FINISHED)
+    assert run_graph(mine, said(events), reporter) == 0
+    assert reporter.done == 1 and reporter.failure is None
+    assert "[1] 04_strategy_b_pannuke finished in 2:05 (strategy B, epoch 2/4, 82 images/s)\n" in screen(console)
+    assert (mine.artifacts / "snakemake.log").read_text() == "log\n"
+
+
+def test_events_of_an_earlier_run_are_not_shown_again(sandbox, console):
+    mine, reporter = study(sandbox), Reporter(8, console)
+    mine.artifacts.mkdir(parents=True)
+    run_graph(mine, said(lines(FINISHED)), Reporter(8, console))
+    assert run_graph(mine, said(""), reporter) == 0 and reporter.done == 0
+
+
+def test_the_live_line_says_stage_epoch_speed_and_time_left(console):
+    reporter = Reporter(8, console)
+    reporter.handle({"event": "started", "stage": "04_strategy_b_pannuke"})
+    assert reporter.line() == "04_strategy_b_pannuke"
+    reporter.handle(EPOCH)
+    assert reporter.line() == "04_strategy_b_pannuke: strategy B, epoch 2/4, 82 images/s, 1:05 left"
+    reporter.handle(FINISHED)
+    assert reporter.line() == "next stage"
+
+
+def fake_snakemake(monkeypatch, events, code=0):
+    command = said(events)
+    command[-1] += f"; raise SystemExit({code})"
+    monkeypatch.setattr(cli, "snakemake_command", lambda request_file, cores: command)
+
+
+def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsys):
+    message = "train/s0/1.jpg: not a readable image (notebook 01_data_preparation, cell 4)"
+    fake_snakemake(monkeypatch, lines({"event": "failed", "stage": "01_data_preparation", "message": message}), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_failure_without_a_word_names_the_log(monkeypatch, capsys, sandbox):
+    fake_snakemake(monkeypatch, "", 3)
+    assert main(["params/smoke.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert "code 3" in error and str(sandbox / "artifacts" / "smoke" / "snakemake.log") in error
+
+
+def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, sandbox):
+    mine, manifests = study(sandbox), []
+    (mine.results / "tables").mkdir(parents=True)
+    (mine.results / "tables" / "table1.md").write_text("| strategy |\n")
+    monkeypatch.setattr(provenance, "write_manifest", manifests.append)
+    fake_snakemake(monkeypatch, lines(FINISHED))
+    assert main(["params/smoke.yaml", "--set", "seeds=[3]"]) == 0
+    out = capsys.readouterr().out
+    assert "DEMO" in out and "| strategy |" in out and "results: " in out and "nothing has changed" not in out
+    assert len(manifests) == 1
+    request = Request.read(mine.artifacts / "request.json")
+    assert request == Request("params/smoke.yaml", {"seeds": [3]})
+    fake_snakemake(monkeypatch, "")
+    assert main(["params/smoke.yaml"]) == 0
+    assert "nothing has changed since the last run" in capsys.readouterr().out
+
+
+def test_snakemake_is_told_the_request_and_the_cores():
+    command = snakemake_command(Path("/a/request.json"), 3)
+    assert command[:3] == [sys.executable, "-m", "snakemake"]
+    assert command[command.index("--cores") + 1] == "3" and "request=/a/request.json" in command
+    assert Path(command[command.index("--snakefile") + 1]).is_file()
+
+
+# -- stopping --------------------------------------------------------------------------------------------
+
+STUBBORN = (
+    "import os, signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    "print(child.pid, flush=True); time.sleep(60)"
+)
+
+
+def alive(pid):
+    """True while a process runs; one that has ended and is not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_process_that_does_not_stop_is_killed_with_its_children():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        child = int(process.stdout.readline())
+        stop_group(process, patience=0.5)
+        assert process.returncode == -signal.SIGKILL
+        deadline = time.monotonic() + 10
+        while alive(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not alive(child)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def heeds_ctrl_c():
+    """A job that a shell put into the background ignores Ctrl-C; this test does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_the_run_and_what_it_started(sandbox, console, monkeypatch, heeds_ctrl_c):
+    mine = study(sandbox)
+    mine.artifacts.mkdir(parents=True)
+    events = mine.artifacts / "events.jsonl"
+    started = []
+    original = subprocess.Popen
+
+    def remembered(*arguments, **options):
+        started.append(original(*arguments, **options))
+        return started[-1]
+
+    class Interrupted(Reporter):
+        def handle(self, event):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runner.subprocess, "Popen", remembered)
+    command = said(lines(FINISHED))
+    command[-1] += "; import time; time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        run_graph(mine, command, Interrupted(8, console))
+    assert events.exists() and len(started) == 1 and started[0].poll() is not None

@@ -1,0 +1,150 @@
+"""The whole study on its smallest profile, by the command that users type: run, rerun, stop, break."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+from PIL import Image
+
+from lgffem_core.files import read_json, sha256_file
+from lgffem_core.progress import VARIABLE
+from lgffem_core.report.tables import TABLE1_COLUMNS
+from lgffem_core.runner import events_file
+from lgffem_core.study import PROJECT, Study
+
+PROFILE = f"e2e{os.getpid()}"
+EPOCHS = "training.b.epochs=4"  # long enough to be stopped on the way
+
+
+def command(*pairs, profile=PROFILE):
+    sets = [f"profile={profile}", EPOCHS, *pairs]
+    return [sys.executable, "-m", "lgffem_core", "params/smoke.yaml", "--set", *sets]
+
+
+def run(*pairs, profile=PROFILE):
+    return subprocess.run(command(*pairs, profile=profile), cwd=PROJECT, capture_output=True, text=True, timeout=900)
+
+
+def study_of(profile):
+    return Study.load(PROJECT / "params" / "smoke.yaml", {"profile": profile})
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    """A run of the smoke profile under a name of its own, removed afterwards."""
+    yield run(), study_of(PROFILE)
+    for profile in (PROFILE, PROFILE + "stop", PROFILE + "bad"):
+        for folder in (study_of(profile).artifacts, study_of(profile).results):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_one_command_fills_table_1(smoke):
+    done, study = smoke
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(study.results / "tables" / "table1.csv")
+    assert list(table.columns) == TABLE1_COLUMNS
+    assert len(table) == 9 and set(table["strategy"]) == {"A", "B", "C"}
+    assert "| C " in done.stdout and "DEMO" in done.stdout and f"results/{PROFILE}" in done.stdout
+    for kind in ("md", "tex"):
+        assert "DEMO" in (study.results / "tables" / f"table1.{kind}").read_text()
+
+
+def test_the_manifest_lists_every_artefact_with_producer_and_hash(smoke):
+    _, study = smoke
+    manifest = read_json(study.results / "manifest.json")
+    tables = {f"results/{PROFILE}/tables/table1.{kind}" for kind in ("csv", "md", "tex")}
+    assert tables <= set(manifest["artefacts"])
+    for path, entry in manifest["artefacts"].items():
+        assert entry["sha256"] == sha256_file(PROJECT / path)
+        assert (PROJECT / entry["producer"]).is_file()
+    assert all(stage["seconds"] > 0 and stage["peak_memory_mib"] > 50 for stage in manifest["stages"].values())
+
+
+def test_executed_notebooks_are_clean(smoke):
+    _, study = smoke
+    executed = sorted((study.results / "notebooks").glob("*.ipynb"))
+    assert len(executed) == 6
+    for path in executed:
+        outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+        assert any("image/png" in o.get("data", {}) for o in outputs), path.name
+        noise = [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+        assert not noise, (path.name, noise)
+
+
+def test_nothing_changed_nothing_runs(smoke):
+    done = run()
+    assert done.returncode == 0 and "nothing has changed" in done.stdout
+
+
+def test_a_parameter_of_c_reruns_c_and_the_evaluation_only(smoke):
+    done = run("training.c.epochs=1")
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("[")] == [
+        "05_strategy_c_kimia_paper_seed0",
+        "07_faiss_evaluation",
+    ]
+
+
+def test_a_typo_is_refused_before_anything_starts(smoke):
+    done = run("training.c.epoch=1", profile=PROFILE + "typo")
+    assert done.returncode == 2 and "training.c.epochs" in done.stderr
+    assert "Traceback" not in done.stderr and not study_of(PROFILE + "typo").artifacts.exists()
+
+
+def heed_ctrl_c():
+    """A job that a shell put into the background ignores Ctrl-C, and so do its children unless told."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def works_for(process, study):
+    try:
+        return process.environ().get(VARIABLE) == str(events_file(study))
+    except psutil.Error:
+        return False
+
+
+def test_stopped_in_b_it_goes_on_from_b_s_last_epoch(smoke):
+    profile = PROFILE + "stop"
+    study = study_of(profile)
+    started = subprocess.Popen(
+        command("training.b.epochs=16", profile=profile), cwd=PROJECT, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c
+    )
+    folder = study.checkpoints("b", "paper", 0)
+    deadline = time.monotonic() + 300
+    while not list(folder.glob("step_*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 130
+    assert not [p.pid for p in psutil.process_iter() if works_for(p, study)], "a kernel was left running"
+    assert not (folder / "model.safetensors").exists()
+    reached = max(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.safetensors"))
+    trained_a = study.checkpoints("a", "paper", 0) / "model.safetensors"
+    written = trained_a.stat().st_mtime_ns
+    done = run("training.b.epochs=16", profile=profile)
+    assert done.returncode == 0, done.stderr
+    assert trained_a.stat().st_mtime_ns == written
+    executed = (study.results / "notebooks" / "04_strategy_b_pannuke_paper_seed0.ipynb").read_text()
+    first = reached // 3 + 1  # 57 tiles in batches of 16: three steps an epoch
+    assert reached < 48 and "epoch   1/16" not in executed
+    assert f"epoch {first:>3}/16" in executed
+
+
+def test_a_truncated_image_stops_the_run_with_one_sentence(smoke, tmp_path):
+    for split, stem in (("train", ""), ("test", "s{}_")):
+        for scan in range(24):
+            for i in range(2):
+                path = tmp_path / split / f"s{scan}" / f"{stem.format(scan)}{i}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (64, 64), (9 * scan, 80, 120)).save(path)
+    broken = tmp_path / "train" / "s7" / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:400])
+    done = run(f"data.kimia.root={tmp_path}", profile=PROFILE + "bad")
+    assert done.returncode == 1
+    assert str(broken) in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

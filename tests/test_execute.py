@@ -1,0 +1,111 @@
+"""Executing a stage: what papermill is given, what is kept, and how failures read."""
+
+import nbformat
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from lgffem_core import execute
+from lgffem_core.errors import StudyError
+from lgffem_core.files import read_json
+from lgffem_core.stages import Request, executed_notebook, stage_outputs
+from lgffem_core.study import PROJECT, Study
+
+STAGE = ("03_strategy_a_imagenet", "paper", "0")
+
+
+@pytest.fixture
+def request_in(tmp_path, monkeypatch):
+    load = Study.load
+    monkeypatch.setattr(
+        Request, "study", property(lambda self: load(PROJECT / self.params, self.overrides, root=tmp_path))
+    )
+    return Request("params/smoke.yaml", {"training.a.epochs": 3})
+
+
+def pretend(monkeypatch, body):
+    """Let papermill write an empty notebook and then do ``body`` instead of running cells."""
+    calls = []
+
+    def run(source, target, parameters, **options):
+        calls.append((source, parameters, options))
+        nbformat.write(nbformat.v4.new_notebook(), target)
+        body()
+
+    monkeypatch.setattr(papermill, "execute_notebook", run)
+    return calls
+
+
+def write_outputs(study):
+    for path in stage_outputs(study, *STAGE):
+        if path.suffix != ".ipynb":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("made")
+
+
+def test_a_stage_gets_its_parameters_and_is_noted(request_in, monkeypatch):
+    study = request_in.study
+    calls = pretend(monkeypatch, lambda: write_outputs(study))
+    execute.execute_stage(request_in, *STAGE)
+    ((_, parameters, options),) = calls
+    expected = {"params": "../params/smoke.yaml", "overrides": {"training.a.epochs": 3}, "variant": "paper", "seed": 0}
+    assert parameters == expected and options["cwd"] == PROJECT / "notebooks"
+    note = read_json(study.artifacts / "stages" / "03_strategy_a_imagenet_paper_seed0.json")
+    assert note["producer"] == "notebooks/03_strategy_a_imagenet.ipynb" and len(note["outputs"]) == 3
+    assert executed_notebook(study, *STAGE).exists()
+
+
+def test_a_notebook_that_leaves_no_output_has_not_finished(request_in, monkeypatch):
+    pretend(monkeypatch, lambda: None)
+    with pytest.raises(StudyError, match="03_strategy_a_imagenet: ended without writing .*model.safetensors"):
+        execute.execute_stage(request_in, *STAGE)
+    assert not executed_notebook(request_in.study, *STAGE).exists()
+
+
+def fail_with(ename, evalue):
+    def body():
+        raise PapermillExecutionError(4, 3, "source", ename, evalue, ["traceback"])
+
+    return body
+
+
+def test_the_studys_own_error_is_one_sentence(request_in, monkeypatch):
+    pretend(monkeypatch, fail_with("StudyError", "s7/1.jpg: not a readable image."))
+    with pytest.raises(StudyError) as caught:
+        execute.execute_stage(request_in, *STAGE)
+    assert str(caught.value) == "s7/1.jpg: not a readable image. (notebook 03_strategy_a_imagenet, cell 5)"
+
+
+def test_another_error_names_its_kind_and_where_the_traceback_is(request_in, monkeypatch):
+    pretend(monkeypatch, fail_with("KeyError", "'x'"))
+    with pytest.raises(StudyError, match=r"cell 5: KeyError: 'x'; traceback in .*\.failed\.ipynb"):
+        execute.execute_stage(request_in, *STAGE)
+
+
+def test_a_killed_kernel_is_named(request_in, monkeypatch):
+    def die():
+        raise RuntimeError("Kernel died")
+
+    pretend(monkeypatch, die)
+    with pytest.raises(StudyError, match="03_strategy_a_imagenet: the kernel ended before its time"):
+        execute.execute_stage(request_in, *STAGE)
+
+
+def test_a_profile_outside_the_project_is_given_by_its_full_path(tmp_path):
+    parameters = execute.notebook_parameters(Request(str(tmp_path / "own.yaml"), {}), "", "")
+    assert parameters == {"params": str(tmp_path / "own.yaml"), "overrides": {}}
+
+
+def test_the_real_thing_runs_in_a_kernel(request_in, monkeypatch, tmp_path):
+    """One small notebook through papermill itself, with the parameters cell overwritten."""
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    cells = [nbformat.v4.new_code_cell("params = ''\noverrides = {}", metadata={"tags": ["parameters"]})]
+    cells.append(nbformat.v4.new_code_cell("print(params, overrides['training.a.epochs'])"))
+    notebook.cells = cells
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / "notebooks" / "02_model_definition.ipynb")
+    monkeypatch.setattr(execute, "PROJECT", tmp_path)
+    execute.execute_stage(request_in, "02_model_definition")
+    done = nbformat.read(executed_notebook(request_in.study, "02_model_definition"), 4)
+    assert any("../params/smoke.yaml 3" in o.get("text", "") for cell in done.cells for o in cell.outputs)

@@ -1,0 +1,142 @@
+"""The study: variants and their toggles, and the paths that follow from a profile."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from lgffem_core import study as study_module
+from lgffem_core.errors import RequestError
+from lgffem_core.study import PROJECT, VARIANTS, Study
+
+DEMO = PROJECT / "params" / "demo.yaml"
+TOGGLES = {  # the value that the text, and the value that the released code has
+    "loss_scale": ("s", "margin"),
+    "grn": ("channels", "width"),
+    "head_norm": (False, True),
+    "fusion_relu": (True, False),
+    "normalize_embedding": (True, False),
+}
+
+
+def demo(**overrides):
+    """The demo study; "__" stands for the dot of a key."""
+    return Study.load(DEMO, {key.replace("__", "."): value for key, value in overrides.items()}, root=Path("/study"))
+
+
+def test_the_variants_are_the_two_columns_of_the_ledger():
+    for column, name in enumerate(("paper", "released")):
+        assert asdict(demo().variant(name)) == {key: values[column] for key, values in TOGGLES.items()}
+
+
+@pytest.mark.parametrize("toggle", TOGGLES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_toggle_switches_alone(variant, toggle):
+    for value in TOGGLES[toggle]:
+        toggled = demo(**{f"model.toggles.{toggle}": value}).variant(variant)
+        assert toggled == replace(VARIANTS[variant], **{toggle: value})
+
+
+def test_loading_does_not_change_the_overrides():
+    overrides = {"training.a.epochs": 1}
+    assert Study.load(DEMO, overrides).params.training.a.epochs == 1
+    assert overrides == {"training.a.epochs": 1}
+
+
+def test_a_fault_names_the_profile_and_the_key():
+    with pytest.raises(RequestError, match=r"demo.yaml: unknown parameter seed; did you mean seeds\?"):
+        demo(seed=1)
+
+
+# -- paths -------------------------------------------------------------------------------------------------
+
+
+def test_outputs_lie_under_the_name_of_the_profile():
+    study = demo(profile="mine")
+    assert study.artifacts == Path("/study/artifacts/mine") and study.results == Path("/study/results/mine")
+    assert study.index("kimia") == Path("/study/artifacts/mine/index/kimia.csv")
+    assert study.checkpoints("b", "paper", 3) == Path("/study/artifacts/mine/checkpoints/paper/seed3/strategy_b")
+
+
+def test_no_two_runs_share_a_file():
+    study = demo(variants=["paper", "released"], seeds=[0, 1])
+    runs = [(strategy, variant, seed) for strategy, variant, seed in study.runs()]
+    assert len(runs) == len(set(runs)) == 3 * 2 * 2
+    assert len({study.checkpoints(*run) for run in runs}) == len({study.embeddings(*run) for run in runs}) == 12
+
+
+def test_the_strategies_of_a_run_come_in_the_order_of_the_curriculum():
+    assert [strategy for strategy, _, _ in demo(variants=["paper"]).runs()] == ["a", "b", "c"]
+
+
+def test_relative_roots_count_from_the_project():
+    study = demo(data__kimia__root="../tiles/kimia")
+    assert study.data_root("kimia") == Path("/tiles/kimia")
+    assert demo(data__kimia__root="/tiles").data_root("kimia") == Path("/tiles")
+
+
+def test_a_root_in_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert demo(data__kimia__root="~/tiles").data_root("kimia") == Path("/home/someone/tiles")
+
+
+def test_resolve_keeps_null():
+    assert demo().resolve(None) is None
+
+
+# -- synthetic images --------------------------------------------------------------------------------------
+
+
+def test_a_null_root_means_synthetic():
+    study = demo(data__kimia__root="/tiles")
+    assert [study.is_synthetic(name) for name in ("imagenet", "pannuke", "kimia")] == [True, True, False]
+
+
+def test_synthetic_images_follow_their_settings():
+    first, again, other = demo(), demo(), demo(data__synthetic__seed=1)
+    assert first.data_root("kimia") == again.data_root("kimia") != other.data_root("kimia")
+    assert first.data_root("kimia").is_relative_to(first.artifacts)
+    assert first.data_root("kimia") == demo(training__a__epochs=1).data_root("kimia")
+
+
+def test_synthetic_images_follow_the_code_that_draws_them(monkeypatch):
+    before = demo().data_root("kimia")
+    for generator in study_module.GENERATOR:
+        real = study_module.sha256_file
+        monkeypatch.setattr(study_module, "sha256_file", lambda p, g=generator, r=real: "new" if p.name == g else r(p))
+        assert demo().data_root("kimia") != before, generator
+        monkeypatch.undo()
+
+
+def test_the_generator_is_all_that_the_synthetic_module_imports_from_its_folder():
+    """A new helper of ``synthetic.py`` must be listed, or old images would pass for new ones."""
+    folder, seen = PROJECT / "lgffem_core" / "data", set()
+    waiting = ["synthetic"]
+    while waiting:
+        name = waiting.pop()
+        seen.add(f"{name}.py")
+        for line in (folder / f"{name}.py").read_text().splitlines():
+            words = line.replace(",", " ").replace("(", " ").split()
+            if words[:1] == ["from"] and words[1].startswith("lgffem_core.data"):
+                found = [words[1].removeprefix("lgffem_core.data").strip("."), *words[3:]]
+                waiting += [n for n in found if n and (folder / f"{n}.py").exists() and f"{n}.py" not in seen]
+    assert seen <= set(study_module.GENERATOR), seen
+
+
+# -- labels ------------------------------------------------------------------------------------------------
+
+
+def test_the_label_says_which_data_are_synthetic():
+    roots = {f"data__{name}__root": "/tiles" for name in ("imagenet", "pannuke", "kimia")}
+    assert "DEMO" in demo().label and "not comparable" in demo().label
+    assert demo(**roots).label == "profile demo: given data"
+    assert demo(**roots | {"data__imagenet__root": None}).label.endswith("except synthetic imagenet")
+    assert "DEMO" in demo(**roots | {"data__kimia__root": None}).label
+
+
+def test_a_variant_says_which_toggles_make_it_another():
+    plain = Study.load(PROJECT / "params" / "smoke.yaml")
+    assert [plain.variant_label(name) for name in ("paper", "released")] == ["paper", "released"]
+    toggled = Study.load(PROJECT / "params" / "smoke.yaml", {"model.toggles.head_norm": True})
+    assert toggled.variant_label("paper") == "paper head_norm=True"
+    assert toggled.variant_label("released") == "released"  # has it on anyway

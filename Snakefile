@@ -29,8 +29,9 @@ def each_run(notebook):
 
 rule all:
     input:
-        outputs("07_faiss_evaluation", "", ""),
         outputs("02_model_definition", "", ""),
+        outputs("08_grad_cam", "", ""),
+        outputs("09_projection", "", ""),
 
 
 rule data_preparation:
@@ -72,9 +73,33 @@ rule strategy_c_kimia:
     shell: "{run_notebook:q} 05_strategy_c_kimia --variant {wildcards.variant} --seed {wildcards.seed}"
 
 
+rule baselines:
+    input: outputs("01_data_preparation", "", "")
+    output: outputs("06_baselines", "", "")
+    params: stamp=stamp(study, "06_baselines")
+    threads: cores
+    shell: "{run_notebook:q} 06_baselines"
+
+
 rule faiss_evaluation:
-    input: each_run("05_strategy_c_kimia")
+    input: each_run("05_strategy_c_kimia"), outputs("06_baselines", "", "")
     output: outputs("07_faiss_evaluation", "", "")
     params: stamp=stamp(study, "07_faiss_evaluation")
     threads: cores
     shell: "{run_notebook:q} 07_faiss_evaluation"
+
+
+rule grad_cam:
+    input: outputs("07_faiss_evaluation", "", "")
+    output: outputs("08_grad_cam", "", "")
+    params: stamp=stamp(study, "08_grad_cam")
+    threads: cores
+    shell: "{run_notebook:q} 08_grad_cam"
+
+
+rule projection:
+    input: outputs("07_faiss_evaluation", "", "")
+    output: outputs("09_projection", "", "")
+    params: stamp=stamp(study, "09_projection")
+    threads: cores
+    shell: "{run_notebook:q} 09_projection"

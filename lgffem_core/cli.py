@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lgffem_core.checklist import checklist, format_checklist
 from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.params import parse_pairs
+from lgffem_core.parameter_files import parse_pairs
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run
 from lgffem_core.stages import Request, all_stages
 from lgffem_core.study import PROJECT

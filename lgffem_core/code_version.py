@@ -10,15 +10,19 @@ from lgffem_core.files import sha256_file, sha256_json
 from lgffem_core.study import PROJECT
 
 LAYERS = ("data", "model", "training", "retrieval", "report")
-SHARED = ("params.py", "study.py", "seeds.py", "files.py")
+SHARED = ("params.py", "parameter_files.py", "study.py", "seeds.py", "files.py")
+BESIDE = {"report": ("artefacts.py", "explain.py", "projection.py")}  # modules that only the last layer depends on
+BASELINES = "baselines"  # a layer beside training: LGFFEM's weights do not depend on modules of this name
 
 
 def source_files(layer: str) -> list[str]:
     """Paths, from the project's folder, of the modules that ``layer`` may depend on."""
     package = PROJECT / "lgffem_core"
-    files = [package / name for name in SHARED]
-    for name in LAYERS[: LAYERS.index(layer) + 1]:
+    files = [package / name for name in (*SHARED, *BESIDE.get(layer, ()))]
+    for name in LAYERS[: LAYERS.index("training" if layer == BASELINES else layer) + 1]:
         files += sorted((package / name).glob("*.py"))
+    if layer in ("model", "training"):
+        files = [path for path in files if path.stem != BASELINES]
     return [path.relative_to(PROJECT).as_posix() for path in files]
 
 

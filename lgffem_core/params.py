@@ -4,15 +4,10 @@ A profile (``params/*.yaml``) says only where it differs. Every key that is not 
 with the nearest key named, before anything starts.
 """
 
-import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from lgffem_core.errors import RequestError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DATASETS = ("imagenet", "pannuke", "kimia")
 STRATEGIES = ("a", "b", "c")
@@ -152,6 +147,52 @@ class Retrieval(Section):
     bootstrap: Positive = 2000  # resamples of the 95 % interval
 
 
+class DenseNet(Section):
+    """DenseNet-121 as a frozen feature extractor (arXiv:2102.07611)."""
+
+    weights: Path | None = None  # a local file in timm's naming; null = timm's own from the hub
+    pretrained: bool = True  # false: random weights, and the tables say so
+
+
+class MixedAttention(Section):
+    """MA + MS-loss (Yang et al., Methods 2020): SE-ResNet-50 with a mask branch. Defaults: the published training."""
+
+    network: str = "legacy_seresnet50"  # timm's name of SE-ResNet-50; another legacy_seresnet for small machines
+    weights: Path | None = None
+    pretrained: bool = True
+    embedding: Positive = 512
+    epochs: Positive = 100
+    batch_size: Positive = 60
+    lr: Rate = 1e-3
+    momentum: Fraction = 0.9
+    step_epochs: Positive = 50  # StepLR: a tenth of the rate after each
+    image_size: Positive | None = None  # of the crop; null = model.image_size
+    alpha: Rate = 2.0  # of the multi-similarity loss, with
+    beta: Rate = 5.0
+    base: float = 0.5  # λ
+    epsilon: Rate = 0.2  # of its pair mining
+
+
+class Baselines(Section):
+    densenet121: DenseNet = DenseNet()
+    ma_ms: MixedAttention = MixedAttention()
+
+
+class Explain(Section):
+    """Grad-CAM++ and its sanity checks (notebook 08)."""
+
+    patches: Positive = 48  # test patches whose maps are compared with those of a randomised model
+    planted: Positive = 48  # synthetic patches with one distinctive structure
+
+
+class Projection(Section):
+    """The two-dimensional map of figure 7."""
+
+    method: Literal["umap", "tsne", "pca"] = "umap"
+    neighbours: Positive = 15  # UMAP's n_neighbors; t-SNE takes twice as many as its perplexity
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -165,6 +206,9 @@ class Params(Section):
     model: Model = Model()
     training: Training = Training()
     retrieval: Retrieval = Retrieval()
+    baselines: Baselines = Baselines()
+    explain: Explain = Explain()
+    projection: Projection = Projection()
     compute: Compute = Compute()
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -176,92 +220,3 @@ class Params(Section):
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must list at least one value, none of them twice")
         return self
-
-
-def known_keys(section: type[BaseModel] = Params, prefix: str = "") -> list[str]:
-    """Every dotted key of the tree, sections included: ``["profile", "data", "data.imagenet", …]``."""
-    keys = []
-    for name, field in section.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
-
-
-def nearest_key(key: str) -> str:
-    """The known key that a user most likely meant by ``key``."""
-    keys = known_keys()
-    by_leaf = {k.split(".")[-1]: k for k in reversed(keys)}
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
-    leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.6)
-    return close[0] if close else by_leaf[leaf[0]] if leaf else "profile"
-
-
-class PlainLoader(yaml.SafeLoader):
-    """Plain types only, and ``1e-3`` is a number as in YAML 1.2; PyYAML itself takes it for a string."""
-
-
-PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def read_yaml(path: Path) -> dict:
-    """A YAML mapping from a file, with plain types only."""
-    try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), PlainLoader)
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such parameter file; the profiles are in params/.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RequestError(f"{path}: cannot be read as YAML ({reason}).") from None
-    if not isinstance(tree, dict):
-        raise RequestError(f"{path}: must be a mapping of parameters, as in params/demo.yaml.")
-    return tree
-
-
-def parse_pairs(pairs: list[str]) -> dict[str, Any]:
-    """``["training.a.epochs=2"]`` -> ``{"training.a.epochs": 2}``; values are read as YAML."""
-    overrides = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise RequestError(f"--set {pair}: write it as key.path=value, e.g. training.a.epochs=2.")
-        try:
-            overrides[key] = yaml.load(value, PlainLoader)
-        except yaml.YAMLError:
-            raise RequestError(f"--set {pair}: the value is not valid YAML.") from None
-    return overrides
-
-
-def apply_overrides(tree: dict, overrides: dict[str, Any]) -> dict:
-    """A copy of ``tree`` with each dotted key of ``overrides`` set."""
-    merged = {k: apply_overrides(v, {}) if isinstance(v, dict) else v for k, v in tree.items()}
-    for key, value in overrides.items():
-        *sections, leaf = key.split(".")
-        node = merged
-        for name in sections:
-            if not isinstance(node.setdefault(name, {}), dict):
-                raise RequestError(f"{key}: {name} is a value, not a section; see params/paper.yaml.")
-            node = node[name]
-        node[leaf] = value
-    return merged
-
-
-def validate(tree: dict, source: str) -> Params:
-    """Check ``tree`` against the schema; the first fault becomes one sentence naming key and remedy."""
-    try:
-        return Params.model_validate(tree)
-    except ValidationError as error:
-        faults = error.errors()  # a mistyped key may also be one that is missing: the typo is what to say
-        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            message = f"unknown parameter {key}; did you mean {nearest_key(key)}?"
-        elif fault["type"] == "missing":
-            message = f"parameter {key} is missing."
-        elif not key:  # a rule about the whole tree: its text says all
-            message = f"{fault['msg'].removeprefix('Value error, ')}."
-        else:
-            message = f"parameter {key}: {fault['msg']}, got {fault['input']!r}."
-        raise RequestError(f"{source}: {message}") from None

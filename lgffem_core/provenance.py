@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lgffem_core.files import read_json, sha256_file, write_json
 from lgffem_core.params import DATASETS
-from lgffem_core.stages import all_stages, stage_name
+from lgffem_core.stages import MEASURING, all_stages, stage_name
 from lgffem_core.study import Study
 
 PACKAGES = (
@@ -88,6 +88,7 @@ def write_manifest(study: Study) -> Path:
             "packages": installed_versions(),
             "device": device(),
             "stages": stages,
+            "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
             "artefacts": artefacts,
         },
     )

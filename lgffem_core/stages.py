@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.code_version import code_hash
 from lgffem_core.files import read_json, sha256_json, write_json
 from lgffem_core.params import DATASETS
@@ -20,11 +21,13 @@ NOTEBOOKS = {
     "03_strategy_a_imagenet": "training",
     "04_strategy_b_pannuke": "training",
     "05_strategy_c_kimia": "training",
+    "06_baselines": "report",
     "07_faiss_evaluation": "report",
+    "08_grad_cam": "report",
+    "09_projection": "report",
 }
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
-TABLE_FORMATS = ("csv", "md", "tex")
-FIGURE_FORMATS = ("png", "svg")
+MEASURING = ("08_grad_cam", "09_projection")  # leave numbers for the manifest
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,16 @@ def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | in
     elif notebook in STRATEGY_OF:
         folder = study.checkpoints(STRATEGY_OF[notebook], variant, seed)
         files += [folder / "model.safetensors", folder / "history.csv"]
-    elif notebook == "07_faiss_evaluation":
-        files += [study.results / "tables" / f"table1.{kind}" for kind in TABLE_FORMATS]
-        files += [study.results / "figures" / f"protocols.{kind}" for kind in FIGURE_FORMATS]
+    elif notebook == "06_baselines":
+        for seed in study.params.seeds:
+            folders = {name: study.baseline(name, seed) for name in ("densenet121", "ma_ms")}
+            files += [folder / "embeddings.safetensors" for folder in folders.values()]
+            files += [folders["ma_ms"] / "model.safetensors", folders["ma_ms"] / "history.csv"]
+    if notebook in MEASURING:
+        files.append(study.measures(notebook))
+    for artefact in ARTEFACTS:
+        if artefact.notebook == notebook:
+            files += artefact.files(study.results)
     return files
 
 
@@ -75,7 +85,7 @@ def all_stages(study: Study) -> list[tuple[str, str, str | int]]:
     runs = [(v, s) for v in study.params.variants for s in study.params.seeds]
     stages = [("01_data_preparation", "", ""), ("02_model_definition", "", "")]
     stages += [(notebook, v, s) for v, s in runs for notebook in STRATEGY_OF]
-    return stages + [("07_faiss_evaluation", "", "")]
+    return stages + [(notebook, "", "") for notebook in NOTEBOOKS if notebook > "06"]
 
 
 def code_cells(notebook: str) -> list[str]:

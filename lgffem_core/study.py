@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lgffem_core.files import sha256_file, sha256_json
-from lgffem_core.params import DATASETS, STRATEGIES, Params, apply_overrides, read_yaml, validate
+from lgffem_core.parameter_files import apply_overrides, read_yaml, validate
+from lgffem_core.params import DATASETS, STRATEGIES, Params
 
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout: notebooks/, params/, results/
 
@@ -107,6 +108,14 @@ class Study:
     def embeddings(self, strategy: str, variant: str, seed: int) -> Path:
         """The embeddings of Kimia's train and test patches by one trained strategy."""
         return self.artifacts / "embeddings" / variant / f"seed{seed}" / f"strategy_{strategy}.safetensors"
+
+    def baseline(self, method: str, seed: int) -> Path:
+        """Folder of one baseline: its embeddings, and its weights where it was trained."""
+        return self.artifacts / "baselines" / method / f"seed{seed}"
+
+    def measures(self, notebook: str) -> Path:
+        """Numbers that a notebook found beside its tables; the manifest collects them."""
+        return self.artifacts / "measures" / f"{notebook}.json"
 
     # -- what it is -----------------------------------------------------------------------------------
 

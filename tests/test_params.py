@@ -4,8 +4,7 @@ import pytest
 import yaml
 
 from lgffem_core.errors import RequestError
-from lgffem_core.params import (
-    Params,
+from lgffem_core.parameter_files import (
     apply_overrides,
     known_keys,
     nearest_key,
@@ -13,6 +12,7 @@ from lgffem_core.params import (
     read_yaml,
     validate,
 )
+from lgffem_core.params import Params
 from lgffem_core.study import PROJECT
 
 PROFILES = sorted((PROJECT / "params").glob("*.yaml"))

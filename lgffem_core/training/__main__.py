@@ -9,7 +9,8 @@ import os
 import sys
 
 from lgffem_core.errors import StudyError
-from lgffem_core.params import STRATEGIES, parse_pairs
+from lgffem_core.parameter_files import parse_pairs
+from lgffem_core.params import STRATEGIES
 from lgffem_core.study import VARIANTS, Study
 from lgffem_core.training import train_strategy
 

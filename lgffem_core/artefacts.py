@@ -1,0 +1,93 @@
+"""The artefact map: each table and figure, the one notebook that makes it, and its files.
+
+Stages, manifest, report and the README's table all read this list.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+FORMATS = {"tables": ("csv", "md", "tex"), "figures": ("png", "svg")}
+
+
+class Artefact(NamedTuple):
+    """A table or figure of a run."""
+
+    title: str  # as the paper names it; artefacts that are not in the paper have a title of their own
+    path: str  # "tables/table1": below results/<profile>, without a suffix
+    notebook: str
+    caption: str
+
+    def files(self, results: Path) -> list[Path]:
+        """Its files below ``results``, one a format."""
+        return [results / f"{self.path}.{kind}" for kind in FORMATS[self.path.split("/")[0]]]
+
+
+ARTEFACTS = (
+    Artefact(
+        "Table 1",
+        "tables/table1",
+        "07_faiss_evaluation",
+        "Strategies A, B and C under three retrieval protocols, beside the published values.",
+    ),
+    Artefact(
+        "Table 2",
+        "tables/table2",
+        "07_faiss_evaluation",
+        "LGFFEM and the baselines under three retrieval protocols. A published value stands in the row of the "
+        "protocol it was computed under; where its source states none, in a row of its own.",
+    ),
+    Artefact(
+        "Figure 1",
+        "figures/figure1",
+        "08_grad_cam",
+        "The architecture, drawn from the trained model: shapes, nodes, learned fusion weights.",
+    ),
+    Artefact(
+        "Figure 2",
+        "figures/figure2",
+        "08_grad_cam",
+        "The aggregators and the mini-head, drawn from the trained model, and the learned gates α.",
+    ),
+    Artefact(
+        "Figure 3",
+        "figures/figure3",
+        "07_faiss_evaluation",
+        "The first test patch of scan s0 and the patch that is retrieved for it.",
+    ),
+    Artefact(
+        "Figure 4",
+        "figures/figure4",
+        "08_grad_cam",
+        "Grad-CAM++ at the fused nodes of neck layer 1, and their collapse.",
+    ),
+    Artefact(
+        "Figure 5",
+        "figures/figure5",
+        "08_grad_cam",
+        "Grad-CAM++ at the fused nodes of neck layer 2, and their collapse.",
+    ),
+    Artefact(
+        "Figure 6",
+        "figures/figure6",
+        "08_grad_cam",
+        "Grad-CAM++ at the fused nodes of neck layer 3, and their collapse.",
+    ),
+    Artefact(
+        "Figure 7",
+        "figures/figure7",
+        "09_projection",
+        "The test embeddings of strategies A, B and C in two dimensions, coloured by scan.",
+    ),
+    Artefact(
+        "Protocols",
+        "figures/protocols",
+        "07_faiss_evaluation",
+        "The same embeddings scored under three protocols, with 95 % intervals.",
+    ),
+    Artefact(
+        "Gallery",
+        "figures/gallery",
+        "07_faiss_evaluation",
+        "One query a scan and its five nearest patches; blue frames share the query's scan, vermilion ones do not.",
+    ),
+)

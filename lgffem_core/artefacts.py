@@ -16,6 +16,7 @@ class Artefact(NamedTuple):
     path: str  # "tables/table1": below results/<profile>, without a suffix
     notebook: str
     caption: str
+    shows_patches: bool = False  # pictures of a user's own tissue stay on the user's machine
 
     def files(self, results: Path) -> list[Path]:
         """Its files below ``results``, one a format."""
@@ -53,24 +54,28 @@ ARTEFACTS = (
         "figures/figure3",
         "07_faiss_evaluation",
         "The first test patch of scan s0 and the patch that is retrieved for it.",
+        True,
     ),
     Artefact(
         "Figure 4",
         "figures/figure4",
         "08_grad_cam",
         "Grad-CAM++ at the fused nodes of neck layer 1, and their collapse.",
+        True,
     ),
     Artefact(
         "Figure 5",
         "figures/figure5",
         "08_grad_cam",
         "Grad-CAM++ at the fused nodes of neck layer 2, and their collapse.",
+        True,
     ),
     Artefact(
         "Figure 6",
         "figures/figure6",
         "08_grad_cam",
         "Grad-CAM++ at the fused nodes of neck layer 3, and their collapse.",
+        True,
     ),
     Artefact(
         "Figure 7",
@@ -89,5 +94,6 @@ ARTEFACTS = (
         "figures/gallery",
         "07_faiss_evaluation",
         "One query a scan and its five nearest patches; blue frames share the query's scan, vermilion ones do not.",
+        True,
     ),
 )

@@ -54,10 +54,14 @@ def run(params: str, pairs: list[str], cores: int) -> int:
         if reporter.done == 0:
             console.print("nothing has changed since the last run")
         from lgffem_core.provenance import write_manifest
+        from lgffem_core.report.page import write_report
 
+        report = write_report(study, request)
         write_manifest(study)
     console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
-    console.print(f"results: {os.path.relpath(study.results)}", markup=False)
+    console.print(
+        f"results: {os.path.relpath(study.results)}   all on one page: {os.path.relpath(report)}", markup=False
+    )
     return 0
 
 

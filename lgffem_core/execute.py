@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import papermill
+from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.errors import StudyError
-from lgffem_core.files import sha256_file, write_json
+from lgffem_core.files import sha256_file, write_json, write_text
 from lgffem_core.progress import STAGE_VARIABLE, emit
 from lgffem_core.stages import Request, executed_notebook, stage_name, stage_outputs
 from lgffem_core.study import PROJECT
@@ -28,7 +29,7 @@ def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
 
 
 def execute_stage(request: Request, notebook: str, variant: str = "", seed: str = "") -> None:
-    """Run a notebook headless and keep its executed copy; then check that it left what it declares.
+    """Run a notebook headless, check that it left what it declares, and keep it executed, as .ipynb and .html.
 
     Raises ``StudyError`` naming notebook and cell. A copy of a failed notebook is kept as ``….failed.ipynb``.
     """
@@ -52,13 +53,14 @@ def execute_stage(request: Request, notebook: str, variant: str = "", seed: str 
         raise StudyError(describe_failure(notebook, error, failed)) from None
     except Exception as error:  # a kernel that was killed, or never came up
         raise StudyError(f"notebook {notebook}: the kernel ended before its time ({error}).") from error
-    outputs = [path for path in stage_outputs(study, notebook, variant, seed) if path != final]
-    missing = [path for path in outputs if not path.exists()]
+    outputs = stage_outputs(study, notebook, variant, seed)
+    missing = [path for path in outputs if path.parent != final.parent and not path.exists()]
     if missing:
         raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
+    write_text(final.with_suffix(".html"), HTMLExporter().from_filename(str(failed))[0])
     os.replace(failed, final)
     seconds = time.monotonic() - began
-    record_stage(study, name, notebook, seed, outputs + [final], seconds)
+    record_stage(study, name, notebook, seed, outputs, seconds)
     emit("finished", seconds=seconds)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lgffem_core.files import read_json, sha256_file, write_json
 from lgffem_core.params import DATASETS
+from lgffem_core.report.page import PRODUCER, report_path
 from lgffem_core.stages import MEASURING, all_stages, stage_name
 from lgffem_core.study import Study
 
@@ -58,7 +59,7 @@ def device() -> str:
 
 
 def write_manifest(study: Study) -> Path:
-    """Put the stages' notes together as ``results/<profile>/manifest.json``."""
+    """Put the stages' notes together as ``results/<profile>/manifest.json``, the report included."""
     artefacts, stages = {}, {}
     for notebook, variant, seed in all_stages(study):
         name = stage_name(notebook, variant, seed)
@@ -68,6 +69,12 @@ def write_manifest(study: Study) -> Path:
             path: {"producer": note["producer"], "stage": name, "sha256": digest}
             for path, digest in note["outputs"].items()
         }
+    report = report_path(study)
+    artefacts[os.path.relpath(report, study.root)] = {
+        "producer": PRODUCER,
+        "stage": None,
+        "sha256": sha256_file(report),
+    }
     locks = {path.name: sha256_file(path) for path in sorted(study.root.glob("requirements*.lock"))}
     return write_json(
         study.results / "manifest.json",

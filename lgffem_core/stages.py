@@ -61,7 +61,8 @@ def executed_notebook(study: Study, notebook: str, variant: str = "", seed: str 
 
 def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | int = "") -> list[Path]:
     """Every file that a stage leaves, its executed notebook included."""
-    files = [executed_notebook(study, notebook, variant, seed)]
+    executed = executed_notebook(study, notebook, variant, seed)
+    files = [executed, executed.with_suffix(".html")]
     if notebook == "01_data_preparation":
         files += [study.index(dataset) for dataset in DATASETS]
     elif notebook in STRATEGY_OF:

@@ -38,7 +38,7 @@ def pretend(monkeypatch, body):
 
 def write_outputs(study):
     for path in stage_outputs(study, *STAGE):
-        if path.suffix != ".ipynb":
+        if path.suffix not in (".ipynb", ".html"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("made")
 
@@ -51,8 +51,9 @@ def test_a_stage_gets_its_parameters_and_is_noted(request_in, monkeypatch):
     expected = {"params": "../params/smoke.yaml", "overrides": {"training.a.epochs": 3}, "variant": "paper", "seed": 0}
     assert parameters == expected and options["cwd"] == PROJECT / "notebooks"
     note = read_json(study.artifacts / "stages" / "03_strategy_a_imagenet_paper_seed0.json")
-    assert note["producer"] == "notebooks/03_strategy_a_imagenet.ipynb" and len(note["outputs"]) == 3
-    assert executed_notebook(study, *STAGE).exists()
+    assert note["producer"] == "notebooks/03_strategy_a_imagenet.ipynb" and len(note["outputs"]) == 4
+    executed = executed_notebook(study, *STAGE)
+    assert executed.exists() and "<html" in executed.with_suffix(".html").read_text()
 
 
 def test_a_notebook_that_leaves_no_output_has_not_finished(request_in, monkeypatch):

@@ -1,11 +1,13 @@
 """The manifest: put together from the stages' notes, with commit, versions and device."""
 
+import hashlib
 import subprocess
 
 from lgffem_core import provenance
 from lgffem_core.files import read_json, write_json
 from lgffem_core.params import DATASETS
-from lgffem_core.stages import all_stages, stage_name
+from lgffem_core.report.page import report_path
+from lgffem_core.stages import MEASURING, all_stages, stage_name
 from lgffem_core.study import PROJECT, Study
 
 
@@ -18,8 +20,16 @@ def test_manifest_gathers_every_stage(tmp_path):
         name = stage_name(notebook, variant, seed)
         note = {"producer": f"notebooks/{notebook}.ipynb", "seed": 0, "seconds": 1.0, "peak_memory_mib": 100}
         write_json(study.artifacts / "stages" / f"{name}.json", note | {"outputs": {f"file{number}": "abc"}})
+    for notebook in MEASURING:
+        write_json(study.measures(notebook), {"found": notebook})
+    report_path(study).parent.mkdir(parents=True, exist_ok=True)
+    report_path(study).write_text("page")
     manifest = read_json(provenance.write_manifest(study))
-    assert len(manifest["stages"]) == len(manifest["artefacts"]) == 6
+    assert len(manifest["stages"]) == 9 and len(manifest["artefacts"]) == 10
+    assert manifest["measures"]["09_projection"] == {"found": "09_projection"}
+    report = manifest["artefacts"]["results/smoke/report.html"]
+    assert report["sha256"] == hashlib.sha256(b"page").hexdigest()
+    assert (PROJECT / report["producer"]).is_file()
     assert manifest["artefacts"]["file0"] == {
         "producer": "notebooks/01_data_preparation.ipynb",
         "sha256": "abc",

@@ -54,7 +54,7 @@ def test_no_file_is_left_by_two_stages():
 
 def test_names_of_stages_are_unique_and_say_what_runs():
     names = [stage_name(*stage) for stage in all_stages(study(variants=["paper", "released"], seeds=[0, 1]))]
-    assert len(names) == len(set(names)) == 3 + 3 * 4
+    assert len(names) == len(set(names)) == 6 + 3 * 4
     assert "03_strategy_a_imagenet_released_seed1" in names and "01_data_preparation" in names
 
 

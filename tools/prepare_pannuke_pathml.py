@@ -32,8 +32,10 @@ def load_pathml():
     try:
         from pathml.datasets.pannuke import PanNukeDataModule
     except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed in {sys.executable}; PathML's environment is made by "
-                 "./run_all.sh test-pathml (or environment.yml).")
+        sys.exit(
+            f"{error.name} is not installed in {sys.executable}; PathML's environment is made by "
+            "./run_all.sh test-pathml (or environment.yml)."
+        )
     except Exception as error:  # the Java bridge raises OSError and plain Exception alike
         sys.exit(f"PathML cannot be loaded ({error}); it needs a JDK: put java on PATH or set JAVA_HOME.")
     return PanNukeDataModule

@@ -1,0 +1,92 @@
+"""``report.html``: every table and figure of a run on one page that needs no other file."""
+
+import base64
+import json
+import shlex
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from lgffem_core.artefacts import ARTEFACTS, Artefact
+from lgffem_core.files import read_json, write_text
+from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook, stage_name
+from lgffem_core.study import Study
+
+PRODUCER = "lgffem_core/report/page.py"
+HEADINGS = {  # what a reader sees instead of a column's name
+    "eta_p": "η_p",
+    "eta_w": "η_w",
+    "eta_tot": "η_tot",
+    "eta_p_low": "95 % interval of η_p",
+    "paper_eta_p": "paper η_p",
+    "paper_eta_w": "paper η_w",
+    "paper_eta_tot": "paper η_tot",
+    "pretraining_data": "pretraining data",
+}
+
+
+def report_path(study: Study) -> Path:
+    """Where a profile's report lies."""
+    return study.results / "report.html"
+
+
+def run_command(request: Request) -> str:
+    """The command that gives the same run, as typed in the project's folder."""
+    pairs = [
+        f"{key}={json.dumps(value) if not isinstance(value, str) else value}"
+        for key, value in request.overrides.items()
+    ]
+    return " ".join(["./run_all.sh", request.params, *(["--set", *map(shlex.quote, pairs)] if pairs else [])])
+
+
+def table_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """A table's headings and cells as text, the ends of an interval in one cell, empty where there is no value."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    low, high = table["eta_p_low"], table.pop("eta_p_high")
+    table["eta_p_low"] = [f"{a} – {b}" if a else "" for a, b in zip(low, high, strict=True)]
+    return [HEADINGS.get(name, name) for name in table.columns], table.to_numpy().tolist()
+
+
+def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
+    """What the page shows of one table or figure."""
+    files = artefact.files(study.results)
+    view = artefact._asdict() | {
+        "anchor": artefact.path.split("/")[1],
+        "files": [path.relative_to(study.results).as_posix() for path in files],
+        "page": executed_notebook(study, artefact.notebook).with_suffix(".html").relative_to(study.results).as_posix(),
+        "again": f"rm {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
+    }
+    if artefact.path.startswith("tables/"):
+        view["headings"], view["rows"] = table_rows(files[0])
+        view["note"] = files[1].read_text(encoding="utf-8").splitlines()[0]
+    else:
+        view["png"] = base64.b64encode(files[0].read_bytes()).decode()
+    return view
+
+
+def notebook_links(study: Study) -> list[tuple[str, str]]:
+    """(stage, page below the results folder) of every executed notebook, in the order of the story."""
+    pages = {stage_name(*stage): executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
+    return [(name, pages[name].relative_to(study.results).as_posix()) for name in sorted(pages)]
+
+
+def write_report(study: Study, request: Request) -> Path:
+    """Write the page from the files of a finished run and return its path."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("page.html.j2").render(
+        label=study.label,
+        demo=study.is_synthetic("kimia"),
+        profile=study.params.profile,
+        command=run_command(request),
+        artefacts=[artefact_view(study, request, artefact) for artefact in ARTEFACTS],
+        notebooks=notebook_links(study),
+        measures={notebook: json.dumps(read_json(study.measures(notebook)), indent=2) for notebook in MEASURING},
+    )
+    return write_text(report_path(study), text)

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.stages import NOTEBOOKS, all_stages, stage_outputs
@@ -51,14 +52,15 @@ def test_the_stages_leave_every_file_of_the_map_once():
         assert all(left.count(path) == 1 for path in artefact.files(study.results))
 
 
-def test_the_readme_holds_the_map():
-    block = (PROJECT / "README.md").read_text(encoding="utf-8").split("<!-- artefacts -->")[1]
-    rows = [
-        tuple(re.findall(r"^\| ([^|]+?) \| \[([^\]]+)\]\(([^)]+)\) \| `([^`]+)`", line)) for line in block.splitlines()
-    ]
-    found = {row[0][0]: row[0][1:] for row in rows if row}
-    expected = {
-        a.title: (a.notebook, f"notebooks/{a.notebook}.ipynb", f"{a.path}.{'csv' if 'tables' in a.path else 'png'}")
-        for a in ARTEFACTS
-    }
-    assert found == expected
+def test_the_readme_holds_the_map_and_the_numbers_of_the_reference_runs():
+    tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert tool["with_blocks"](text) == text, "run tools/readme.py"
+    for artefact in ARTEFACTS:
+        assert text.count(f"| {artefact.title} | [{artefact.notebook}](notebooks/{artefact.notebook}.ipynb) | ") == 1
+
+
+def test_the_readme_shows_only_what_is_there():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (PROJECT / target).exists(), target

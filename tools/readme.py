@@ -1,0 +1,77 @@
+"""Writes the parts of README.md that are made from other files: the artefact map and the two tables of results.
+
+    .venv/bin/python tools/readme.py
+
+The numbers are those of results/reference/{demo,histology} and params/reference; a test fails where the
+README differs from what this writes.
+"""
+
+import re
+
+import pandas as pd
+
+from lgffem_core.artefacts import ARTEFACTS
+from lgffem_core.report.tables import published
+from lgffem_core.study import PROJECT
+
+PROTOCOLS = ("released", "leave_one_out", "test_to_train")
+RUNS = (("histology", "real slides"), ("demo", "DEMO"))
+README = PROJECT / "README.md"
+
+
+def artefact_map() -> list[str]:
+    """The paper's artefacts, and ours beyond it: notebook and file."""
+    lines = ["| artefact | notebook | file in `results/<profile>/` | what it shows |", "|---|---|---|---|"]
+    for a in ARTEFACTS:
+        kind, more = ("csv", "`.md` `.tex`") if a.path.startswith("tables") else ("png", "`.svg`")
+        notebook = f"[{a.notebook}](notebooks/{a.notebook}.ipynb)"
+        lines.append(f"| {a.title} | {notebook} | `{a.path}.{kind}` {more} | {a.caption} |")
+    return lines
+
+
+def eta_p(run: str, table: str, **row) -> str:
+    """η_p of a reference run's table in the first row that has these values."""
+    rows = pd.read_csv(PROJECT / "results" / "reference" / run / "tables" / f"{table}.csv", keep_default_na=False)
+    for column, value in row.items():
+        rows = rows[rows[column] == value]
+    return f"{float(rows['eta_p'].iloc[0]):.1f}"
+
+
+def results(table: str, key: str, names: dict[str, str], paper: dict[str, str]) -> list[str]:
+    """A row for each of ``names``: the published η_p, then ours in every run under every protocol."""
+    head = [key, "paper", *(f"{label}, `{p}`" for _, label in RUNS for p in PROTOCOLS)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for value, name in names.items():
+        cells = [eta_p(run, table, **{key: value, "protocol": p}) for run, _ in RUNS for p in PROTOCOLS]
+        lines.append("| " + " | ".join([name, paper.get(value, "–"), *cells]) + " |")
+    return lines
+
+
+def table1() -> list[str]:
+    """Table 1 beside the paper's."""
+    names = {"A": "A: ImageNet-1k", "B": "B: + PanNuke", "C": "C: + Kimia"}
+    rows = published("table1")["rows"]
+    return results("table1", "strategy", names, {s: f"{rows[s.lower()]['eta_p']:.2f} (`released`)" for s in names})
+
+
+def table2() -> list[str]:
+    """Table 2 beside the paper's, each published value with the protocol it was computed under."""
+    names = {n: n for n in ("DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss", "LGFFEM")}
+    paper = {}
+    for method, row in published("table2")["rows"].items():
+        paper[method] = f"{row['eta_p']:.2f} ({'`' + row['protocol'] + '`' if row['protocol'] else 'not stated'})"
+    return results("table2", "method", names, paper)
+
+
+def with_blocks(text: str) -> str:
+    """``text`` with each block between ``<!-- name -->`` and ``<!-- /name -->`` written anew."""
+    for name, make in {"artefacts": artefact_map, "table1": table1, "table2": table2}.items():
+        block = "\n".join([f"<!-- {name} -->", *make(), f"<!-- /{name} -->"])
+        text, found = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)
+        if found != 1:
+            raise SystemExit(f"error: README.md must hold one block <!-- {name} --> … <!-- /{name} -->.")
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(with_blocks(README.read_text(encoding="utf-8")), encoding="utf-8")

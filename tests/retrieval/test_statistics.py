@@ -1,10 +1,12 @@
-"""The interval of η_p: around the rate, as wide as theory says, and the same each time."""
+"""Intervals: around the rate, as wide as theory and SciPy say, and the same each time."""
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
+from lgffem_core.data.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.protocols import Outcome, from_hits
-from lgffem_core.retrieval.statistics import eta_p_interval
+from lgffem_core.retrieval.statistics import eta_p_interval, patch_interval, scan_interval, seed_interval
 
 
 def patches(right, total, seed=0):
@@ -57,3 +59,137 @@ def test_under_released_the_scans_are_resampled():
 
 def test_perfect_scans_have_no_width_either():
     assert eta_p_interval([Outcome(np.array([3, 4]), np.array([3, 4]), None)], 100) == (100, 100)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+@pytest.mark.parametrize(("right", "total"), [(90, 100), (164, 175), (700, 1325)])
+def test_patch_intervals_are_scipys(method, right, total):
+    """Over single patches drawn one by one; an end may lie half a patch off, since rates are whole patches."""
+    hits = patches(right, total).hits.astype(float)
+    theirs = bootstrap((hits,), np.mean, method=method, n_resamples=9999, rng=0).confidence_interval
+    ours = patch_interval(hits, 9999, method)
+    np.testing.assert_allclose(ours, [100 * theirs.low, 100 * theirs.high], atol=100 / total + 0.2)
+
+
+def test_patch_intervals_of_several_seeds_are_scipys_of_their_means():
+    hits = np.random.default_rng(3).random((3, 400)) < 0.8
+    for method in ("percentile", "bca"):
+        theirs = bootstrap((hits.mean(axis=0),), np.mean, method=method, n_resamples=9999, rng=0).confidence_interval
+        np.testing.assert_allclose(patch_interval(hits, 9999, method), 100 * np.array(theirs), atol=0.35)
+
+
+def scans(seed, mean=0.85, number=24):
+    """(correct, counts) of scans that differ in their rates and sizes."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(15, 76, size=number)
+    return rng.binomial(counts, rng.beta(8 * mean, 8 * (1 - mean), size=number)), counts
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+@pytest.mark.parametrize("seed", range(3))
+def test_scan_intervals_are_scipys(method, seed):
+    correct, counts = scans(seed)
+
+    def ratio(rows):
+        return correct[rows].sum(axis=-1) / counts[rows].sum(axis=-1)
+
+    theirs = bootstrap((np.arange(24),), ratio, method=method, n_resamples=9999, rng=0).confidence_interval
+    np.testing.assert_allclose(scan_interval(correct, counts, 9999, method), 100 * np.array(theirs), atol=0.4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_studentised_scans_against_a_loop(seed):
+    """Written from the textbook: pivots with an error of their own, their quantiles turned round."""
+    correct, counts = (values.tolist() for values in scans(seed))
+
+    def estimate(rows):
+        total = sum(counts[i] for i in rows)
+        rate = sum(correct[i] for i in rows) / total
+        squares = sum((correct[i] - rate * counts[i]) ** 2 for i in rows)
+        return rate, (24 / 23 * squares) ** 0.5 / total
+
+    rng, pivots, (rate, error) = np.random.default_rng(seed), [], estimate(range(24))
+    for _ in range(4000):
+        resampled, its_error = estimate(rng.integers(24, size=24).tolist())
+        pivots.append((resampled - rate) / its_error)
+    pivots.sort()
+    expected = 100 * (rate - pivots[3899] * error), 100 * (rate - pivots[99] * error)
+    np.testing.assert_allclose(scan_interval(correct, counts, 9999), expected, atol=0.8)
+
+
+def test_scans_that_vary_have_a_wider_interval_over_scans_than_over_patches():
+    counts = np.full(24, 50)
+    correct = np.where(np.arange(24) % 2 == 0, 50, 30)
+    hits = np.concatenate([np.arange(50) < c for c in correct])
+    over_scans, over_patches = scan_interval(correct, counts), patch_interval(hits, 2000)
+    assert over_scans[1] - over_scans[0] > 2 * (over_patches[1] - over_patches[0])
+
+
+def test_eta_w_is_the_interval_of_the_scans_rates():
+    correct, counts = scans(5)
+    low, high = scan_interval(correct / counts, np.ones(24), method="percentile")
+    theirs = bootstrap((correct / counts,), np.mean, method="percentile", rng=0).confidence_interval
+    np.testing.assert_allclose((low, high), 100 * np.array(theirs), atol=0.4)
+
+
+def test_seeds_of_scans_are_averaged():
+    correct, counts = scans(1)
+    shifted = np.stack([correct - 1, correct, correct + 1])
+    assert scan_interval(shifted, counts) == pytest.approx(scan_interval(correct, counts))
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca", "studentised"])
+def test_equally_good_scans_have_no_width(method):
+    assert scan_interval([5, 10], [10, 20], method=method) == (50, 50)
+    assert scan_interval([10, 20], [10, 20], method=method) == (100, 100)
+
+
+def test_a_single_bad_scan_leaves_the_lower_end_open():
+    """A third of the samples miss it and have no spread: nothing bounds the rate from below."""
+    low, high = scan_interval([50] * 23 + [20], [50] * 24)
+    assert low == 0 and high == pytest.approx(100, abs=1)
+
+
+def test_all_right_and_all_wrong_patches_have_no_width():
+    for method in ("percentile", "bca"):
+        assert patch_interval(np.ones(50, bool), 100, method) == (100, 100)
+        assert patch_interval(np.zeros(50, bool), 100, method) == (0, 0)
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(ValueError, match="unknown method 'studentised'"):
+        patch_interval(np.array([True, False]), 100, "studentised")
+    with pytest.raises(ValueError, match="unknown method 'normal'"):
+        scan_interval([1, 2], [2, 2], method="normal")
+
+
+@pytest.mark.parametrize("rate", [0.7, 0.95])
+def test_coverage_over_patches(rate):
+    """The short form of benchmarks/coverage.py: 400 simulations have a standard error of 1.1 points."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        low, high = patch_interval(rng.random(175) < rate, 1000)
+        held += low - 1e-9 <= 100 * rate <= high + 1e-9
+    assert 0.92 <= held / 400 <= 0.98
+
+
+@pytest.mark.parametrize("rate", [0.7, 0.95])
+def test_coverage_over_scans(rate):
+    rng, counts, held = np.random.default_rng(0), np.array(KIMIA_TEST_COUNTS), 0
+    for _ in range(400):
+        rates = rng.beta(9 * rate, 9 * (1 - rate), size=24)
+        low, high = scan_interval(rng.binomial(counts, rates), counts, 1000)
+        held += low <= 100 * rate <= high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_seed_interval_by_hand():
+    """Values 90, 92, 94: deviation 2, error 2/√3, and t(0.975; 2) = 4.3027 from the printed table."""
+    mean, half_width = seed_interval([90, 92, 94])
+    assert mean == 92 and half_width == pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4)
+
+
+def test_one_seed_has_no_interval():
+    mean, half_width = seed_interval([93.7])
+    assert mean == 93.7 and np.isnan(half_width)

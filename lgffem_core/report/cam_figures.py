@@ -107,5 +107,5 @@ def correlation_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
     ax.axhline(0, color="0.6", linewidth=0.8)
     ax.set_xticks(range(len(places)), places, rotation=90 if len(places) > 6 else 0, fontsize=8)
     ax.set(ylabel="rank correlation", ylim=(-1.05, 1.05))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8)
     return finish(figure, heading, label)

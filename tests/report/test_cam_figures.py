@@ -75,6 +75,17 @@ def test_every_picture_carries_its_label_inside_its_borders_and_is_closed():
     assert plt.get_fignums() == []
 
 
+def test_nothing_lies_over_the_label():
+    for name, figure in every_figure().items():
+        figure.draw_without_rendering()
+        label = next(text for text in figure.texts if text.get_text() == LABEL).get_window_extent()
+        legends = [ax.get_legend() for ax in figure.axes if ax.get_legend()] + figure.legends
+        boxes = [ax.get_tightbbox() for ax in figure.axes] + [legend.get_window_extent() for legend in legends]
+        assert not any(label.overlaps(box) for box in boxes), name
+        heading = figure._suptitle.get_window_extent()
+        assert not any(heading.overlaps(legend.get_window_extent()) for legend in legends), name
+
+
 @pytest.mark.parametrize("values", [ramp(0), ramp(0) / 2], ids=["full range", "half range"])
 def test_high_has_the_colour_maps_top_colour_and_low_its_bottom(values):
     """Ledger 14: the released code's colours are inverted. Half a map's height is the middle colour."""

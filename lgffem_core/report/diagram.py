@@ -22,7 +22,7 @@ class Diagram:
     """A page ``width`` × ``height`` inches with (0, 0) at the lower left."""
 
     def __init__(self, width: float, height: float):
-        self.figure = plt.figure(figsize=(width, height))
+        self.figure = plt.figure(figsize=(width, height), dpi=150)  # six points stay legible in a notebook
         self.ax = self.figure.add_axes((0, 0, 1, 1))
         self.ax.set(xlim=(0, width), ylim=(0, height))
         self.ax.axis("off")

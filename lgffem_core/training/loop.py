@@ -78,7 +78,7 @@ class Trainer:
         )
         loader = self.fabric.setup_dataloaders(make_loader(dataset, batches, workers), use_distributed_sampler=False)
         lines = EpochLines(
-            self.recipe.name, epochs, checkpoint.step // batches.steps, quiet=self.fabric.global_rank > 0
+            self.recipe.title, epochs, checkpoint.step // batches.steps, quiet=self.fabric.global_rank > 0
         )
         return self.run_steps(loader, batches, checkpoint, folder, lines)
 

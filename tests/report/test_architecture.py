@@ -5,6 +5,7 @@ The table of equation 6 from which the neck is built is never asked.
 """
 
 import dataclasses
+import functools
 import itertools
 
 import matplotlib.pyplot as plt
@@ -185,13 +186,19 @@ MODELS = {
     "3 layers, 12 channels": {"layers": 3, "channels": 12},
     "5 layers": {"layers": 5},
 }
-every_model = pytest.mark.parametrize("settings", MODELS.values(), ids=MODELS)
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+@functools.cache
+def figure_1(name):
+    model = build(**MODELS[name])
+    return model, architecture_figure(model, SIDE, LABEL)
 
 
 @every_model
-def test_figure_1_shows_what_really_ran(settings):
-    model = build(**settings)
-    figure, run = architecture_figure(model, SIDE, LABEL), Run(model)
+def test_figure_1_shows_what_really_ran(name):
+    (model, figure), settings = figure_1(name), MODELS[name]
+    run = Run(model)
     layers, channels = settings["layers"], settings.get("channels", 8)
     assert len(run.edges) == 4 + 4 + 4 + layers * 14 + (layers - 1) * 4 + 4 + 4
     assert min(run.weights.values()) < 0 or settings.get("variant") != "released"
@@ -317,8 +324,8 @@ def assert_joined(figure, arrow, source, target):
 
 
 @every_model
-def test_figure_1_is_legible_and_its_arrows_end_at_their_boxes(settings):
-    figure = architecture_figure(build(**settings), SIDE, LABEL)
+def test_figure_1_is_legible_and_its_arrows_end_at_their_boxes(name):
+    _, figure = figure_1(name)
     assert figure.get_figwidth() * 25.4 == pytest.approx(180)
     assert_clean(figure)
     for gid, arrow in arrows(figure).items():

@@ -101,9 +101,11 @@ def similarity_maps(
         nothing speaks for the similarity, and where embedding and reference have one direction: the cosine
         is then at its maximum and its gradient 0, so a patch cannot be explained by itself.
 
-    Raises ``ValueError`` where shapes do not fit or no gradient reaches the nodes.
+    Raises ``ValueError`` where the numbers of images and references differ, or no gradient reaches the nodes.
     """
     nodes = fused_nodes(model)
+    if references.ndim == 2 and len(references) != len(images):
+        raise ValueError(f"{len(images)} images and {len(references)} references; one each, or one (D,) for all")
     references = references.expand(len(images), -1)
     with untouched(model), torch.enable_grad():
         cam = NodeCAM(model, list(nodes.values()))

@@ -139,6 +139,12 @@ def test_one_reference_serves_all_images(model, images, references):
     assert all(np.array_equal(one[node], each[node]) for node in one)
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_another_number_of_references_than_images_is_refused(model, images, references, count):
+    with pytest.raises(ValueError, match=f"3 images and {count} references"):
+        explain.similarity_maps(model, images, references[[0] * count])
+
+
 def test_the_model_is_left_as_it_was(study, images, references):
     model = build_model(study, "released", 0).train()
     first, second = list(model.neck.parameters())[:2]
@@ -271,13 +277,20 @@ def test_the_hottest_point_is_the_middle_of_a_plateau():
 def test_hits_by_an_explicit_loop(planted):
     maps = np.random.default_rng(0).random(planted.masks.shape)
     maps[:10] += planted.masks[:10]
-    maps[0] = 0  # no heat: a miss, whatever lies in the middle
     found = 0
-    for heat, mask in zip(maps[1:], planted.masks[1:], strict=True):
+    for heat, mask in zip(maps, planted.masks, strict=True):
         row, column = divmod(int(heat.argmax()), SIDE)
         found += bool(mask[row, column])
     hits = explain.hits(maps, planted.masks)
     assert (hits.found, hits.patches, hits.chance) == (found, 24, pytest.approx(planted.masks.mean()))
-    assert 9 <= found < 24
+    assert 10 <= found < 24
     tail = sum(binom.pmf(k, 24, hits.chance) for k in range(found, 25))
     assert hits.p_value == pytest.approx(tail)
+
+
+def test_a_map_without_heat_misses_whatever_lies_in_its_middle():
+    masks = np.ones((3, 9, 9), bool)
+    masks[:, 0] = False
+    maps = np.zeros((3, 9, 9))
+    maps[0, 4, 4] = 1
+    assert explain.hits(maps, masks).found == 1

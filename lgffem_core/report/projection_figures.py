@@ -1,7 +1,7 @@
 """Maps of embeddings in the plane (Figure 7), with scans that can be told apart without relying on colour.
 
 No reader can tell 24 colours apart. A scan therefore has one of eight colours *and* one of several marker
-shapes, and its name stands at the median of its points.
+shapes, and its name stands at the median of its points, or just above where it would hide them.
 """
 
 import matplotlib.pyplot as plt
@@ -58,18 +58,34 @@ def to_panel(points: np.ndarray) -> np.ndarray:
     return (points - (low + high) / 2) * scale + PANEL / 2
 
 
+def name_anchor(points: np.ndarray, radius: float) -> np.ndarray:
+    """Where a scan's name belongs, (2,): the median of its points, or just above them if it would hide most of them."""
+    median = np.median(points, axis=0)
+    hidden = (np.abs(points - median) < NAME_BOX / 2).all(axis=1)
+    if hidden.mean() <= 0.5:
+        return median
+    return np.array([median[0], points[hidden, 1].max() + radius + NAME_BOX[1] / 2])
+
+
+def draw_name(panel: Axes, name: str, place: np.ndarray, median: np.ndarray) -> None:
+    """A scan's name at ``place``, with a line to the median of its points where that is not beside it."""
+    outside = np.abs(median - place) / (NAME_BOX / 2)  # above 1 along an axis where the name does not reach
+    edge = place + (median - place) / max(1.0, outside.max())
+    if np.linalg.norm(median - edge) > NAME_BOX[1]:
+        panel.plot(*np.stack([median, edge]).T, color="0.15", linewidth=0.5, zorder=3)
+    text = panel.text(*place, name, fontsize=NAME, ha="center", va="center_baseline", zorder=4)
+    text.set_path_effects([withStroke(linewidth=1.3, foreground="white")])  # legible, and hides few points
+
+
 def draw_scans(panel: Axes, points: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> None:
     """One map: points (N, 2) in scan style, names at the medians, moved apart where they would overlap."""
     inches, scans = to_panel(points), np.unique(labels)
-    size = float(np.clip(4000 / len(points), 5, 24))
+    size = float(np.clip(8000 / len(points), 7, 24))  # points²
     for scan in scans:
         panel.scatter(*inches[labels == scan].T, s=size, **scan_style(scan))
-    medians = np.array([np.median(inches[labels == scan], axis=0) for scan in scans])
-    for scan, median, place in zip(scans, medians, spread(medians, NAME_BOX, PANEL), strict=True):
-        if np.abs(place - median).max() > NAME_BOX[1] / 2:
-            panel.plot(*np.stack([median, place]).T, color="0.15", linewidth=0.5, zorder=3)
-        text = panel.text(*place, names[scan], fontsize=NAME, ha="center", va="center_baseline", zorder=4)
-        text.set_path_effects([withStroke(linewidth=1.3, foreground="white")])  # legible, and hides few points
+    anchors = np.array([name_anchor(inches[labels == scan], size**0.5 / 2 / 72) for scan in scans])
+    for scan, place in zip(scans, spread(anchors, NAME_BOX, PANEL), strict=True):
+        draw_name(panel, names[scan], place, np.median(inches[labels == scan], axis=0))
     panel.set(xlim=(0, PANEL), ylim=(0, PANEL), xticks=[], yticks=[], aspect="equal", anchor="S")
 
 

@@ -52,7 +52,11 @@ def neighbour_strip(
         sign_of, colour, style = ("query", "0.2", "-") if i == 0 else verdict(scan == scans[0])
         panel.imshow(image)
         panel.set(xticks=[], yticks=[], anchor="S")  # what the layout leaves free lies above, where the titles are
-        words = [f"{sign_of} {scan}", *([files[i]] if files else []), *([f"d² = {squared(distance)}"] if i else [])]
+        words = [
+            f"{sign_of} {scan}",
+            *([files[i]] if files else []),
+            *([f"d² = {squared(distance)}".replace("= <", "< ")] if i else []),
+        ]
         panel.set_title("\n".join(words), fontsize=8)
         for spine in panel.spines.values():
             spine.set(visible=True, color=colour, linewidth=3, linestyle=style)

@@ -88,6 +88,16 @@ def test_a_name_stands_at_the_median_of_its_points_where_there_is_room():
         np.testing.assert_allclose(text.get_position(), np.median(np.asarray(collection.get_offsets()), axis=0))
 
 
+def test_a_name_does_not_hide_a_compact_scan():
+    rng = np.random.default_rng(0)
+    compact = rng.uniform(-0.04, 0.04, (30, 2)) + 1
+    place = figures.name_anchor(compact, radius=0.02)
+    assert place[0] == pytest.approx(np.median(compact[:, 0]))
+    assert place[1] - figures.NAME_BOX[1] / 2 == pytest.approx(compact[:, 1].max() + 0.02)
+    wide = rng.uniform(-1, 1, (30, 2))
+    np.testing.assert_allclose(figures.name_anchor(wide, radius=0.02), np.median(wide, axis=0))
+
+
 def test_names_do_not_overlap_on_a_crowded_map():
     labels, points = scans_and_points()
     points[labels < 12] *= 0.01  # half of the scans on one heap
@@ -95,6 +105,21 @@ def test_names_do_not_overlap_on_a_crowded_map():
     places = [np.array(text.get_position()) for text in panel.texts]
     medians = [np.median(np.asarray(collection.get_offsets()), axis=0) for collection in panel.collections]
     assert overlaps(medians, figures.NAME_BOX) and not overlaps(places, figures.NAME_BOX)
+
+
+def test_a_line_leads_from_the_median_to_a_name_beside_it_and_not_through_it():
+    labels, points = scans_and_points()
+    points[labels < 12] *= 0.01
+    panel = drawn(labels, points).axes[0]
+    medians = [np.median(np.asarray(collection.get_offsets()), axis=0) for collection in panel.collections]
+    places = [np.array(text.get_position()) for text in panel.texts]
+    assert panel.lines
+    for line in panel.lines:
+        start, end = line.get_xydata()
+        scan = next(i for i in range(24) if np.allclose(start, medians[i]))
+        assert (np.abs(end - places[scan]) / (figures.NAME_BOX / 2)).max() == pytest.approx(1)
+    far = [i for i in range(24) if np.abs(medians[i] - places[i])[1] > 2 * figures.NAME_BOX[1]]
+    assert len(panel.lines) >= len(far)
 
 
 def test_printed_names_fit_into_the_boxes_that_keep_them_apart():

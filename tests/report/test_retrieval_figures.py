@@ -49,6 +49,12 @@ def test_the_query_is_left_out_by_id_even_among_duplicates():
         assert ids.tolist() == expected
 
 
+def test_a_distance_that_rounds_to_zero_is_not_printed_as_zero():
+    images = [np.zeros((2, 2, 3), dtype=np.uint8)] * 2
+    figure = figures.neighbour_strip(images, ["s0", "s0"], [0.0, 0.0001], "DEMO")
+    assert figure.axes[1].get_title() == "✓ s0\nd² < 0.001"
+
+
 @pytest.mark.parametrize(
     ("distance", "text"), [(0.0, "0.000"), (0.0004, "<0.001"), (0.0005, "0.001"), (1.2345, "1.234"), (1234.5, "1234")]
 )

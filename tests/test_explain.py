@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy.stats import binom, rankdata
 from torch import nn
 
-from lgffem_core import explain
+from lgffem_core import explain, sanity
 from lgffem_core.data.synthetic import STROMA
 from lgffem_core.model.lgffem import build_model
 from lgffem_core.model.neck import OUTPUTS
@@ -181,7 +181,7 @@ def test_rank_correlation_is_pearsons_of_the_ranks_of_cells():
     rng = np.random.default_rng(0)
     maps, others = rng.random((2, 8, 12)), rng.random((2, 8, 12))
     maps, others = (np.tile(values, (1, 2, 1))[:, :12] for values in (maps, others))  # (2, 12, 12)
-    for found, one, other in zip(explain.rank_correlation(maps, others), maps, others, strict=True):
+    for found, one, other in zip(sanity.rank_correlation(maps, others), maps, others, strict=True):
         ranks = []
         for values in (one, other):
             means = [values[r : r + 4, c : c + 4].mean() for r in (0, 4, 8) for c in (0, 4, 8)]
@@ -193,20 +193,20 @@ def test_a_constant_map_has_no_rank_correlation_and_is_not_counted():
     maps = np.random.default_rng(0).random((3, 8, 8))
     others = maps.copy()
     others[1] = 0
-    found = explain.rank_correlation(maps, others)
+    found = sanity.rank_correlation(maps, others)
     assert np.isnan(found).tolist() == [False, True, False]
-    assert explain.describe(found) == pytest.approx({"mean": 1, "low": 1, "high": 1, "images": 2})
-    assert explain.describe(np.array([np.nan])) == {"mean": None, "low": None, "high": None, "images": 0}
+    assert sanity.describe(found) == pytest.approx({"mean": 1, "low": 1, "high": 1, "images": 2})
+    assert sanity.describe(np.array([np.nan])) == {"mean": None, "low": None, "high": None, "images": 0}
 
 
 def test_the_range_leaves_out_a_fortieth_at_each_end():
-    found = explain.describe(np.linspace(-1, 1, 41))
+    found = sanity.describe(np.linspace(-1, 1, 41))
     assert (found["mean"], found["low"], found["high"]) == pytest.approx((0, -0.95, 0.95))
 
 
 def test_a_randomised_model_keeps_the_backbone_and_nothing_else(study, model):
     state = torch.random.get_rng_state()
-    zero, again, one = (explain.randomised(model, study, "paper", draw) for draw in (0, 0, 1))
+    zero, again, one = (sanity.randomised(model, study, "paper", draw) for draw in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert zero.backbone is model.backbone and not zero.training
     matrices = [name for name, value in model.trainable_state().items() if value.ndim == 4 and value.numel() > 1]
@@ -217,11 +217,11 @@ def test_a_randomised_model_keeps_the_backbone_and_nothing_else(study, model):
 
 
 def test_the_cascade_goes_from_the_output_inwards_and_ends_at_the_random_model(study, model):
-    fresh = explain.randomised(model, study, "paper", 0)
+    fresh = sanity.randomised(model, study, "paper", 0)
     kept = {name: value.clone() for name, value in model.trainable_state().items()}
     new, steps = fresh.trainable_state(), {}
     redrawn = [name for name in kept if not kept[name].equal(new[name])]
-    for name, mixed in explain.cascade(model, fresh):
+    for name, mixed in sanity.cascade(model, fresh):
         state = mixed.trainable_state()
         steps[name] = {n for n in redrawn if state[n].equal(new[n])}
         assert all(state[n].equal(kept[n]) for n in set(redrawn) - steps[name])
@@ -238,7 +238,7 @@ def test_the_cascade_goes_from_the_output_inwards_and_ends_at_the_random_model(s
 
 @pytest.fixture(scope="module")
 def planted():
-    return explain.planted_patches(SIDE, 24, seed=0)
+    return sanity.planted_patches(SIDE, 24, seed=0)
 
 
 def test_a_patch_differs_from_plain_stroma_inside_its_mask_and_nowhere_else(planted):
@@ -250,19 +250,19 @@ def test_a_patch_differs_from_plain_stroma_inside_its_mask_and_nowhere_else(plan
 def test_the_structure_is_darker_than_stroma_as_crowded_nuclei_are(planted):
     assert planted.images[planted.masks].mean() < planted.images[~planted.masks].mean() - 10
     assert planted.structure.mean() < planted.stroma.mean() - 10
-    assert explain.STRUCTURE.nuclei > 4 * STROMA.nuclei
+    assert sanity.STRUCTURE.nuclei > 4 * STROMA.nuclei
 
 
 def test_masks_are_disks_of_one_area_that_wrap_around(planted):
     areas = planted.masks.sum(axis=(1, 2))
     assert len(set(areas.tolist())) == 1
-    assert areas[0] == pytest.approx(np.pi * (explain.RADIUS * SIDE) ** 2, rel=0.02)
+    assert areas[0] == pytest.approx(np.pi * (sanity.RADIUS * SIDE) ** 2, rel=0.02)
     edges = planted.masks[:, 0].any(axis=1) & planted.masks[:, -1].any(axis=1)
     assert edges.any() and not edges.all()
 
 
 def test_planted_patches_follow_from_their_seed(planted):
-    again, other = explain.planted_patches(SIDE, 24, seed=0), explain.planted_patches(SIDE, 24, seed=1)
+    again, other = sanity.planted_patches(SIDE, 24, seed=0), sanity.planted_patches(SIDE, 24, seed=1)
     assert all(np.array_equal(one, two) for one, two in zip(planted, again, strict=True))
     assert not np.array_equal(planted.masks, other.masks)
 
@@ -271,7 +271,7 @@ def test_the_hottest_point_is_the_middle_of_a_plateau():
     values = np.zeros((2, 9, 9))
     values[0, 3, 5] = 1
     values[1, :3, 6:] = 0.5
-    np.testing.assert_array_equal(explain.hottest_points(values), [[3, 5], [1, 7]])
+    np.testing.assert_array_equal(sanity.hottest_points(values), [[3, 5], [1, 7]])
 
 
 def test_hits_by_an_explicit_loop(planted):
@@ -281,7 +281,7 @@ def test_hits_by_an_explicit_loop(planted):
     for heat, mask in zip(maps, planted.masks, strict=True):
         row, column = divmod(int(heat.argmax()), SIDE)
         found += bool(mask[row, column])
-    hits = explain.hits(maps, planted.masks)
+    hits = sanity.hits(maps, planted.masks)
     assert (hits.found, hits.patches, hits.chance) == (found, 24, pytest.approx(planted.masks.mean()))
     assert 10 <= found < 24
     tail = sum(binom.pmf(k, 24, hits.chance) for k in range(found, 25))
@@ -293,4 +293,4 @@ def test_a_map_without_heat_misses_whatever_lies_in_its_middle():
     masks[:, 0] = False
     maps = np.zeros((3, 9, 9))
     maps[0, 4, 4] = 1
-    assert explain.hits(maps, masks).found == 1
+    assert sanity.hits(maps, masks).found == 1

@@ -90,7 +90,7 @@ rule faiss_evaluation:
 
 
 rule grad_cam:
-    input: outputs("07_faiss_evaluation", "", "")
+    input: outputs("05_strategy_c_kimia", study.params.variants[0], study.params.seeds[0])
     output: outputs("08_grad_cam", "", "")
     params: stamp=stamp(study, "08_grad_cam")
     threads: cores

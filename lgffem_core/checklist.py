@@ -1,5 +1,6 @@
 """What a profile needs before it can start, and where to get it. Nothing is written here."""
 
+from functools import cache
 from pathlib import Path
 
 from lgffem_core.params import DATASETS
@@ -36,26 +37,36 @@ def missing_data(study: Study) -> list[str]:
 
 
 def missing_weights(study: Study) -> list[str]:
-    """One item where the backbone's weights, or a released checkpoint, are neither here nor to be had."""
-    backbone, items = study.params.model.backbone, []
-    files = {"model.backbone.weights": backbone.weights}
+    """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
+    backbone, baselines, items = study.params.model.backbone, study.params.baselines, []
+    networks = {
+        "model.backbone": (backbone.name, backbone),
+        "baselines.densenet121": ("densenet121", baselines.densenet121),
+        "baselines.ma_ms": (baselines.ma_ms.network, baselines.ma_ms),
+    }
+    files = {f"{key}.weights": settings.weights for key, (_, settings) in networks.items()}
     files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in "abc"}
     for key, path in files.items():
         if path is not None and not study.resolve(path).is_file():
             items.append(f"{key}: {study.resolve(path)} is not a file.")
-    if backbone.pretrained and backbone.weights is None and not hub_has(backbone.name):
-        items.append(
-            f"model.backbone: the weights of {backbone.name} are not in this machine's cache and the model hub cannot "
-            "be reached. Connect the machine, or set model.backbone.weights to a local .safetensors or .pth file."
-        )
+    for key, (name, settings) in networks.items():
+        if settings.pretrained and settings.weights is None and not hub_has(name):
+            items.append(
+                f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
+                f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
+            )
     return items
 
 
-def hub_has(name: str, timeout: float = 3.0) -> bool:
-    """True where a model's weights are in the local cache, or the hub answers within ``timeout`` seconds."""
+def hub_has(name: str) -> bool:
+    """True where a model's weights are in the local cache, or the server that has them answers.
+
+    timm's weights lie on the Hugging Face hub; those of some older networks, SE-ResNet among them, on the
+    release pages of timm itself.
+    """
     import timm
+    import torch
     from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.utils import get_session
 
     try:
         configuration = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
@@ -66,10 +77,19 @@ def hub_has(name: str, timeout: float = 3.0) -> bool:
         isinstance(try_to_load_from_cache(repository, file), str) for file in ("model.safetensors", "pytorch_model.bin")
     ):
         return True
-    if constants.HF_HUB_OFFLINE:
-        return False
+    address = configuration.url if configuration and not repository else None
+    if address and (Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]).is_file():
+        return True
+    return not constants.HF_HUB_OFFLINE and server_answers("/".join((address or constants.ENDPOINT).split("/")[:3]))
+
+
+@cache  # several networks, one question
+def server_answers(server: str, timeout: float = 2.0) -> bool:
+    """True where ``server`` ("https://…") answers within ``timeout`` seconds; asked once a process."""
+    from huggingface_hub.utils import get_session
+
     try:
-        get_session().head(constants.ENDPOINT, timeout=timeout)
+        get_session().head(server, timeout=timeout)
     except Exception:  # every way of not reaching it means the same here
         return False
     return True

@@ -11,7 +11,8 @@ from lgffem_core.study import PROJECT
 
 LAYERS = ("data", "model", "training", "retrieval", "report")
 SHARED = ("params.py", "parameter_files.py", "study.py", "seeds.py", "files.py")
-BESIDE = {"report": ("artefacts.py", "explain.py", "projection.py")}  # modules that only the last layer depends on
+# Modules beside the layers' folders, on which only the last layer depends.
+BESIDE = {"report": ("artefacts.py", "explain.py", "sanity.py", "projection.py")}
 BASELINES = "baselines"  # a layer beside training: LGFFEM's weights do not depend on modules of this name
 
 

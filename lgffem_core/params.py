@@ -162,9 +162,9 @@ class MixedAttention(Section):
     pretrained: bool = True
     embedding: Positive = 512
     epochs: Positive = 100
-    batch_size: Positive = 60
+    batch_size: Annotated[int, Field(ge=2)] = 60  # a pair takes two
     lr: Rate = 1e-3
-    momentum: Fraction = 0.9
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     step_epochs: Positive = 50  # StepLR: a tenth of the rate after each
     image_size: Positive | None = None  # of the crop; null = model.image_size
     alpha: Rate = 2.0  # of the multi-similarity loss, with

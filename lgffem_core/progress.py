@@ -42,10 +42,10 @@ def clock(seconds: float) -> str:
 
 
 class EpochLines:
-    """Reports a training run's epochs: an event each, and at most ``LINES`` printed lines."""
+    """Reports a training run's epochs: an event each, and at most ``LINES`` printed lines, under its ``title``."""
 
-    def __init__(self, strategy: str, epochs: int, first: int = 0, quiet: bool = False):
-        self.strategy, self.epochs, self.first, self.quiet = strategy, epochs, first, quiet
+    def __init__(self, title: str, epochs: int, first: int = 0, quiet: bool = False):
+        self.title, self.epochs, self.first, self.quiet = title, epochs, first, quiet
         self.start = time.monotonic()
         self.every = max(1, -(-epochs // LINES))
 
@@ -57,7 +57,7 @@ class EpochLines:
             return
         emit(
             "epoch",
-            strategy=self.strategy,
+            title=self.title,
             epoch=epoch + 1,
             epochs=self.epochs,
             loss=loss,
@@ -66,7 +66,7 @@ class EpochLines:
         )
         if epoch % self.every == 0 or epoch + 1 == self.epochs:
             print(
-                f"strategy {self.strategy.upper()}  epoch {epoch + 1:>3}/{self.epochs}  loss {loss:8.4f}  "
+                f"{self.title}  epoch {epoch + 1:>3}/{self.epochs}  loss {loss:8.4f}  "
                 f"lr {lr:.1e}  {images / elapsed:5.0f} images/s  {clock(left)} left",
                 flush=True,
             )

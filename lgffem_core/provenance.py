@@ -22,6 +22,11 @@ PACKAGES = (
     "albumentations",
     "numpy",
     "pandas",
+    "scikit-learn",
+    "umap-learn",
+    "numba",
+    "grad-cam",
+    "matplotlib",
     "lightning-fabric",
 )
 

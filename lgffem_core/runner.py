@@ -74,7 +74,7 @@ class Reporter:
             self.running[stage] = ("", "")
         elif kind == "epoch":
             where = (
-                f"strategy {event['strategy'].upper()}, epoch {event['epoch']}/{event['epochs']}, "
+                f"{event['title']}, epoch {event['epoch']}/{event['epochs']}, "
                 f"{event['images_per_second']:.0f} images/s"
             )
             self.running[stage] = (where, f", {clock(event['seconds_left'])} left")

@@ -26,6 +26,13 @@ NOTEBOOKS = {
     "08_grad_cam": "report",
     "09_projection": "report",
 }
+#: Parameters that a notebook of the last layer does not read, so that they do not make it run again.
+UNREAD = {
+    "06_baselines": ("training", "variants", "explain", "projection"),
+    "07_faiss_evaluation": ("explain", "projection"),
+    "08_grad_cam": ("baselines", "retrieval", "projection"),
+    "09_projection": ("baselines", "retrieval", "explain"),
+}
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 MEASURING = ("08_grad_cam", "09_projection")  # leave numbers for the manifest
 
@@ -124,5 +131,5 @@ def stamp(study: Study, notebook: str) -> str:
     elif layer == "model":
         depends = {"model": params["model"], "variants": params["variants"], "seeds": params["seeds"]}
     else:
-        depends = params
+        depends = {key: value for key, value in params.items() if key not in UNREAD.get(notebook, ())}
     return sha256_json([depends, json.dumps(code_cells(notebook)), code_hash(layer)])

@@ -3,9 +3,10 @@
 import huggingface_hub
 import huggingface_hub.utils
 import pytest
+import torch
 
 from lgffem_core import checklist as checklist_module
-from lgffem_core.checklist import checklist, format_checklist, hub_has, missing_weights
+from lgffem_core.checklist import checklist, format_checklist, hub_has, missing_weights, server_answers
 from lgffem_core.study import PROJECT, Study
 
 
@@ -21,12 +22,16 @@ def load(profile, tmp_path, **overrides):
 
 def test_the_paper_profile_lists_three_data_sets_and_the_weights(tmp_path):
     items = checklist(load("paper", tmp_path))
-    assert len(items) == 4
+    assert len(items) == 6
     for item, key, where in zip(
         items, ("imagenet", "pannuke", "kimia"), ("image-net.org", "Warwick", "tizhoosh.com"), strict=False
     ):
         assert item.startswith(f"data.{key}.root is not set. ") and where in item
-    assert "convnextv2_base.fcmae" in items[3] and "model.backbone.weights" in items[3]
+    networks = ("convnextv2_base.fcmae", "densenet121", "legacy_seresnet50")
+    for item, key, name in zip(
+        items[3:], ("model.backbone", "baselines.densenet121", "baselines.ma_ms"), networks, strict=True
+    ):
+        assert item.startswith(f"{key}: the weights of {name} are not ") and f"set {key}.weights to" in item
     assert list(tmp_path.iterdir()) == []
 
 
@@ -40,6 +45,10 @@ def test_histology_needs_the_users_two_folders_and_a_backbone(tmp_path):
     assert first_words == ["data.pannuke.root", "data.kimia.root", "model.backbone:"]
 
 
+NETWORKS = ("model__backbone", "baselines__densenet121", "baselines__ma_ms")
+RANDOM = {f"{key}__pretrained": False for key in NETWORKS}
+
+
 def folders(tmp_path):
     for name in ("imagenet/train", "pannuke/Fold 1", "kimia/train"):
         (tmp_path / name).mkdir(parents=True)
@@ -49,15 +58,16 @@ def folders(tmp_path):
 def test_with_data_and_weights_nothing_is_missing(tmp_path):
     roots = folders(tmp_path)
     (tmp_path / "w.pth").write_bytes(b"x")
-    assert checklist(load("paper", tmp_path, **roots, model__backbone__weights=str(tmp_path / "w.pth"))) == []
-    assert len(checklist(load("paper", tmp_path, **roots))) == 1
+    files = {f"{key}__weights": str(tmp_path / "w.pth") for key in NETWORKS}
+    assert checklist(load("paper", tmp_path, **roots, **files)) == []
+    assert len(checklist(load("paper", tmp_path, **roots))) == 3
 
 
 @pytest.mark.parametrize("name", ["imagenet", "pannuke", "kimia"])
 def test_a_root_without_the_expected_contents_is_named(tmp_path, name):
     roots = folders(tmp_path)
     (empty := tmp_path / "empty").mkdir()
-    study = load("paper", tmp_path, **roots | {f"data__{name}__root": str(empty)}, model__backbone__pretrained=False)
+    study = load("paper", tmp_path, **roots | {f"data__{name}__root": str(empty)} | RANDOM)
     (item,) = checklist(study)
     assert item.startswith(f"data.{name}.root: {empty} does not hold ")
 
@@ -70,9 +80,16 @@ def test_either_layout_of_pannuke_will_do(tmp_path, layout):
 
 
 def test_files_of_weights_that_are_not_there_are_named(tmp_path):
-    study = load("demo", tmp_path, model__backbone__weights="none.pth", training__b__checkpoint="/nowhere/b.pth")
+    study = load(
+        "demo",
+        tmp_path,
+        model__backbone__weights="none.pth",
+        baselines__ma_ms__weights="none.pth",
+        training__b__checkpoint="/nowhere/b.pth",
+    )
     assert missing_weights(study) == [
         f"model.backbone.weights: {tmp_path / 'project' / 'none.pth'} is not a file.",
+        f"baselines.ma_ms.weights: {tmp_path / 'project' / 'none.pth'} is not a file.",
         "training.b.checkpoint: /nowhere/b.pth is not a file.",
     ]
 
@@ -81,9 +98,10 @@ def test_the_hub_is_asked_only_where_weights_would_come_from_it(tmp_path, monkey
     asked = []
     monkeypatch.setattr(checklist_module, "hub_has", lambda name: (asked.append(name), True)[1])
     missing_weights(load("demo", tmp_path))  # random weights
-    missing_weights(load("paper", tmp_path, model__backbone__weights="w.pth"))  # a file
+    missing_weights(load("paper", tmp_path, **{f"{key}__weights": "w.pth" for key in NETWORKS}))  # files
     assert asked == []
-    assert missing_weights(load("paper", tmp_path)) == [] and asked == ["convnextv2_base.fcmae"]
+    assert missing_weights(load("paper", tmp_path)) == []
+    assert asked == ["convnextv2_base.fcmae", "densenet121", "legacy_seresnet50"]
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -102,10 +120,11 @@ class Session:
     """Stands in for the hub's connection."""
 
     def __init__(self, up):
-        self.up, self.timeouts = up, []
+        self.up, self.timeouts, self.servers = up, [], []
 
     def head(self, address, timeout):
         self.timeouts.append(timeout)
+        self.servers.append(address)
         if not self.up:
             raise ConnectionError
 
@@ -113,13 +132,15 @@ class Session:
 @pytest.fixture
 def hub(monkeypatch):
     def make(up, cached=None, offline=False):
+        server_answers.cache_clear()
         session = Session(up)
         monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: session)
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, file: cached)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
         return session
 
-    return make
+    yield make
+    server_answers.cache_clear()
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -127,6 +148,24 @@ def test_the_hub_has_weights_iff_it_answers_soon(hub, up):
     session = hub(up)
     assert hub_has("convnextv2_base.fcmae") == up
     assert len(session.timeouts) == 1 and session.timeouts[0] <= 3  # seconds: the checklist is quick
+
+
+def test_each_server_is_asked_once_for_all_networks(hub):
+    """SE-ResNet's weights lie on another server than the others'."""
+    session = hub(up=False)
+    for name in ("convnextv2_base.fcmae", "densenet121", "legacy_seresnet50", "legacy_seresnet18"):
+        assert not hub_has(name)
+    assert session.servers == ["https://huggingface.co", "https://github.com"]
+    assert sum(session.timeouts) <= 4  # seconds
+
+
+def test_weights_that_were_downloaded_from_the_other_server_need_no_connection(hub, tmp_path, monkeypatch):
+    session = hub(up=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "se_resnet50-ce0d4300.pth").write_bytes(b"x")
+    assert hub_has("legacy_seresnet50") and session.servers == []
+    assert not hub_has("legacy_seresnet18")
 
 
 def test_cached_weights_need_no_connection(hub):

@@ -15,6 +15,8 @@ from lgffem_core import checklist as checklist_module
 from lgffem_core import cli, provenance, runner
 from lgffem_core.cli import main, make_request, parse
 from lgffem_core.errors import RequestError
+from lgffem_core.params import DATASETS
+from lgffem_core.report import page
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
 from lgffem_core.stages import Request
 from lgffem_core.study import PROJECT, Study
@@ -104,8 +106,9 @@ def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(
     monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
     assert main(["params/paper.yaml"]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and "params/paper.yaml cannot start; 4 things missing" in printed.err
-    for item in ("data.imagenet.root", "data.pannuke.root", "data.kimia.root", "model.backbone"):
+    assert printed.out == "" and "params/paper.yaml cannot start; 6 things missing" in printed.err
+    networks = ("model.backbone", "baselines.densenet121", "baselines.ma_ms")
+    for item in (*(f"data.{name}.root" for name in DATASETS), *networks):
         assert f"[ ] {item}" in printed.err
     assert list(sandbox.iterdir()) == []
 
@@ -193,7 +196,7 @@ def lines(*events):
 EPOCH = {
     "event": "epoch",
     "stage": "04_strategy_b_pannuke",
-    "strategy": "b",
+    "title": "strategy B",
     "epoch": 2,
     "epochs": 4,
     "images_per_second": 81.6,
@@ -265,10 +268,11 @@ def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, 
     (mine.results / "tables").mkdir(parents=True)
     (mine.results / "tables" / "table1.md").write_text("| strategy |\n")
     monkeypatch.setattr(provenance, "write_manifest", manifests.append)
+    monkeypatch.setattr(page, "write_report", lambda study, request: study.results / "report.html")
     fake_snakemake(monkeypatch, lines(FINISHED))
     assert main(["params/smoke.yaml", "--set", "seeds=[3]"]) == 0
     out = capsys.readouterr().out
-    assert "DEMO" in out and "| strategy |" in out and "results: " in out and "nothing has changed" not in out
+    assert "DEMO" in out and "| strategy |" in out and "report.html" in out and "nothing has changed" not in out
     assert len(manifests) == 1
     request = Request.read(mine.artifacts / "request.json")
     assert request == Request("params/smoke.yaml", {"seeds": [3]})

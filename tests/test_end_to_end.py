@@ -13,9 +13,10 @@ import psutil
 import pytest
 from PIL import Image
 
+from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.files import read_json, sha256_file
 from lgffem_core.progress import VARIABLE
-from lgffem_core.report.tables import TABLE1_COLUMNS
+from lgffem_core.report.tables import TABLE1_COLUMNS, TABLE2_COLUMNS
 from lgffem_core.runner import events_file
 from lgffem_core.study import PROJECT, Study
 
@@ -56,11 +57,35 @@ def test_one_command_fills_table_1(smoke):
         assert "DEMO" in (study.results / "tables" / f"table1.{kind}").read_text()
 
 
+def test_the_same_command_fills_table_2_with_every_method_under_every_protocol(smoke):
+    _, study = smoke
+    table = pd.read_csv(study.results / "tables" / "table2.csv")
+    assert list(table.columns) == TABLE2_COLUMNS
+    scored = table.dropna(subset="eta_p")
+    assert set(scored["method"]) == {"DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss", "LGFFEM"}
+    assert (scored.groupby("method")["protocol"].nunique() == 3).all()
+    assert scored["eta_p"].between(0, 100).all()
+
+
+def kept_files(study):
+    """Every table and figure of a run with its bytes."""
+    folders = [study.results / "tables", study.results / "figures"]
+    return {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
+
+
+def test_a_run_leaves_the_tables_and_figures_of_the_map_and_no_others(smoke):
+    _, study = smoke
+    assert set(kept_files(study)) == {path for artefact in ARTEFACTS for path in artefact.files(study.results)}
+    report = (study.results / "report.html").read_text()
+    assert all(f">{artefact.title}</h2>" in report for artefact in ARTEFACTS)
+
+
 def test_the_manifest_lists_every_artefact_with_producer_and_hash(smoke):
     _, study = smoke
     manifest = read_json(study.results / "manifest.json")
-    tables = {f"results/{PROFILE}/tables/table1.{kind}" for kind in ("csv", "md", "tex")}
-    assert tables <= set(manifest["artefacts"])
+    results = {os.path.relpath(path, PROJECT) for artefact in ARTEFACTS for path in artefact.files(study.results)}
+    assert results | {f"results/{PROFILE}/report.html"} <= set(manifest["artefacts"])
+    assert set(manifest["measures"]) == {"08_grad_cam", "09_projection"}
     for path, entry in manifest["artefacts"].items():
         assert entry["sha256"] == sha256_file(PROJECT / path)
         assert (PROJECT / entry["producer"]).is_file()
@@ -70,7 +95,7 @@ def test_the_manifest_lists_every_artefact_with_producer_and_hash(smoke):
 def test_executed_notebooks_are_clean(smoke):
     _, study = smoke
     executed = sorted((study.results / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 6
+    assert len(executed) == 9
     for path in executed:
         outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
         assert any("image/png" in o.get("data", {}) for o in outputs), path.name
@@ -88,7 +113,21 @@ def test_a_parameter_of_c_reruns_c_and_the_evaluation_only(smoke):
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("[")] == [
         "05_strategy_c_kimia_paper_seed0",
         "07_faiss_evaluation",
+        "08_grad_cam",
+        "09_projection",
     ]
+
+
+def test_figures_and_tables_made_once_more_are_the_same_to_the_byte(smoke):
+    _, study = smoke
+    assert run().returncode == 0  # with the parameters that the next run will have
+    before = kept_files(study)
+    for folder in (study.results, study.artifacts / "embeddings", study.artifacts / "baselines"):
+        shutil.rmtree(folder)
+    done = run()
+    assert done.returncode == 0, done.stderr
+    after = kept_files(study)
+    assert set(after) == set(before) and not [path.name for path in before if before[path] != after[path]]
 
 
 def test_a_typo_is_refused_before_anything_starts(smoke):

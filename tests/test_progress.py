@@ -56,7 +56,7 @@ def test_clock(seconds, text):
 
 @pytest.mark.parametrize("epochs", [1, 2, 19, 20, 21, 60, 300])
 def test_a_training_run_prints_few_lines_and_always_the_last(events, capsys, epochs):
-    lines = EpochLines("b", epochs)
+    lines = EpochLines("strategy B", epochs)
     for epoch in range(epochs):
         lines.epoch_done(epoch, 8 * (epoch + 1), 1.0, 1e-3)
     printed = capsys.readouterr().out.splitlines()
@@ -68,7 +68,7 @@ def test_a_training_run_prints_few_lines_and_always_the_last(events, capsys, epo
 def test_speed_and_time_left_follow_the_clock(events, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    lines = EpochLines("a", epochs=10, first=4)  # a run that goes on after epoch 4
+    lines = EpochLines("strategy A", epochs=10, first=4)  # a run that goes on after epoch 4
     now[0] += 20
     lines.epoch_done(epoch=5, images=160, loss=1.0, lr=1e-3)  # two epochs in 20 s, four to go
     event = read_events(events)[0][0]
@@ -77,5 +77,5 @@ def test_speed_and_time_left_follow_the_clock(events, monkeypatch):
 
 
 def test_a_quiet_process_says_nothing(events, capsys):
-    EpochLines("a", 2, quiet=True).epoch_done(0, 8, 1.0, 1e-3)
+    EpochLines("strategy A", 2, quiet=True).epoch_done(0, 8, 1.0, 1e-3)
     assert capsys.readouterr().out == "" and not events.exists()

@@ -139,20 +139,25 @@ def test_a_running_process_keeps_the_code_version_it_started_with(project):
     assert stamp(study(), "05_strategy_c_kimia") == before
 
 
-TRAINING, EVALUATION = set(STRATEGIES.values()), {"07_faiss_evaluation"}
+TRAINING, TABLES = set(STRATEGIES.values()), "07_faiss_evaluation"
+EVALUATION = {TABLES, "08_grad_cam", "09_projection"}  # of LGFFEM
+BASELINES = {"06_baselines"}
 
 
 @pytest.mark.parametrize(
     ("key", "value", "again"),
     [
-        ("data.synthetic.seed", 5, {"01_data_preparation"} | TRAINING | EVALUATION),
-        ("model.neck.layers", 2, {"02_model_definition"} | TRAINING | EVALUATION),
+        ("data.synthetic.seed", 5, {"01_data_preparation"} | TRAINING | BASELINES | EVALUATION),
+        ("model.neck.layers", 2, {"02_model_definition"} | TRAINING | BASELINES | EVALUATION),
         ("training.batch_size", 16, TRAINING | EVALUATION),
         ("training.a.epochs", 9, TRAINING | EVALUATION),
         ("training.b.epochs", 9, TRAINING - {STRATEGIES["a"]} | EVALUATION),
         ("training.c.epochs", 9, {STRATEGIES["c"]} | EVALUATION),
-        ("retrieval.bootstrap", 9, EVALUATION),
-        ("seeds", [0, 1], {"02_model_definition"} | EVALUATION),
+        ("baselines.ma_ms.epochs", 9, {TABLES} | BASELINES),
+        ("retrieval.bootstrap", 9, {TABLES} | BASELINES),
+        ("explain.patches", 9, {"08_grad_cam"}),
+        ("projection.method", "pca", {"09_projection"}),
+        ("seeds", [0, 1], {"02_model_definition"} | BASELINES | EVALUATION),
     ],
 )
 def test_a_parameter_changes_the_stages_that_depend_on_it(key, value, again):

@@ -52,6 +52,29 @@ def training_augment(strategy: str, size: int) -> Augment:
     return Augment(augmentations(strategy, size))
 
 
+RESIZED, CROPPED = 300, 224  # pixels a side in the publication of MA + MS-loss
+
+
+def ma_ms_resize(size: int) -> A.Resize:
+    """The resize before a crop of ``size`` pixels, in the publication's proportion of 300 to 224.
+
+    It says bicubic; albumentations has no bicubic filter that averages when it shrinks, as Pillow's does, and
+    area averaging is much nearer to that than unfiltered bicubic. So: bicubic where the image grows.
+    """
+    side = round(size * RESIZED / CROPPED)
+    return A.Resize(side, side, interpolation=cv2.INTER_CUBIC, area_for_downscale="image")
+
+
+def ma_ms_augment(size: int) -> Augment:
+    """What MA + MS-loss trains with: a random crop of ``size`` pixels, and flips."""
+    return Augment([ma_ms_resize(size), A.RandomCrop(size, size), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
+
+
+def ma_ms_evaluation(size: int) -> Augment:
+    """What MA + MS-loss is evaluated with: the same resize, then the centre."""
+    return Augment([ma_ms_resize(size), A.CenterCrop(size, size)])
+
+
 def evaluation_resize(size: int) -> Augment:
     """The one resize of evaluation and figures (the released code has a different one each, ledger 17)."""
     return Augment([A.Resize(size, size, area_for_downscale="image")])

@@ -51,10 +51,7 @@ class Backbone(nn.Module):
 
 def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
     """timm's feature extractor at strides 4, 8, 16 and 32, with weights from the hub or random ones."""
-    if not timm.is_model(params.name):
-        close = difflib.get_close_matches(params.name.split(".")[0], timm.list_models(), n=3)
-        hint = f"; similar ones are {', '.join(close)}" if close else ""
-        raise RequestError(f"model.backbone.name: timm has no model {params.name!r}{hint}.")
+    check_name(params.name)
     try:
         reductions = timm.create_model(
             params.name, pretrained=False, features_only=True, **params.options
@@ -66,41 +63,58 @@ def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
             f"model.backbone.name: {params.name} has strides {reductions}; the neck needs 4, 8, 16 and 32."
         )
     stages = tuple(reductions.index(stride) for stride in STRIDES)
+    return create_model(params.name, from_hub, features_only=True, out_indices=stages, **params.options)
+
+
+def check_name(name: str, key: str = "model.backbone.name") -> None:
+    """Raise ``RequestError`` with timm's nearest names where timm has no model ``name``, given as ``key``."""
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        hint = f"; similar ones are {', '.join(close)}" if close else ""
+        raise RequestError(f"{key}: timm has no model {name!r}{hint}.")
+
+
+def create_model(name: str, from_hub: bool, key: str = "model.backbone", **options) -> nn.Module:
+    """timm's model, with downloaded weights or random ones; ``StudyError`` where they cannot be had.
+
+    ``key`` is the section of the parameters that asks for it, for messages.
+    """
     try:
-        return timm.create_model(
-            params.name, pretrained=from_hub, features_only=True, out_indices=stages, **params.options
-        )
+        return timm.create_model(name, pretrained=from_hub, **options)
     except Exception as error:  # the hub client raises its own, changing, exception types
         raise StudyError(
-            f"the weights of {params.name} cannot be downloaded ({type(error).__name__}); connect this machine, "
-            "or give a local file with --set model.backbone.weights=FILE."
+            f"the weights of {name} cannot be downloaded ({type(error).__name__}); connect this machine, "
+            f"or give a local file with --set {key}.weights=FILE."
         ) from error
 
 
-def load_local_weights(features: nn.Module, path: Path) -> None:
-    """Fill a feature extractor from a .safetensors or .pth file in timm's naming.
+def load_local_weights(network: nn.Module, path: Path, key: str = "model.backbone") -> None:
+    """Fill a network from a .safetensors or .pth file in timm's naming.
 
     timm joins nested names with "_" in a feature extractor ("blocks.0" becomes "blocks_0"), so names are
-    compared with every "." replaced. Each weight of the extractor must be in the file, in its shape.
+    compared with every "." replaced. Each weight of the network must be in the file, in its shape; what the
+    file has beside them (a classifier) is left out.
+
+    Args:
+        key: section of the parameters that names the file, for messages.
     """
     if not path.is_file():
-        raise RequestError(f"model.backbone.weights: {path} is not a file.")
+        raise RequestError(f"{key}.weights: {path} is not a file.")
     try:
         stored = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # safetensors, pickle and zip each have exceptions of their own
-        raise RequestError(
-            f"model.backbone.weights: {path} cannot be read as weights ({type(error).__name__})."
-        ) from error
+        raise RequestError(f"{key}.weights: {path} cannot be read as weights ({type(error).__name__}).") from error
     by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items()}
-    state = features.state_dict()
+    state = network.state_dict()
     for name, tensor in state.items():
         found = by_name.get(name.replace(".", "_"))
         if found is None and name.endswith("num_batches_tracked"):
-            continue  # a counter that a frozen BatchNorm does not read, and that some files leave out
+            continue  # a counter that BatchNorm with a fixed momentum does not read, and that some files leave out
         if found is None or found.shape != tensor.shape:
             what = "is missing" if found is None else f"has shape {tuple(found.shape)}"
             raise RequestError(
-                f"model.backbone.weights: in {path.name}, {name} {what}; these are not the weights of this backbone."
+                f"{key}.weights: in {path.name}, {name} {what}; these are not the weights of this "
+                f"{key.rpartition('.')[2]}."
             )
         state[name] = found.to(torch.float32) if found.is_floating_point() else found
-    features.load_state_dict(state)
+    network.load_state_dict(state)

@@ -33,17 +33,21 @@ INPUTS = ("P1_0", "P2_0", "P3_0", "P4_0")  # strides 4, 8, 16, 32
 OUTPUTS = ("P1_2", "P2_2", "P3_2", "P4_2")
 
 
-def fast_normalised_fusion(terms: list[Tensor], weights: Tensor, epsilon: float, relu: bool) -> Tensor:
-    """Σ wᵢ·Tᵢ / (Σ wᵢ + ε) (EfficientDet, section 3.3; equation 6).
+def normalised_weights(weights: Tensor, epsilon: float, relu: bool) -> Tensor:
+    """wᵢ / (Σ wᵢ + ε), the share of each term in a node (equation 6).
 
     Args:
-        terms: tensors of one shape.
-        weights: (len(terms),) the learned weights.
-        relu: clip the weights at zero first, as EfficientDet does; the released code does not (ledger 5).
+        weights: (terms,) the learned weights.
+        relu: clip them at zero first, as EfficientDet does; the released code does not (ledger 5).
     """
     if relu:
         weights = torch.relu(weights)
-    weights = weights / (weights.sum() + epsilon)
+    return weights / (weights.sum() + epsilon)
+
+
+def fast_normalised_fusion(terms: list[Tensor], weights: Tensor, epsilon: float, relu: bool) -> Tensor:
+    """Σ wᵢ·Tᵢ / (Σ wᵢ + ε) (EfficientDet, section 3.3; equation 6); ``terms`` are tensors of one shape."""
+    weights = normalised_weights(weights, epsilon, relu)
     return sum(weight * term for weight, term in zip(weights, terms, strict=True))
 
 

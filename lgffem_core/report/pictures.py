@@ -1,4 +1,4 @@
-"""Pictures of data and model for the notebooks: patches, counts, stains, feature maps, the neck's graph.
+"""Pictures of data and model for the notebooks: patches, counts, stains, feature maps, curves.
 
 Every function takes arrays or tables and returns a figure, already closed, that carries ``label`` (which
 data it is from) at its foot. Images are uint8 (H, W, 3) RGB.
@@ -11,14 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
 
 from lgffem_core.report.style import COLOURS, sign
 
 NARROWEST = 4.0  # inches: what a label needs
 NAMED_BARS = 40  # more bars than this get no names: they would run into each other
-CIRCLE = {"boxstyle": "circle,pad=0.35", "facecolor": "0.93", "edgecolor": "0.5"}
-AGGREGATOR_COLOURS = {"GA": COLOURS[1], "LA": COLOURS[0]}
 
 
 def finish(figure: Figure, heading: str, label: str) -> Figure:
@@ -132,37 +129,4 @@ def line_chart(
     ax.set(xlabel=axes[0], ylabel=axes[1], xscale="log" if log else "linear")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
-    return finish(figure, heading, label)
-
-
-def place(node: str) -> tuple[float, float]:
-    """Where a node of the neck stands: ``P3_1`` -> (1, 3), step to the right and level upwards."""
-    level, step = node[1:].split("_")
-    return float(step), float(level)
-
-
-def neck_graph(nodes: dict, heading: str, label: str) -> Figure:
-    """The nodes of one neck layer and the aggregators between them, drawn from ``model.neck.NODES``."""
-    figure, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for target, terms in nodes.items():
-        for term in terms:
-            start, end = place(term.source), place(target)
-            skips = end[0] - start[0] == 2 and target[:2] in ("P2", "P3")  # over the node in the middle
-            bend = "arc3,rad=-0.22" if skips else "arc3"
-            ax.add_patch(FancyArrowPatch(
-                start, end, connectionstyle=bend, arrowstyle="-|>", mutation_scale=13, shrinkA=17, shrinkB=17,
-                linewidth=1.6, linestyle="--" if term.resize else "-", color=AGGREGATOR_COLOURS[term.aggregator],
-            ))  # fmt: skip
-    for name in {term.source for terms in nodes.values() for term in terms} | set(nodes):
-        ax.text(*place(name), name, ha="center", va="center", fontsize=9, bbox=CIRCLE)
-    for name, colour in AGGREGATOR_COLOURS.items():
-        ax.plot([], [], color=colour, label=name)
-    ax.plot([], [], color="0.4", linestyle="--", label="resized first")
-    ax.set(xlim=(-0.4, 2.4), ylim=(0.5, 4.5), xticks=range(3), yticks=range(1, 5))
-    ax.set_xticklabels(["input _0", "inner _1", "outer _2"])
-    ax.set_yticklabels([f"level {i}, stride {2 ** (i + 1)}" for i in range(1, 5)])
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    ax.tick_params(length=0)
     return finish(figure, heading, label)

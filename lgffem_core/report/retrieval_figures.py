@@ -1,10 +1,15 @@
 """Pictures of retrieval: similarity between classes, a query's neighbours, scores by protocol and by scan."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
 from lgffem_core.data import images_root
 from lgffem_core.data.loading import read_rgb
@@ -13,17 +18,48 @@ from lgffem_core.retrieval.index import search
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.study import Study
 
+THUMBNAIL = 66  # pixels a side: 144 of them make a picture of about two megabytes
+TILE = 0.66  # inches that an image of the gallery takes, with
+IMAGE = 0.94  # of it for the image itself
+ROW = 1.2  # tiles from one row of the gallery to the next: an image and its line of text
+GAP = 0.5  # tiles between blocks of rows
 
-def neighbour_strip(images: list[np.ndarray], scans: list[str], distances: list[float], label: str) -> Figure:
-    """A query (first) and its neighbours, framed by whether they share its scan; distances squared Euclidean."""
-    figure, ax = plt.subplots(1, len(images), figsize=(1.5 * len(images), 2.2), layout="constrained")
+
+def verdict(right: bool) -> tuple[str, tuple, str]:
+    """(sign, colour, line style) of a retrieved patch, so that it also reads without colour."""
+    return ("✓", RIGHT, "-") if right else ("✗", WRONG, "--")
+
+
+def squared(distance: float) -> str:
+    """A squared distance in few characters: three decimals, or none where it is large. Only 0 prints as 0.000."""
+    if 0 < distance < 0.0005:
+        return "<0.001"
+    return f"{distance:.3f}" if distance < 100 else f"{distance:.0f}"
+
+
+def neighbour_strip(
+    images: list[np.ndarray], scans: list[str], distances: list[float], label: str,
+    side: float = 1.5, files: list[str] | None = None,
+) -> Figure:  # fmt: skip
+    """A query (first) and its neighbours, framed by whether they share its scan; distances squared Euclidean.
+
+    ``side`` is a panel's width in inches; ``files`` are names to print under the scans.
+    """
+    lines = 3 if files else 2
+    size = (side * len(images), side + 0.14 * lines + 0.25)
+    figure, ax = plt.subplots(1, len(images), figsize=size, layout="constrained")
     for i, (panel, image, scan, distance) in enumerate(zip(ax, images, scans, distances, strict=True)):
+        sign_of, colour, style = ("query", "0.2", "-") if i == 0 else verdict(scan == scans[0])
         panel.imshow(image)
-        panel.set(xticks=[], yticks=[])
-        panel.set_title(f"query {scan}" if i == 0 else f"{scan}\nd² = {distance:.3f}", fontsize=8)
-        colour = "0.2" if i == 0 else RIGHT if scan == scans[0] else WRONG
+        panel.set(xticks=[], yticks=[], anchor="S")  # what the layout leaves free lies above, where the titles are
+        words = [
+            f"{sign_of} {scan}",
+            *([files[i]] if files else []),
+            *([f"d² = {squared(distance)}".replace("= <", "< ")] if i else []),
+        ]
+        panel.set_title("\n".join(words), fontsize=8)
         for spine in panel.spines.values():
-            spine.set(visible=True, color=colour, linewidth=3)
+            spine.set(visible=True, color=colour, linewidth=3, linestyle=style)
     return sign(figure, label)
 
 
@@ -74,14 +110,81 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
     return sign(figure, study.label)
 
 
-def query_strip(study: Study, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int) -> Figure:
-    """One Kimia patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to."""
+def nearest_others(embeddings: np.ndarray, query: int, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+    """(squared distances, rows) of the nearest rows of ``embeddings`` but the query itself, left out by its id."""
     distances, ids = search(embeddings, embeddings[query : query + 1], neighbours + 1)
     others = ids[0] != query
-    order = [query, *ids[0][others][:neighbours]]
-    root, rows = images_root(study, "kimia"), table.iloc[order]
+    return distances[0][others][:neighbours], ids[0][others][:neighbours]
+
+
+def query_strip(study: Study, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int) -> Figure:
+    """One Kimia patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to."""
+    distances, ids = nearest_others(embeddings, query, neighbours)
+    root, rows = images_root(study, "kimia"), table.iloc[[query, *ids]]
     images = [read_rgb(root / path) for path in rows["path"]]
-    return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances[0][others][:neighbours]], study.label)
+    return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label)
+
+
+def first_patches(table: pd.DataFrame) -> np.ndarray:
+    """Row position of each scan's first patch in ``table``, scans in order: (S,)."""
+    return np.unique(table["label_id"], return_index=True)[1]
+
+
+def query_and_retrieved(study: Study, table: pd.DataFrame, embeddings: np.ndarray) -> Figure:
+    """Figure 3: the first test patch of the first scan, and the patch that ``leave_one_out`` retrieves for it.
+
+    Args:
+        table: the test patches; embeddings: (N, D), theirs.
+    """
+    query = int(first_patches(table)[0])
+    distances, ids = nearest_others(embeddings, query, 1)
+    root, rows = images_root(study, "kimia"), table.iloc[[query, *ids]]
+    images = [read_rgb(root / path) for path in rows["path"]]
+    files = [Path(path).name for path in rows["path"]]
+    return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label, side=2.6, files=files)
+
+
+def thumbnail(path: Path, side: int = THUMBNAIL) -> np.ndarray:
+    """An image file as uint8 (≤ side, ≤ side, 3) RGB."""
+    image = Image.fromarray(read_rgb(path))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def gallery(study: Study, table: pd.DataFrame, embeddings: np.ndarray, neighbours: int = 5, blocks: int = 2) -> Figure:
+    """One query a scan, its first patch, and its nearest other patches, in blocks of rows side by side.
+
+    Args:
+        table: the test patches; embeddings: (N, D), theirs.
+        neighbours: as many as there are where the table holds fewer others.
+    """
+    queries, root = first_patches(table), images_root(study, "kimia")
+    neighbours = min(neighbours, len(table) - 1)
+    rows, width = -(-len(queries) // blocks), neighbours + 1 + GAP
+    figure, ax = plt.subplots(figsize=(TILE * blocks * width, TILE * ROW * rows + 0.6), layout="constrained")
+    for i, query in enumerate(queries):
+        distances, ids = nearest_others(embeddings, query, neighbours)
+        for column, row in enumerate([query, *ids]):
+            scan, path = table["label"].iloc[row], root / table["path"].iloc[row]
+            corner = (i // rows * width + column + (0.15 if column else 0), -ROW * (i % rows))
+            if column == 0:
+                draw_tile(ax, thumbnail(path), corner, f"query {scan}", "0.2", "-")
+            else:
+                right, colour, style = verdict(scan == table["label"].iloc[query])
+                text = f"{right} {scan}  {squared(distances[column - 1])}"
+                draw_tile(ax, thumbnail(path), corner, text, colour, style)
+    ax.set(xlim=(-0.05, blocks * width - GAP + 0.2), ylim=(-ROW * (rows - 1) - 0.05, ROW), aspect="equal")
+    ax.set_axis_off()
+    ax.set_title("query and its nearest others: ✓ solid, same scan; ✗ dashed, another; d² beside the scan", fontsize=8)
+    return sign(figure, study.label)
+
+
+def draw_tile(ax: Axes, image: np.ndarray, corner: tuple[float, float], text: str, colour, style: str) -> None:
+    """An image as a framed unit square with its lower left at ``corner``, and a line of text above it."""
+    x, y = corner
+    ax.imshow(image, extent=(x, x + IMAGE, y, y + IMAGE), interpolation="none")
+    ax.add_patch(Rectangle(corner, IMAGE, IMAGE, fill=False, edgecolor=colour, linestyle=style, linewidth=1.8))
+    ax.text(x + IMAGE / 2, y + IMAGE + 0.04, text, fontsize=5.5, ha="center", va="bottom")
 
 
 def split_grid(study: Study, table: pd.DataFrame, scans: int) -> Figure:

@@ -27,7 +27,31 @@ TABLE1_COLUMNS = [
     "paper_eta_w",
     "paper_eta_tot",
 ]
+TABLE2_COLUMNS = [
+    "method",
+    "variant",
+    "protocol",
+    "seeds",
+    "eta_p",
+    "eta_w",
+    "eta_tot",
+    "eta_p_low",
+    "eta_p_high",
+    "paper_eta_p",
+    "paper_eta_w",
+    "paper_eta_tot",
+]
+NOT_STATED = "not stated"  # the protocol of a published value whose source names none
 DECIMALS = 2  # of a percent, as the paper prints
+LATEX_ESCAPES = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "_%&#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "`": "",  # Markdown's, of the notes
+    }
+)
 INTERVAL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p by percentile bootstrap over test patches (over scans "
     "under `released`). paper_*: the published values, beside the protocol they were computed under; `released` is "
@@ -50,8 +74,6 @@ def table1(study: Study, outcomes: dict[tuple[str, str, str], list[Outcome]]) ->
     paper = published("table1")
     rows = []
     for (strategy, variant, protocol), runs in outcomes.items():
-        scores = Scores(*np.mean([run.scores for run in runs], axis=0))
-        low, high = eta_p_interval(runs, study.params.retrieval.bootstrap)
         known = paper["rows"][strategy] if protocol == paper["protocol"] else {}
         rows.append(
             {
@@ -59,14 +81,57 @@ def table1(study: Study, outcomes: dict[tuple[str, str, str], list[Outcome]]) ->
                 "pretraining_data": pretraining_data(study, strategy),
                 "variant": study.variant_label(variant),
                 "protocol": protocol,
-                "seeds": " ".join(map(str, study.params.seeds)),
-                **scores._asdict(),
-                "eta_p_low": low,
-                "eta_p_high": high,
-                **{f"paper_{k}": v for k, v in known.items()},
+                **measured(study, runs),
+                **beside(known),
             }
         )
     return pd.DataFrame(rows, columns=TABLE1_COLUMNS).round(DECIMALS)
+
+
+def table2(
+    study: Study,
+    baselines: dict[tuple[str, str, str], list[Outcome]],
+    outcomes: dict[tuple[str, str, str], list[Outcome]],
+) -> pd.DataFrame:
+    """Table 2: a row for each method, variant and protocol, LGFFEM after strategy C last.
+
+    A published value stands in the row of the protocol that it was computed under, and nowhere if the profile
+    does not run that protocol. Where its source states none, it has a row of its own, without scores of ours
+    (ledger row 16).
+
+    Args:
+        baselines: (method, variant, protocol) -> one outcome a seed, of ``evaluate_baselines``.
+        outcomes: (strategy, variant, protocol) -> one outcome a seed, of ``evaluate_all``; only "c" is used.
+    """
+    paper = published("table2")["rows"]
+    lgffem = {
+        ("LGFFEM", study.variant_label(variant), protocol): runs
+        for (strategy, variant, protocol), runs in outcomes.items()
+        if strategy == "c"
+    }
+    found, rows = baselines | lgffem, []
+    for method in dict.fromkeys(key[0] for key in found):
+        known = paper.get(method, {"protocol": ""})  # the barcode has no published row
+        for (_, variant, protocol), runs in ((key, runs) for key, runs in found.items() if key[0] == method):
+            named = {"method": method, "variant": variant, "protocol": protocol}
+            rows.append(named | measured(study, runs) | beside(known if known["protocol"] == protocol else {}))
+        if known["protocol"] is None:
+            rows.append({"method": method, "variant": "as published", "protocol": NOT_STATED, "seeds": ""})
+            rows[-1] |= beside(known)
+    return pd.DataFrame(rows, columns=TABLE2_COLUMNS).round(DECIMALS)
+
+
+def measured(study: Study, runs: list[Outcome]) -> dict:
+    """The cells of a row that come from this study: means over seeds, and the interval of η_p."""
+    low, high = eta_p_interval(runs, study.params.retrieval.bootstrap)
+    scores = Scores(*np.mean([run.scores for run in runs], axis=0))
+    seeds = " ".join(map(str, study.params.seeds))
+    return {"seeds": seeds, **scores._asdict(), "eta_p_low": low, "eta_p_high": high}
+
+
+def beside(known: dict) -> dict:
+    """The cells of a row that hold published values, given some or none."""
+    return {f"paper_{name}": known[name] for name in Scores._fields if name in known}
 
 
 def pretraining_data(study: Study, strategy: str) -> str:
@@ -92,7 +157,8 @@ def write_table(study: Study, table: pd.DataFrame, name: str, title: str, note: 
 
 def markdown(table: pd.DataFrame) -> str:
     """A data frame of strings as a Markdown table, columns aligned for reading in a terminal."""
-    cells = [list(map(str, table.columns))] + [list(map(str, row)) for row in table.itertuples(index=False)]
+    rows = [table.columns, *table.itertuples(index=False)]
+    cells = [[str(cell).replace("|", r"\|") for cell in row] for row in rows]  # a bare one would open a new cell
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
@@ -102,8 +168,7 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     """A data frame of strings as a LaTeX table in booktabs style."""
 
     def escape(text) -> str:
-        escaped = str(text).replace("`", "").replace("_", r"\_").replace("%", r"\%")
-        return escaped.replace("&", r"\&")
+        return str(text).translate(LATEX_ESCAPES)
 
     def line(row) -> str:
         return "  " + " & ".join(map(escape, row)) + r" \\"

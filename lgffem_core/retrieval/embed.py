@@ -1,24 +1,42 @@
 """From patches to embeddings, and their file."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from lgffem_core.data import channel_order, images_root
-from lgffem_core.data.augment import evaluation_resize
+from lgffem_core.data.augment import Augment, evaluation_resize
 from lgffem_core.data.loading import PatchDataset, evaluation_loader
 from lgffem_core.study import Study
 from lgffem_core.training.checkpoint import load_tensors, save_tensors
 
 
+class Inputs(NamedTuple):
+    """How a network wants its images."""
+
+    transform: Augment
+    mean: tuple[float, float, float]  # of images in [0, 1]
+    std: tuple[float, float, float]
+
+
+def resized_inputs(study: Study, model: torch.nn.Module) -> Inputs:
+    """Images of model.image_size, with the statistics of the model's backbone, or of the model that is one."""
+    owner = getattr(model, "backbone", model)
+    return Inputs(evaluation_resize(study.params.model.image_size), owner.mean, owner.std)
+
+
 @torch.no_grad()
-def embed_table(study: Study, dataset: str, table: pd.DataFrame, model: torch.nn.Module) -> np.ndarray:
+def embed_table(
+    study: Study, dataset: str, table: pd.DataFrame, model: torch.nn.Module, inputs: Inputs | None = None
+) -> np.ndarray:
     """The embeddings of a PatchTable's rows, in its order: (N, D) float32.
 
-    ``model`` maps normalised images (N, 3, S, S) to (N, D) and has ``backbone.mean`` and ``.std``. It runs
-    on the GPU where there is one, in float32: what is measured does not depend on the training precision.
+    ``model`` maps images (N, 3, S, S) to (N, D). Without ``inputs`` they are resized to model.image_size and
+    normalised by ``backbone.mean`` and ``.std`` of the model. It runs on the GPU where there is one, in
+    float32: what is measured does not depend on the training precision.
     """
     params = study.params
     device = "cuda" if torch.cuda.is_available() and params.compute.device != "cpu" else "cpu"
@@ -26,9 +44,7 @@ def embed_table(study: Study, dataset: str, table: pd.DataFrame, model: torch.nn
     patches = PatchDataset(
         table.reset_index(drop=True),
         images_root(study, dataset),
-        evaluation_resize(params.model.image_size),
-        model.backbone.mean,
-        model.backbone.std,
+        *(inputs or resized_inputs(study, model)),
         channel_order(study, dataset),
     )
     loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers)

@@ -1,14 +1,14 @@
-"""The training loop: one strategy, from its first step (or the last checkpoint's) to its last."""
+"""The training loop: one run, from its first step (or the last checkpoint's) to its last."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 
 from lgffem_core.data.loading import PatchDataset, TrainingBatches, make_loader
 from lgffem_core.errors import StudyError
-from lgffem_core.model.lgffem import LGFFEM
-from lgffem_core.params import Params
 from lgffem_core.progress import EpochLines
 from lgffem_core.seeds import derive_seed
 from lgffem_core.training.checkpoint import (
@@ -18,7 +18,21 @@ from lgffem_core.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from lgffem_core.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one kind of training run does differently from another."""
+
+    name: str  # "a", "b", "c" or "ma_ms"; dropout depends on it
+    title: str  # of error messages
+    lr_key: str  # the parameter that they advise to lower
+    epochs: int
+    batch_size: int
+    rate: Callable[[int, int], float]  # (step, steps of an epoch) -> learning rate
+    optimizer: Callable[[list], torch.optim.Optimizer]  # of the model's trained parameters
+    loss_optimizer: Callable[[list], torch.optim.Optimizer] | None = None  # null = the loss has no parameters
+    clip_norm: float | None = None  # of the model's gradient
 
 
 class Trainer:
@@ -26,31 +40,30 @@ class Trainer:
 
     Args:
         fabric: device, precision and processes.
-        params: of the study.
-        strategy: "a", "b" or "c".
-        model, loss: on any device; Fabric moves them.
-        seed: of the run; dropout at one step is a function of (seed, strategy, step, process).
+        recipe: optimisers, schedule, batch size and epochs.
+        model, loss: on any device; Fabric moves them. The model has ``trainable_state`` and its counterpart.
+        seed: of the run; dropout at one step is a function of (seed, recipe's name, step, process).
     """
 
-    def __init__(self, fabric: Fabric, params: Params, strategy: str, model: LGFFEM, loss, seed: int):
-        training = params.training
-        self.fabric, self.params, self.strategy, self.seed = fabric, params, strategy, seed
-        self.settings = getattr(training, strategy)
-        decay = {"weight_decay": training.weight_decay, "amsgrad": training.amsgrad}
+    def __init__(self, fabric: Fabric, recipe: Recipe, model: torch.nn.Module, loss: torch.nn.Module, seed: int):
+        self.fabric, self.recipe, self.seed = fabric, recipe, seed
         trained = [p for p in model.parameters() if p.requires_grad]
         self.plain_model, self.plain_loss = model, loss
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model, self.optimizer = fabric.setup(model, torch.optim.AdamW(trained, lr=training.lr, **decay))
-        self.loss, self.loss_optimizer = fabric.setup(loss, torch.optim.AdamW(loss.parameters(), lr=training.loss.lr))
+        self.model, optimizer = fabric.setup(model, recipe.optimizer(trained))
+        self.loss, self.optimizers = fabric.to_device(loss), {"optimizer": optimizer}
+        if recipe.loss_optimizer:
+            self.loss, centers = fabric.setup(loss, recipe.loss_optimizer(list(loss.parameters())))
+            self.optimizers["loss_optimizer"] = centers
 
-    def fit(self, dataset: PatchDataset, folder, fingerprint: str) -> list[dict]:
+    def fit(self, dataset: PatchDataset, folder, fingerprint: str, workers: int) -> list[dict]:
         """Train to the end and return the history: one dict an epoch with epoch, loss (mean) and lr (last).
 
         A checkpoint is written to ``folder`` after each epoch, and the newest one there with this
         ``fingerprint`` is where training goes on.
         """
-        batch_size, epochs = self.params.training.batch_size, self.settings.epochs
+        batch_size, epochs = self.recipe.batch_size, self.recipe.epochs
         checkpoint = newest_checkpoint(folder, fingerprint) or Checkpoint(0, fingerprint)
         if checkpoint.step:
             self.restore(checkpoint)
@@ -63,10 +76,10 @@ class Trainer:
             self.fabric.global_rank,
             self.fabric.world_size,
         )
-        loader = self.fabric.setup_dataloaders(
-            make_loader(dataset, batches, self.params.compute.workers), use_distributed_sampler=False
+        loader = self.fabric.setup_dataloaders(make_loader(dataset, batches, workers), use_distributed_sampler=False)
+        lines = EpochLines(
+            self.recipe.title, epochs, checkpoint.step // batches.steps, quiet=self.fabric.global_rank > 0
         )
-        lines = EpochLines(self.strategy, epochs, checkpoint.step // batches.steps, quiet=self.fabric.global_rank > 0)
         return self.run_steps(loader, batches, checkpoint, folder, lines)
 
     def run_steps(self, loader, batches: TrainingBatches, checkpoint: Checkpoint, folder, lines) -> list[dict]:
@@ -74,7 +87,7 @@ class Trainer:
         history, losses, images = list(checkpoint.history), [], 0
         self.model.train()
         for step, (inputs, labels, _) in enumerate(loader, start=checkpoint.step):
-            lr = self.step_rate(step, batches)
+            lr = self.recipe.rate(step, batches.steps)
             losses.append(self.train_step(step, lr, inputs, labels))
             images += len(labels) * self.fabric.world_size
             if (step + 1) % batches.steps:
@@ -88,38 +101,23 @@ class Trainer:
             lines.epoch_done(epoch, images, mean, lr)
         return history
 
-    def step_rate(self, step: int, batches: TrainingBatches) -> float:
-        """The learning rate of a step, by the schedule of the parameters."""
-        training = self.params.training
-        high = self.settings.lr or training.lr
-        total = self.settings.epochs * batches.steps
-        return learning_rate(
-            step,
-            total,
-            batches.steps,
-            high,
-            min(training.lr_min, high),
-            training.schedule,
-            training.restart_epochs,
-        )
-
     def train_step(self, step: int, lr: float, inputs, labels) -> float:
         """One optimisation step; returns the loss of the batch, averaged over processes."""
-        torch.manual_seed(derive_seed("dropout", self.seed, self.strategy, step, self.fabric.global_rank))
-        for group in self.optimizer.param_groups:
+        torch.manual_seed(derive_seed("dropout", self.seed, self.recipe.name, step, self.fabric.global_rank))
+        optimizer = self.optimizers["optimizer"]  # the loss's own keeps its rate
+        for group in optimizer.param_groups:
             group["lr"] = lr
         loss = self.loss(self.model(inputs), labels)
         value = self.fabric.all_reduce(loss.detach(), reduce_op="mean").item()
         if not math.isfinite(value):
             raise StudyError(
-                f"strategy {self.strategy.upper()}: the loss is {value} at step {step}; lower training.lr, "
+                f"{self.recipe.title}: the loss is {value} at step {step}; lower {self.recipe.lr_key}, "
                 "or set compute.precision=32-true."
             )
         self.fabric.backward(loss)
-        self.fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=self.params.training.clip_norm, error_if_nonfinite=False
-        )
-        for optimizer in (self.optimizer, self.loss_optimizer):
+        if self.recipe.clip_norm:
+            self.fabric.clip_gradients(self.model, optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
+        for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return value
@@ -128,8 +126,8 @@ class Trainer:
         """Everything that the steps to come depend on."""
         tensors = {f"model/{k}": v for k, v in self.plain_model.trainable_state().items()}
         tensors |= {f"loss/{k}": v for k, v in self.plain_loss.state_dict().items()}
-        tensors |= flatten_optimizer("optimizer", self.optimizer)
-        tensors |= flatten_optimizer("loss_optimizer", self.loss_optimizer)
+        for name, optimizer in self.optimizers.items():
+            tensors |= flatten_optimizer(name, optimizer)
         return Checkpoint(step, fingerprint, history, tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -141,5 +139,5 @@ class Trainer:
                 parts[owner][name] = tensor
         self.plain_model.load_trainable_state(parts["model"])
         self.plain_loss.load_state_dict(parts["loss"])
-        restore_optimizer("optimizer", self.optimizer, checkpoint.tensors)
-        restore_optimizer("loss_optimizer", self.loss_optimizer, checkpoint.tensors)
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(name, optimizer, checkpoint.tensors)

@@ -1,8 +1,13 @@
-"""The training loss: Sub-center ArcFace (Deng et al., ECCV 2020) from pytorch-metric-learning."""
+"""The training losses, from pytorch-metric-learning.
 
-from pytorch_metric_learning.losses import SubCenterArcFaceLoss
+LGFFEM: Sub-center ArcFace (Deng et al., ECCV 2020). MA + MS-loss: multi-similarity (Wang et al., CVPR 2019).
+"""
 
-from lgffem_core.params import Loss
+from pytorch_metric_learning.losses import MultiSimilarityLoss, SubCenterArcFaceLoss
+from pytorch_metric_learning.miners import MultiSimilarityMiner
+from torch import Tensor, nn
+
+from lgffem_core.params import Loss, MixedAttention
 from lgffem_core.study import VariantSettings
 
 
@@ -20,3 +25,31 @@ def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: V
         scale=scale,
         sub_centers=loss.sub_centers,
     )
+
+
+class MultiSimilarity(nn.Module):
+    """Multi-similarity loss over the pairs that its mining keeps; S is the cosine similarity.
+
+    Mining keeps, for anchor i, the negatives with S_ik > min over positives S − ε, and the positives with
+    S_ik < max over negatives S + ε. On those pairs P_i and N_i, as a mean over the batch's m anchors:
+
+        1/m Σ_i { 1/α · log[1 + Σ_{k∈P_i} exp(−α(S_ik − λ))]  +  1/β · log[1 + Σ_{k∈N_i} exp(β(S_ik − λ))] }
+
+    The library's own β is 50; the publication's is 5. A batch without any pair has loss 0.
+
+    Attributes:
+        loss, miner: the library's two halves.
+    """
+
+    def __init__(self, alpha: float, beta: float, base: float, epsilon: float):
+        super().__init__()
+        self.loss = MultiSimilarityLoss(alpha=alpha, beta=beta, base=base)
+        self.miner = MultiSimilarityMiner(epsilon=epsilon)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # (N, D), (N,) -> scalar
+        return self.loss(embeddings, labels, self.miner(embeddings, labels))
+
+
+def multi_similarity(settings: MixedAttention) -> MultiSimilarity:
+    """The loss with the constants of ``baselines.ma_ms``."""
+    return MultiSimilarity(settings.alpha, settings.beta, settings.base, settings.epsilon)

@@ -17,16 +17,18 @@ from lgffem_core.errors import RequestError
 from lgffem_core.files import atomic_path, sha256_file, sha256_json
 from lgffem_core.model.lgffem import LGFFEM, build_model
 from lgffem_core.model.released import load_released
+from lgffem_core.params import Params
 from lgffem_core.progress import emit
 from lgffem_core.study import CURRICULUM, Study
 from lgffem_core.training.checkpoint import load_tensors, save_tensors
-from lgffem_core.training.loop import Trainer
+from lgffem_core.training.loop import Recipe, Trainer
 from lgffem_core.training.losses import sub_center_arcface
+from lgffem_core.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
 class TrainedStrategy:
-    """What a training run left: weights of neck and head, and the loss curve."""
+    """What a training run left: its weights (of LGFFEM neck and head) and the loss curve."""
 
     weights: Path
     history: pd.DataFrame  # epoch, loss, lr
@@ -118,7 +120,8 @@ def train_strategy(
     fabric.barrier()
     table = training_set(study, dataset)
     identity = fingerprint(study, strategy, variant, seed)
-    done = read_finished(study, strategy, variant, seed, identity)
+    folder = study.checkpoints(strategy, variant, seed)
+    done = read_finished(folder, identity)
     if done:
         return done
     model = build_model(study, variant, seed)
@@ -131,9 +134,9 @@ def train_strategy(
             model.load_trainable_state(load_tensors(start)[0])
         history = fit(fabric, study, strategy, variant, seed, model, table, identity)
     if fabric.global_rank == 0:
-        write_finished(study.checkpoints(strategy, variant, seed), model, history, identity)
+        write_finished(folder, model, history, identity)
     fabric.barrier()
-    return read_finished(study, strategy, variant, seed, identity)
+    return read_finished(folder, identity)
 
 
 def training_patches(study: Study, strategy: str, table: pd.DataFrame, model: LGFFEM, seed: int) -> PatchDataset:
@@ -178,16 +181,43 @@ def fit(
         settings,
     )
     patches = training_patches(study, strategy, table, model, seed)
-    began = time.monotonic()
-    emit("training", strategy=strategy, images=len(table), classes=int(table["label_id"].max() + 1))
-    history = Trainer(fabric, study.params, strategy, model, loss, seed).fit(
-        patches, study.checkpoints(strategy, variant, seed), identity
+    trainer = Trainer(fabric, strategy_recipe(study.params, strategy), model, loss, seed)
+    return run_trainer(trainer, patches, study.checkpoints(strategy, variant, seed), identity, study.params)
+
+
+def strategy_recipe(params: Params, strategy: str) -> Recipe:
+    """How strategy "a", "b" or "c" is trained (paper, section 4.1.3): AdamW for the model, another for the loss."""
+    training, settings = params.training, getattr(params.training, strategy)
+    high = settings.lr or training.lr
+    decay = {"weight_decay": training.weight_decay, "amsgrad": training.amsgrad}
+
+    def rate(step: int, steps: int) -> float:
+        low, total = min(training.lr_min, high), settings.epochs * steps
+        return learning_rate(step, total, steps, high, low, training.schedule, training.restart_epochs)
+
+    return Recipe(
+        name=strategy,
+        title=f"strategy {strategy.upper()}",
+        lr_key="training.lr",
+        epochs=settings.epochs,
+        batch_size=training.batch_size,
+        rate=rate,
+        optimizer=lambda trained: torch.optim.AdamW(trained, lr=training.lr, **decay),
+        loss_optimizer=lambda centers: torch.optim.AdamW(centers, lr=training.loss.lr),
+        clip_norm=training.clip_norm,
     )
-    emit("trained", strategy=strategy, seconds=time.monotonic() - began)
+
+
+def run_trainer(trainer: Trainer, patches: PatchDataset, folder: Path, identity: str, params: Params) -> list[dict]:
+    """Train to the end, telling whoever listens when it begins and ends; returns the history of epochs."""
+    name, began = trainer.recipe.name, time.monotonic()
+    emit("training", strategy=name, images=len(patches), classes=max(patches.labels) + 1)
+    history = trainer.fit(patches, folder, identity, params.compute.workers)
+    emit("trained", strategy=name, seconds=time.monotonic() - began)
     return history
 
 
-def write_finished(folder: Path, model: LGFFEM, history: list[dict], identity: str) -> None:
+def write_finished(folder: Path, model: torch.nn.Module, history: list[dict], identity: str) -> None:
     """Write the loss curve, then the weights, whose presence says that the run is finished."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "history.csv") as temporary:
@@ -195,9 +225,8 @@ def write_finished(folder: Path, model: LGFFEM, history: list[dict], identity: s
     save_tensors(folder / "model.safetensors", model.trainable_state(), {"fingerprint": identity})
 
 
-def read_finished(study: Study, strategy: str, variant: str, seed: int, identity: str) -> TrainedStrategy | None:
-    """The finished run that ``identity`` names, or None."""
-    folder = study.checkpoints(strategy, variant, seed)
+def read_finished(folder: Path, identity: str) -> TrainedStrategy | None:
+    """The finished run in ``folder`` if it is the one that ``identity`` names, or None."""
     weights = folder / "model.safetensors"
     if not weights.exists() or load_tensors(weights)[1].get("fingerprint") != identity:
         return None

@@ -27,3 +27,8 @@ def learning_rate(
         return cosine(step / max(total_steps - 1, 1), high, low)
     period = restart_epochs * steps_per_epoch
     return cosine((step % period) / period, high, low)
+
+
+def step_decay(epoch: int, high: float, every: int) -> float:
+    """StepLR's rate in ``epoch`` (0-based): a tenth of what it was, each ``every`` epochs (MA + MS-loss)."""
+    return high * 0.1 ** (epoch // every)

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.model.neck import NODES
 from lgffem_core.report import pictures
 
 LABEL = "profile test: DEMO, made for a test"
@@ -40,7 +39,6 @@ def every_figure():
         "density_maps": pictures.density_maps(image, "heading", LABEL),
         "feature_maps": pictures.feature_maps(image, maps, ["r"], ["a", "b"], "heading", LABEL),
         "line_chart": pictures.line_chart(np.arange(3), {"y": np.arange(3)}, ("x", "y"), "heading", LABEL),
-        "neck_graph": pictures.neck_graph(NODES, "heading", LABEL),
     }
 
 
@@ -146,16 +144,3 @@ def test_line_chart_draws_the_given_points_and_marks():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["up", "down"]
     assert list(ax.lines[2].get_xdata()) == [4.6, 4.6] and ax.texts[0].get_text() == "paper"
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("p", "value", "log")
-
-
-def test_neck_graph_has_an_arrow_for_each_term_of_equation_6():
-    (ax,) = pictures.neck_graph(NODES, "heading", LABEL).axes
-    terms = [term for summands in NODES.values() for term in summands]
-    assert len(terms) == 14
-    arrows = [(arrow.get_edgecolor()[:3], arrow.get_linestyle()) for arrow in ax.patches]
-    expected = [
-        (pictures.AGGREGATOR_COLOURS[term.aggregator], "--" if term.resize else "-") for term in terms
-    ]
-    assert arrows == expected
-    assert sorted(text.get_text() for text in ax.texts) == sorted({*NODES, "P1_0", "P2_0", "P3_0", "P4_0"})
-    assert pictures.place("P3_1") == (1.0, 3.0)

@@ -1,5 +1,7 @@
 """Pictures of retrieval: the right neighbours, the right frames, the right bars."""
 
+import itertools
+
 import matplotlib.colors
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ from PIL import Image
 
 from lgffem_core.report import retrieval_figures as figures
 from lgffem_core.report.style import RIGHT, WRONG, save_figure
-from lgffem_core.retrieval.protocols import Outcome
+from lgffem_core.retrieval.protocols import Outcome, leave_one_out
 from lgffem_core.study import PROJECT, Study
 
 
@@ -36,7 +38,93 @@ def test_query_strip_shows_the_query_then_its_neighbours_framed_by_scan(study):
     figure = figures.query_strip(made, table[table["split"] == "test"], embeddings, query=0, neighbours=2)
     assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes] == [40, 120, 80]
     assert [frame(ax) for ax in figure.axes[1:]] == [pytest.approx(WRONG), pytest.approx(RIGHT)]
-    assert [ax.get_title() for ax in figure.axes] == ["query s0", "s1\nd² = 1.000", "s0\nd² = 9.000"]
+    assert [ax.get_title() for ax in figure.axes] == ["query s0", "✗ s1\nd² = 1.000", "✓ s0\nd² = 9.000"]
+    assert [ax.spines["left"].get_linestyle() for ax in figure.axes[1:]] == ["--", "-"]
+
+
+def test_the_query_is_left_out_by_id_even_among_duplicates():
+    embeddings = np.array([[1.0], [1.0], [1.0], [4.0]], dtype=np.float32)
+    for query, expected in ((0, [1, 2]), (1, [0, 2]), (2, [0, 1]), (3, [0, 1])):
+        _, ids = figures.nearest_others(embeddings, query, 2)
+        assert ids.tolist() == expected
+
+
+def test_a_distance_that_rounds_to_zero_is_not_printed_as_zero():
+    images = [np.zeros((2, 2, 3), dtype=np.uint8)] * 2
+    figure = figures.neighbour_strip(images, ["s0", "s0"], [0.0, 0.0001], "DEMO")
+    assert figure.axes[1].get_title() == "✓ s0\nd² < 0.001"
+
+
+@pytest.mark.parametrize(
+    ("distance", "text"), [(0.0, "0.000"), (0.0004, "<0.001"), (0.0005, "0.001"), (1.2345, "1.234"), (1234.5, "1234")]
+)
+def test_distances_are_printed_in_few_characters(distance, text):
+    assert figures.squared(distance) == text
+
+
+def test_figure_3_is_the_first_query_and_what_leave_one_out_retrieves_for_it(study):
+    made, table = study
+    embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
+    figure = figures.query_and_retrieved(made, table[table["split"] == "test"], embeddings)
+    assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes] == [40, 120]
+    assert [ax.get_title() for ax in figure.axes] == ["query s0\ns0_0.png", "✗ s1\ns1_2.png\nd² = 1.000"]
+    assert leave_one_out(embeddings, np.array([0, 0, 1, 1])).hits.tolist()[0] is False  # the protocol agrees
+
+
+def test_no_title_of_figure_3_is_cut_off(study):
+    made, table = study
+    embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
+    figure = figures.query_and_retrieved(made, table[table["split"] == "test"], embeddings)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        extent = ax.title.get_window_extent()
+        assert extent.y1 <= figure.bbox.y1 and extent.x0 >= 0 and extent.x1 <= figure.bbox.x1
+
+
+def test_the_gallery_asks_each_scan_once_and_orders_by_distance(study):
+    made, table = study
+    embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
+    ax = figures.gallery(made, table[table["split"] == "test"], embeddings, neighbours=2).axes[0]
+    assert [int(image.get_array()[0, 0, 0]) for image in ax.images] == [40, 120, 80, 120, 40, 80]
+    words = ["query s0", "✗ s1  1.000", "✓ s0  9.000", "query s1", "✗ s0  1.000", "✗ s0  4.000"]
+    assert [text.get_text() for text in ax.texts] == words
+    frames = [(matplotlib.colors.to_rgb(p.get_edgecolor()), p.get_linestyle()) for p in ax.patches]
+    right, wrong = (pytest.approx(RIGHT), "-"), (pytest.approx(WRONG), "--")
+    assert [frames[i] for i in (1, 2, 4, 5)] == [wrong, right, wrong, wrong]
+
+
+def test_the_gallery_shows_what_there_is_where_a_test_set_is_tiny(study):
+    made, table = study
+    embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
+    ax = figures.gallery(made, table[table["split"] == "test"], embeddings).axes[0]
+    assert len(ax.images) == 2 * 4  # two queries, each with the three others
+
+
+def test_a_gallery_of_24_scans_stays_small_and_clean(tmp_path):
+    """Noise does not compress, so no tissue makes a larger file."""
+    rng, rows = np.random.default_rng(0), []
+    for k in range(144):
+        path = tmp_path / f"s{k // 6}_{k}.png"
+        Image.fromarray(rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)).save(path)
+        rows.append((path.name, f"s{k // 6}", k // 6, "test"))
+    made = Study.load(PROJECT / "params" / "smoke.yaml", {"data.kimia.root": str(tmp_path)}, root=tmp_path)
+    table = pd.DataFrame(rows, columns=["path", "label", "label_id", "split"])
+    figure = figures.gallery(made, table, rng.standard_normal((144, 4)).astype(np.float32))
+    save_figure(figure, tmp_path / "gallery")
+    assert (tmp_path / "gallery.png").stat().st_size < 3.0e6
+    assert (tmp_path / "gallery.svg").stat().st_size < 4e6
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 144 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert np.prod(figure.get_size_inches()) < 8.3 * 11.7  # an A4 page
+
+
+def test_thumbnails_keep_their_shape_and_are_never_enlarged(tmp_path):
+    Image.new("RGB", (200, 100), (10, 20, 30)).save(tmp_path / "wide.png")
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "small.png")
+    assert figures.thumbnail(tmp_path / "wide.png", 50).shape == (25, 50, 3)
+    assert figures.thumbnail(tmp_path / "small.png", 50).shape == (8, 8, 3)
+    assert (figures.thumbnail(tmp_path / "wide.png", 50) == (10, 20, 30)).all()
 
 
 def test_split_grid_has_training_above_test(study):

@@ -1,4 +1,4 @@
-"""Table 1: its columns, what stands beside the paper's values, and three files that agree."""
+"""Tables 1 and 2: their columns, what stands beside the paper's values, and three files that agree."""
 
 import csv
 import re
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.report.tables import INTERVAL_NOTE, published, table1, write_table
+from lgffem_core.report.tables import INTERVAL_NOTE, markdown, published, table1, table2, write_table
 from lgffem_core.retrieval.protocols import Outcome, from_hits
 from lgffem_core.study import PROJECT, Study
 
@@ -141,3 +141,104 @@ def test_latex_is_escaped_and_balanced(study, outcomes):
             assert len(re.findall(r"(?<!\\)&", line)) == 12
     for environment in ("table", "tabular"):
         assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 1
+
+
+# -- Table 2 ---------------------------------------------------------------------------------------------
+
+COLUMNS2 = ["method", *COLUMNS[2:]]
+BASELINES = {
+    "DenseNet-121": "frozen, random weights",
+    "DenseNet-121 barcode": "frozen, random weights",
+    "MA + MS-loss": "legacy_seresnet18, random start, 4 epochs",
+}
+
+
+@pytest.fixture
+def baselines():
+    """Every baseline and protocol, with two seeds."""
+    rng, labels = np.random.default_rng(1), np.repeat([0, 1, 2], [4, 7, 9])
+    return {
+        (method, variant, protocol): [from_hits(rng.random(20) < 0.6, labels) for _ in range(2)]
+        for method, variant in BASELINES.items()
+        for protocol in PROTOCOLS
+    }
+
+
+def test_table_2_has_every_method_and_protocol_and_lgffem_from_strategy_c_alone(study, baselines, outcomes):
+    table = table2(study(seeds=[0, 7]), baselines, outcomes)
+    scored = table.dropna(subset="eta_p")
+    assert list(table.columns) == COLUMNS2 and len(scored) == 3 * 3 + 2 * 3
+    assert scored.groupby("method", sort=False)["protocol"].count().to_dict() == dict.fromkeys(BASELINES, 3) | {
+        "LGFFEM": 6
+    }
+    lgffem = scored[scored["method"] == "LGFFEM"]
+    assert lgffem["variant"].tolist() == ["paper"] * 3 + ["released"] * 3
+    for _, row in scored.iterrows():
+        key = ("c" if row["method"] == "LGFFEM" else row["method"], row["variant"], row["protocol"])
+        runs = (baselines | outcomes)[key]
+        assert row["eta_w"] == pytest.approx(sum(run.scores.eta_w for run in runs) / 2, abs=0.0051)
+        assert row["eta_p_low"] <= row["eta_p"] <= row["eta_p_high"] and row["seeds"] == "0 7"
+
+
+def test_each_published_value_stands_beside_its_own_method_and_protocol(study, baselines, outcomes):
+    table = table2(study(), baselines, outcomes)
+    found = table.dropna(subset=PAPER, how="all")
+    assert [(row["method"], row["variant"], row["protocol"], *row[PAPER]) for _, row in found.iterrows()] == [
+        ("DenseNet-121", "as published", "not stated", 95.92, 95.51, 91.62),
+        ("MA + MS-loss", BASELINES["MA + MS-loss"], "leave_one_out", 97.89, 97.00, 94.95),
+        ("LGFFEM", "paper", "released", 99.40, 99.47, 98.87),
+        ("LGFFEM", "released", "released", 99.40, 99.47, 98.87),
+    ]
+    (own,) = table.index[table["protocol"] == "not stated"]
+    assert table.loc[own, "eta_p":"eta_p_high"].isna().all() and table.loc[own, "seeds"] == ""
+    assert table.loc[own - 1, "method"] == "DenseNet-121" and table.loc[own + 1, "method"] == "DenseNet-121 barcode"
+
+
+def test_a_published_protocol_that_the_profile_leaves_out_is_not_shown(study, baselines, outcomes):
+    chosen = [{k: runs for k, runs in part.items() if k[2] == "test_to_train"} for part in (baselines, outcomes)]
+    table = table2(study(retrieval__protocols=["test_to_train"]), *chosen)
+    assert len(table) == 3 + 2 + 1
+    assert table.dropna(subset=PAPER, how="all")["protocol"].tolist() == ["not stated"]
+
+
+def test_table_2_can_be_made_of_the_baselines_alone(study, baselines):
+    table = table2(study(), baselines, {})
+    assert list(table["method"].unique()) == list(BASELINES) and len(table) == 10
+
+
+def test_published_rows_of_table_2_multiply_to_eta_tot():
+    rows = published("table2")["rows"]
+    assert set(rows) == {"DenseNet-121", "MA + MS-loss", "LGFFEM"}
+    for row in rows.values():
+        assert row["eta_p"] * row["eta_w"] / 100 == pytest.approx(row["eta_tot"], abs=0.02)
+
+
+def test_the_three_files_of_table_2_agree(study, baselines, outcomes):
+    mine = study()
+    path = write_table(mine, table2(mine, baselines, outcomes), "table2", "Table 2", INTERVAL_NOTE)
+    with open(path, newline="") as file:
+        rows = list(csv.reader(file))
+    shown, latex = cells_of_markdown(path.with_suffix(".md").read_text()), path.with_suffix(".tex").read_text()
+    assert rows[0] == shown[0] == COLUMNS2 and shown == cells_of_latex(latex) and len(shown) == 17
+    for exact, cells in zip(rows[1:], shown[1:], strict=True):
+        assert cells == exact[:4] + [f"{float(value):.2f}" if value else "" for value in exact[4:]]
+    assert not re.search("nan", "".join(map("".join, shown)))
+
+
+def test_a_file_name_with_any_character_breaks_no_table(study, baselines):
+    """A variant names the weights' file, and a user may call it anything."""
+    name = r"weights a|b_c#1 {50%} $x^2~\y&z.pth"
+    named = {(m, name if m == "MA + MS-loss" else v, p): runs for (m, v, p), runs in baselines.items()}
+    mine = study()
+    path = write_table(mine, table2(mine, named, {}), "table2", "Table 2", "")
+    lines = [line for line in path.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {13}
+    body = path.with_suffix(".tex").read_text()
+    (line, *_) = [line for line in body.splitlines() if "weights a" in line]
+    plain = line.replace(r"\textbackslash{}", "").replace(r"\textasciitilde{}", "").replace(r"\textasciicircum{}", "")
+    assert not re.search(r"(?<!\\)[_%#${}^~]", plain) and len(re.findall(r"(?<!\\)&", plain)) == 11
+    assert pd.read_csv(path)["variant"].isin([name]).sum() == 3
+
+
+def test_a_bar_in_a_cell_opens_no_new_cell():
+    assert markdown(pd.DataFrame({"a": ["x|y"], "b": ["z"]})).splitlines()[-1] == r"| x\|y | z |"

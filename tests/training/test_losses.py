@@ -1,13 +1,13 @@
-"""Sub-center ArcFace against the formula, written out sample by sample."""
+"""Sub-center ArcFace and multi-similarity against their formulas, written out sample by sample."""
 
 import math
 
 import pytest
 import torch
 
-from lgffem_core.params import Loss
+from lgffem_core.params import Loss, MixedAttention
 from lgffem_core.study import VARIANTS
-from lgffem_core.training.losses import sub_center_arcface
+from lgffem_core.training.losses import multi_similarity, sub_center_arcface
 
 
 def loss_by_hand(embeddings, labels, centers, classes, k, margin, scale):
@@ -37,3 +37,76 @@ def test_the_length_of_an_embedding_does_not_matter():
     loss = sub_center_arcface(Loss(), 5, 12, VARIANTS["paper"])
     embeddings, labels = torch.randn(7, 12), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     assert loss(embeddings, labels).item() == pytest.approx(loss(7 * embeddings, labels).item(), rel=1e-5)
+
+
+# -- multi-similarity ------------------------------------------------------------------------------------
+
+
+def mined_pairs_by_hand(similarity, labels, epsilon):
+    """{(i, k)} of positives and of negatives that are kept: harder than the hardest of the other kind, less ε."""
+    kept_positive, kept_negative, everyone = set(), set(), range(len(labels))
+    for i in everyone:
+        positives = [k for k in everyone if k != i and labels[k] == labels[i]]
+        negatives = [k for k in everyone if labels[k] != labels[i]]
+        if positives and negatives:
+            least, most = min(similarity[i][k] for k in positives), max(similarity[i][k] for k in negatives)
+            kept_positive |= {(i, k) for k in positives if similarity[i][k] < most + epsilon}
+            kept_negative |= {(i, k) for k in negatives if similarity[i][k] > least - epsilon}
+    return kept_positive, kept_negative
+
+
+def multi_similarity_by_hand(similarity, labels, alpha, beta, base, epsilon):
+    """The formula of Wang et al. (2019), one anchor after another."""
+    positive, negative = mined_pairs_by_hand(similarity, labels, epsilon)
+    total = 0.0
+    for i in range(len(labels)):
+        pull = sum(math.exp(-alpha * (similarity[i][k] - base)) for j, k in positive if j == i)
+        push = sum(math.exp(beta * (similarity[i][k] - base)) for j, k in negative if j == i)
+        total += math.log(1 + pull) / alpha + math.log(1 + push) / beta
+    return total / len(labels)
+
+
+def cosines(embeddings):
+    return [[torch.cosine_similarity(a, b, dim=0).item() for b in embeddings] for a in embeddings]
+
+
+CONSTANTS = [MixedAttention(), MixedAttention(alpha=1.5, beta=20, base=0.3, epsilon=0.05)]
+
+
+@pytest.mark.parametrize("settings", CONSTANTS, ids=["published", "others"])
+@pytest.mark.parametrize("seed", range(5))
+def test_multi_similarity_equals_the_formula(settings, seed):
+    torch.manual_seed(seed)
+    labels = torch.randint(0, 4, (14,))
+    embeddings = torch.randn(14, 6, dtype=torch.float64) + torch.randn(4, 6, dtype=torch.float64)[labels] / 2
+    constants = (settings.alpha, settings.beta, settings.base, settings.epsilon)
+    expected = multi_similarity_by_hand(cosines(embeddings), labels.tolist(), *constants)
+    assert expected > 0.05
+    assert multi_similarity(settings)(embeddings, labels).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mining_keeps_the_pairs_of_its_definition(seed):
+    torch.manual_seed(seed)
+    labels, embeddings = torch.randint(0, 4, (14,)), torch.randn(14, 6, dtype=torch.float64)
+    anchors, positives, others, negatives = (
+        t.tolist() for t in multi_similarity(CONSTANTS[1]).miner(embeddings, labels)
+    )
+    by_hand = mined_pairs_by_hand(cosines(embeddings), labels.tolist(), CONSTANTS[1].epsilon)
+    pairs = set(zip(anchors, positives, strict=True)), set(zip(others, negatives, strict=True))
+    assert pairs == by_hand
+    assert 0 < len(pairs[0]) and len(pairs[1]) < sum(a != b for a in labels for b in labels)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [5, 5, 5, 5]], ids=["no positive", "no negative"])
+def test_a_batch_without_pairs_has_loss_0_and_moves_nothing(labels):
+    embeddings = torch.randn(4, 6, requires_grad=True)
+    value = multi_similarity(MixedAttention())(embeddings, torch.tensor(labels))
+    value.backward()
+    assert value.item() == 0 and torch.equal(embeddings.grad, torch.zeros(4, 6))
+
+
+def test_the_published_constants_are_the_defaults():
+    loss = multi_similarity(MixedAttention())
+    assert (loss.loss.alpha, loss.loss.beta, loss.loss.base, loss.miner.epsilon) == (2, 5, 0.5, 0.2)
+    assert list(loss.parameters()) == []

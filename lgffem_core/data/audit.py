@@ -28,6 +28,7 @@ import pandas as pd
 from scipy import fft
 
 from lgffem_core.data.loading import read_rgb
+from lgffem_core.retrieval.index import search
 
 COLUMNS = ["first", "second", "kind", "distance"]
 SIDE, COARSE, THUMBNAIL = 128, 64, 32  # pixels a side: for registration, for overlaps, for hashes
@@ -35,15 +36,20 @@ KEPT = 16  # DCT coefficients a side that a hash keeps: 256 bits
 RADIUS = 88  # bits by which proposed pairs may differ: 99 % of copies cropped by 10 %, 0.02 % of other pairs
 COPY, OVERLAP = 0.58, 0.72  # least correlations, midway between what was measured for either side
 STRUCTURE = 1.0  # grey levels, the least deviation of fine structure that counts as such
+NEIGHBOURS = 5  # nearest embeddings that are registered as well
 STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-5)
 
 
-def near_duplicates(images: Sequence[Path | np.ndarray], groups: Sequence | None = None) -> pd.DataFrame:
+def near_duplicates(
+    images: Sequence[Path | np.ndarray], groups: Sequence | None = None, embeddings: np.ndarray | None = None
+) -> pd.DataFrame:
     """Pairs of patches that show the same thing.
 
     Args:
         images: paths, or uint8 RGB arrays (H, W, 3), square or nearly so.
         groups: slide of each image. Overlaps are looked for within a slide, and not at all without this.
+        embeddings: (N, D), of any model. The nearest of each image are then registered too, whatever their
+            hashes say: of copies cropped by 15 % this finds 81 instead of 70 in 100.
 
     Returns:
         Columns ``first`` < ``second`` (row numbers), ``kind`` and ``distance`` (0 for exact pairs, else
@@ -58,7 +64,7 @@ def near_duplicates(images: Sequence[Path | np.ndarray], groups: Sequence | None
         digests.setdefault(digest, []).append(number)
     found = {pair: ("exact", 0.0) for same in digests.values() for pair in combinations(same, 2)}
     textured = [number for number, plane in enumerate(planes) if detail(plane).std() >= STRUCTURE]
-    for pair, correlation in copies(planes, textured).items():
+    for pair, correlation in copies(planes, textured, embeddings).items():
         found.setdefault(pair, ("perceptual", 1 - correlation))
     if groups is not None:
         for pair, correlation in overlaps(planes, textured, groups).items():
@@ -89,17 +95,21 @@ def clean(pairs: pd.DataFrame, test: np.ndarray) -> np.ndarray:
     return kept
 
 
-def copies(planes: list[np.ndarray], among: list[int]) -> dict[tuple[int, int], float]:
+def copies(
+    planes: list[np.ndarray], among: list[int], embeddings: np.ndarray | None = None
+) -> dict[tuple[int, int], float]:
     """Pairs (numbers in ``among``) that register onto each other, with their correlation."""
     correlations = {}
-    for (moved, fixed), (turn, window) in proposals(planes, among).items():
+    for (moved, fixed), (turn, window) in proposals(planes, among, embeddings).items():
         correlation = register(planes[fixed], oriented(planes[moved], turn), window)
         if correlation >= COPY:
             correlations[min(moved, fixed), max(moved, fixed)] = correlation
     return correlations
 
 
-def proposals(planes: list[np.ndarray], among: list[int]) -> dict[tuple[int, int], tuple[int, tuple]]:
+def proposals(
+    planes: list[np.ndarray], among: list[int], embeddings: np.ndarray | None = None
+) -> dict[tuple[int, int], tuple[int, tuple]]:
     """(moved, fixed) -> (orientation, window): the part of ``moved`` whose hash is closest to that of ``fixed``.
 
     Every image is asked for in 8 orientations × 11 crops; a pair that both ways propose is kept once.
@@ -108,16 +118,35 @@ def proposals(planes: list[np.ndarray], among: list[int]) -> dict[tuple[int, int
         return {}
     probes = [(turn, window) for turn in range(8) for window in windows()]
     hashes = np.array([[dct_hash(oriented(planes[i], turn), window) for turn, window in probes] for i in among])
+    pairs = similar_hashes(hashes)
+    if embeddings is not None and len(among) > 1:
+        pairs |= neighbours(embeddings[among])
+    chosen = {}
+    for a, b in sorted(pairs):
+        bits = np.stack([differing_bits(hashes[a], hashes[b, 0]), differing_bits(hashes[b], hashes[a, 0])])
+        moved, fixed = (a, b) if bits[0].min() <= bits[1].min() else (b, a)
+        chosen[among[moved], among[fixed]] = probes[bits.min(axis=0).argmin()]
+    return chosen
+
+
+def similar_hashes(hashes: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs a < b of which some probe of one, hashes (M, 88, 32) uint8, lies within RADIUS of the other as it is."""
     index = faiss.IndexBinaryFlat(KEPT * KEPT)
-    index.add(hashes[:, 0])
-    limits, bits, fixed = index.range_search(hashes.reshape(-1, hashes.shape[-1]), RADIUS + 1)
-    asked = np.repeat(np.arange(len(among) * len(probes)), np.diff(limits.astype(np.int64)))
-    best: dict[frozenset, tuple] = {}
-    for _, row, other in sorted(zip(bits.tolist(), asked.tolist(), fixed.tolist(), strict=True)):
-        moved, probe = divmod(row, len(probes))
-        if moved != other:
-            best.setdefault(frozenset((moved, other)), ((among[moved], among[other]), probes[probe]))
-    return dict(best.values())
+    index.add(np.ascontiguousarray(hashes[:, 0]))
+    limits, _, found = index.range_search(hashes.reshape(-1, hashes.shape[-1]), RADIUS + 1)
+    asked = np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))) // hashes.shape[1]
+    return {(min(a, b), max(a, b)) for a, b in zip(asked.tolist(), found.tolist(), strict=True) if a != b}
+
+
+def neighbours(embeddings: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs a < b of which one is among the NEIGHBOURS nearest of the other."""
+    _, ids = search(embeddings, embeddings, min(NEIGHBOURS + 1, len(embeddings)))
+    return {(min(a, b), max(a, b)) for a, row in enumerate(ids.tolist()) for b in row if a != b}
+
+
+def differing_bits(hashes: np.ndarray, one: np.ndarray) -> np.ndarray:
+    """Hamming distances of (P, 32) uint8 hashes to one: (P,)."""
+    return np.unpackbits(hashes ^ one, axis=1).sum(axis=1)
 
 
 def register(fixed: np.ndarray, moved: np.ndarray, window: tuple[int, int, int]) -> float:

@@ -71,6 +71,32 @@ def test_every_planted_duplicate_is_found_and_nothing_else(patches):
     assert set(pairs.values()) == {"perceptual"}
 
 
+def test_embeddings_propose_what_hashes_miss(patches, monkeypatch):
+    """With hashes switched off, pairs come from the embeddings alone: here, one axis for each of three sources."""
+    monkeypatch.setattr(audit, "RADIUS", -1)
+    images = [*patches[0][:20], *(encoded(np.rot90(patches[0][i]), 80) for i in (3, 8, 12))]
+    embeddings = np.random.default_rng(0).standard_normal((23, 8)).astype(np.float32)
+    embeddings[20:] = embeddings[[3, 8, 12]] + 0.01
+    assert found(images) == {}
+    pairs = audit.near_duplicates(images, embeddings=embeddings)
+    assert pairs[["first", "second"]].values.tolist() == [[3, 20], [8, 21], [12, 22]]
+
+
+def test_similar_hashes_against_a_loop():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 256, (30, 1, 32), dtype=np.uint8)
+    base[20:] = base[:10]
+    base[20:, 0, : 32 - 8] ^= rng.integers(0, 256, (10, 24), dtype=np.uint8) & rng.integers(0, 256, (10, 24), np.uint8)
+    hashes = np.concatenate([base, rng.integers(0, 256, (30, 87, 32), dtype=np.uint8)], axis=1)
+    expected = set()
+    for a in range(30):
+        for b in range(30):
+            least = min(sum(int(x ^ y).bit_count() for x, y in zip(p, hashes[b, 0], strict=True)) for p in hashes[a])
+            if a != b and least <= audit.RADIUS:
+                expected.add((min(a, b), max(a, b)))
+    assert audit.similar_hashes(hashes) == expected and len(expected) >= 10
+
+
 def test_identical_pixels_are_exact_whatever_the_file(patches, tmp_path):
     for name in ("a.png", "b.bmp"):
         cv2.imwrite(str(tmp_path / name), patches[0][0])

@@ -123,9 +123,9 @@ def proposals(
         pairs |= neighbours(embeddings[among])
     chosen = {}
     for a, b in sorted(pairs):
-        bits = np.stack([differing_bits(hashes[a], hashes[b, 0]), differing_bits(hashes[b], hashes[a, 0])])
-        moved, fixed = (a, b) if bits[0].min() <= bits[1].min() else (b, a)
-        chosen[among[moved], among[fixed]] = probes[bits.min(axis=0).argmin()]
+        both = [(differing_bits(hashes[moved], hashes[fixed, 0]), moved, fixed) for moved, fixed in ((a, b), (b, a))]
+        bits, moved, fixed = min(both, key=lambda way: way[0].min())
+        chosen[among[moved], among[fixed]] = probes[bits.argmin()]
     return chosen
 
 

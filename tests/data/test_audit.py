@@ -71,6 +71,13 @@ def test_every_planted_duplicate_is_found_and_nothing_else(patches):
     assert set(pairs.values()) == {"perceptual"}
 
 
+@pytest.mark.parametrize("share", [0, 0.05])
+def test_all_eight_orientations_are_found(patches, share):
+    for turn in range(8):
+        copies = [encoded(audit.oriented(cropped(image, share), turn), 50) for image in patches[0][:8]]
+        assert set(found(patches[0][:8] + copies)) == {(number, number + 8) for number in range(8)}, turn
+
+
 def test_embeddings_propose_what_hashes_miss(patches, monkeypatch):
     """With hashes switched off, pairs come from the embeddings alone: here, one axis for each of three sources."""
     monkeypatch.setattr(audit, "RADIUS", -1)

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lgffem_core.data import patch_table
 from lgffem_core.files import write_text
+from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import eta_p_interval
@@ -57,6 +59,17 @@ INTERVAL_NOTE = (
     "under `released`). paper_*: the published values, beside the protocol they were computed under; `released` is "
     "no Recall@1."
 )
+
+
+def chance_note(study: Study) -> str:
+    """What random embeddings are expected to score at this run's counts, in closed form: one sentence."""
+    patches = patch_table(study, "kimia")
+    test, train = (np.bincount(patches.loc[patches["split"] == s, "label_id"]) for s in ("test", "train"))
+    parts = []
+    for protocol in study.params.retrieval.protocols:
+        expected = chance(protocol, test, train)
+        parts.append(f"`{protocol}` {expected.eta_p:.1f} / {expected.eta_w:.1f} / {expected.eta_tot:.1f}")
+    return f"Random embeddings are expected to score (eta_p / eta_w / eta_tot): {', '.join(parts)}."
 
 
 def published(table: str) -> dict:

@@ -32,6 +32,7 @@ rule all:
         outputs("02_model_definition", "", ""),
         outputs("08_grad_cam", "", ""),
         outputs("09_projection", "", ""),
+        outputs("10_protocol_audit", "", ""),
 
 
 rule data_preparation:
@@ -103,3 +104,11 @@ rule projection:
     params: stamp=stamp(study, "09_projection")
     threads: cores
     shell: "{run_notebook:q} 09_projection"
+
+
+rule protocol_audit:
+    input: outputs("07_faiss_evaluation", "", "")
+    output: outputs("10_protocol_audit", "", "")
+    params: stamp=stamp(study, "10_protocol_audit")
+    threads: cores
+    shell: "{run_notebook:q} 10_protocol_audit"

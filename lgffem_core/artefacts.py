@@ -96,4 +96,47 @@ ARTEFACTS = (
         "One query a scan and its five nearest patches; blue frames share the query's scan, vermilion ones do not.",
         True,
     ),
+    Artefact(
+        "Audit: protocols",
+        "tables/audit_protocols",
+        "10_protocol_audit",
+        "Every method under three protocols, with intervals over patches, scans and seeds, and chance.",
+    ),
+    Artefact(
+        "Audit: one ranking",
+        "figures/audit_ranking",
+        "10_protocol_audit",
+        "One scan's ranking as each protocol reads it, and how far `released` reads in the ranking of every scan.",
+        True,
+    ),
+    Artefact(
+        "Audit: degradation",
+        "figures/audit_degradation",
+        "10_protocol_audit",
+        "The score under `released` against top-1 accuracy, as embeddings degrade from perfect to random.",
+    ),
+    Artefact(
+        "Audit: file order",
+        "figures/audit_order",
+        "10_protocol_audit",
+        "The score under `released` of the same embeddings, with the scans rotated and with other first patches.",
+    ),
+    Artefact(
+        "Audit: floors",
+        "tables/audit_floors",
+        "10_protocol_audit",
+        "What descriptors without training reach, and what is left without colour or with the stain made alike.",
+    ),
+    Artefact(
+        "Audit: leakage",
+        "tables/audit_leakage",
+        "10_protocol_audit",
+        "Patches that occur twice or overlap, and the scores without the test patches that they concern.",
+    ),
+    Artefact(
+        "Audit: verdicts",
+        "tables/verdicts",
+        "10_protocol_audit",
+        "Each published number beside ours, under its own and under the standard protocol; verdicts by a written rule.",
+    ),
 )

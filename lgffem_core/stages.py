@@ -25,6 +25,7 @@ NOTEBOOKS = {
     "07_faiss_evaluation": "report",
     "08_grad_cam": "report",
     "09_projection": "report",
+    "10_protocol_audit": "report",
 }
 #: Parameters that a notebook of the last layer does not read, so that they do not make it run again.
 UNREAD = {
@@ -32,6 +33,7 @@ UNREAD = {
     "07_faiss_evaluation": ("explain", "projection"),
     "08_grad_cam": ("baselines", "retrieval", "projection"),
     "09_projection": ("baselines", "retrieval", "explain"),
+    "10_protocol_audit": ("explain", "projection"),
 }
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 MEASURING = ("08_grad_cam", "09_projection")  # leave numbers for the manifest

@@ -95,7 +95,7 @@ def test_the_manifest_lists_every_artefact_with_producer_and_hash(smoke):
 def test_executed_notebooks_are_clean(smoke):
     _, study = smoke
     executed = sorted((study.results / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 9
+    assert len(executed) == 10
     for path in executed:
         outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
         assert any("image/png" in o.get("data", {}) for o in outputs), path.name
@@ -110,11 +110,12 @@ def test_nothing_changed_nothing_runs(smoke):
 
 def test_a_parameter_of_c_reruns_c_and_the_evaluation_only(smoke):
     done = run("training.c.epochs=1")
-    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("[")] == [
+    assert sorted(line.split()[1] for line in done.stdout.splitlines() if line.startswith("[")) == [
         "05_strategy_c_kimia_paper_seed0",
         "07_faiss_evaluation",
         "08_grad_cam",
         "09_projection",
+        "10_protocol_audit",
     ]
 
 

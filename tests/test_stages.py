@@ -54,7 +54,7 @@ def test_no_file_is_left_by_two_stages():
 
 def test_names_of_stages_are_unique_and_say_what_runs():
     names = [stage_name(*stage) for stage in all_stages(study(variants=["paper", "released"], seeds=[0, 1]))]
-    assert len(names) == len(set(names)) == 6 + 3 * 4
+    assert len(names) == len(set(names)) == 7 + 3 * 4
     assert "03_strategy_a_imagenet_released_seed1" in names and "01_data_preparation" in names
 
 
@@ -139,8 +139,8 @@ def test_a_running_process_keeps_the_code_version_it_started_with(project):
     assert stamp(study(), "05_strategy_c_kimia") == before
 
 
-TRAINING, TABLES = set(STRATEGIES.values()), "07_faiss_evaluation"
-EVALUATION = {TABLES, "08_grad_cam", "09_projection"}  # of LGFFEM
+TRAINING, TABLES = set(STRATEGIES.values()), {"07_faiss_evaluation", "10_protocol_audit"}
+EVALUATION = TABLES | {"08_grad_cam", "09_projection"}  # of LGFFEM
 BASELINES = {"06_baselines"}
 
 
@@ -153,8 +153,8 @@ BASELINES = {"06_baselines"}
         ("training.a.epochs", 9, TRAINING | EVALUATION),
         ("training.b.epochs", 9, TRAINING - {STRATEGIES["a"]} | EVALUATION),
         ("training.c.epochs", 9, {STRATEGIES["c"]} | EVALUATION),
-        ("baselines.ma_ms.epochs", 9, {TABLES} | BASELINES),
-        ("retrieval.bootstrap", 9, {TABLES} | BASELINES),
+        ("baselines.ma_ms.epochs", 9, TABLES | BASELINES),
+        ("retrieval.bootstrap", 9, TABLES | BASELINES),
         ("explain.patches", 9, {"08_grad_cam"}),
         ("projection.method", "pca", {"09_projection"}),
         ("seeds", [0, 1], {"02_model_definition"} | BASELINES | EVALUATION),

@@ -178,6 +178,13 @@ class Baselines(Section):
     ma_ms: MixedAttention = MixedAttention()
 
 
+class Ledger(Section):
+    """The rows of text against code, each switched alone on a short training of its own (notebook 11)."""
+
+    epochs: Positive = 10  # of each training; strategy C alone, from a freshly drawn neck and head
+    strategy_b: bool = True  # also the rows about PanNuke, which train B and then C
+
+
 class Explain(Section):
     """Grad-CAM++ and its sanity checks (notebook 08)."""
 
@@ -207,6 +214,7 @@ class Params(Section):
     training: Training = Training()
     retrieval: Retrieval = Retrieval()
     baselines: Baselines = Baselines()
+    ledger: Ledger = Ledger()
     explain: Explain = Explain()
     projection: Projection = Projection()
     compute: Compute = Compute()

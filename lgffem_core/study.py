@@ -129,6 +129,10 @@ class Study:
         chosen, promised = asdict(self.variant(name)), asdict(VARIANTS[name])
         return " ".join([name, *(f"{key}={value}" for key, value in chosen.items() if value != promised[key])])
 
+    def parent(self, strategy: str) -> str | None:
+        """The strategy that this one starts from, None for A. A study of single ledger rows trains fewer of them."""
+        return CURRICULUM[strategy][1]
+
     def runs(self) -> list[tuple[str, str, int]]:
         """Every (strategy, variant, seed) of the profile."""
         return [(s, v, seed) for v in self.params.variants for seed in self.params.seeds for s in STRATEGIES]

@@ -67,7 +67,7 @@ def training_set(study: Study, dataset: str) -> pd.DataFrame:
 def starts_from(study: Study, strategy: str) -> str | None:
     """The strategy whose neck and head this one starts from; None for A, and where weights are given."""
     given = getattr(study.params.training, strategy).checkpoint
-    return None if given else CURRICULUM[strategy][1]
+    return None if given else study.parent(strategy)
 
 
 def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:

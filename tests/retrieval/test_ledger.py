@@ -1,0 +1,175 @@
+"""The ledger's rows as data, the studies that switch one of them, and the paired difference; nothing is trained."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+from scipy.stats import binomtest
+
+from lgffem_core.parameter_files import known_keys
+from lgffem_core.params import Params
+from lgffem_core.retrieval.ledger import base_study, not_measured, paired_difference, read_ledger, readings
+from lgffem_core.retrieval.protocols import Outcome, from_hits
+from lgffem_core.study import PROJECT, VARIANTS, Study
+
+LEDGER = read_ledger()
+SWITCHED = [row for row in LEDGER if row.switch]
+by_row = pytest.mark.parametrize("row", SWITCHED, ids=lambda row: f"row{row.row}")
+
+
+def study(profile="demo", **overrides):
+    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+    return Study.load(PROJECT / "params" / f"{profile}.yaml", overrides)
+
+
+def value(params, key):
+    for name in key.split("."):
+        params = getattr(params, name)
+    return list(params) if isinstance(params, tuple) else params
+
+
+def leaves(params):
+    return {key: value(params, key) for key in known_keys() if not isinstance(value(params, key), BaseModel)}
+
+
+# -- the rows ----------------------------------------------------------------------------------------------
+
+
+def test_all_seventeen_rows_say_what_both_sides_say_and_what_would_settle_it():
+    assert [row.row for row in LEDGER] == list(range(1, 18))
+    for row in LEDGER:
+        assert all((row.topic, row.text, row.code, row.source, row.settles)), row.row
+
+
+def test_a_row_is_either_measured_or_says_why_not():
+    for row in LEDGER:
+        assert (row.trains is None) != (row.why_not is None), row.row
+        assert row.switch or row.trains is None, row.row
+    assert {row.row for row in LEDGER if row.why_not and row.switch} == {6}
+
+
+def test_the_five_toggles_are_switched_as_the_two_variants_have_them():
+    toggled = {k.split(".")[-1]: v for row in SWITCHED for k, v in row.switch.items() if k.startswith("model.toggles.")}
+    paper, released = (vars(VARIANTS[name]) for name in ("paper", "released"))
+    assert toggled == {name: [paper[name], released[name]] for name in paper}
+
+
+def test_elsewhere_the_text_has_the_published_default():
+    published, free = Params(profile="published"), {"retrieval.protocols"}  # the text names no protocol
+    for row in SWITCHED:
+        for key, (text, code) in row.switch.items():
+            assert text != code
+            if not key.startswith("model.toggles.") and key not in free:
+                assert value(published, key) == text, key
+
+
+# -- the studies -------------------------------------------------------------------------------------------
+
+
+@by_row
+@pytest.mark.parametrize("profile", ["demo", "histology", "paper"])
+def test_two_readings_differ_in_the_rows_parameters_alone(row, profile):
+    text, code = (leaves(run.params) for run in readings(study(profile), row))
+    assert {key for key in text if text[key] != code[key]} == set(row.switch)
+    assert {key: [text[key], code[key]] for key in row.switch} == row.switch
+
+
+def test_a_reading_that_is_the_base_has_its_name_and_no_two_share_a_folder():
+    runs = {run.folder: run.params for row in SWITCHED if row.trains for run in readings(study(), row)}
+    for (folder, params), (other, others) in combinations(runs.items(), 2):
+        assert folder != other and params != others
+    folders = {folder.name for folder in runs}
+    assert {"base_c", "base_b_c", "row02_code", "row15_code"} <= folders and "row02_text" not in folders
+
+
+def test_the_base_keeps_the_toggles_of_the_profile_and_gives_up_its_length():
+    mine = study("histology", training__c__checkpoint="theirs.pth", seeds=[3, 4])
+    base = base_study(mine)
+    assert base.params.model.toggles.head_norm is True and base.params.model.toggles.grn == "channels"
+    assert base.params.training.c.epochs == mine.params.ledger.epochs and base.params.training.c.checkpoint is None
+    assert base.params.seeds == (3,) and base.params.variants == ("paper",)
+    text, code = readings(mine, next(row for row in LEDGER if row.row == 4))
+    assert code.name == base.name and text.name == "row04_text"
+
+
+def test_runs_touch_nothing_of_the_profile_but_its_data():
+    mine = study()
+    main = {mine.checkpoints(s, v, seed) for s, v, seed in mine.runs()} | {mine.index("pannuke")}
+    main |= {mine.embeddings(s, v, seed) for s, v, seed in mine.runs()}
+    for row in SWITCHED:
+        for run in readings(mine, row):
+            own = {run.checkpoints("c", "paper", 0), run.embeddings("c", "paper", 0), run.index("pannuke")}
+            assert not own & main and all(path.is_relative_to(mine.artifacts / "ledger") for path in own)
+            assert run.data_root("kimia") == mine.data_root("kimia") and run.index("kimia") == mine.index("kimia")
+
+
+def test_strategy_c_starts_from_nothing_unless_the_row_is_about_b():
+    for row in SWITCHED:
+        for run in readings(study(), row):
+            assert run.parent("b") is None
+            assert run.parent("c") == ("b" if row.row in (11, 13) else None)
+
+
+def test_rows_about_pannuke_are_left_out_where_the_profile_says_so():
+    for wanted, rows in ((True, set()), (False, {11, 13})):
+        mine = study(ledger__strategy_b=wanted)
+        left_out = {row.row for row in LEDGER if not_measured(mine, row) and not row.why_not}
+        assert left_out == rows
+
+
+# -- the difference ----------------------------------------------------------------------------------------
+
+LABELS = np.repeat(np.arange(8), 50)
+
+
+def hits(rate, seed):
+    return np.random.default_rng(seed).random(len(LABELS)) < rate
+
+
+def test_over_patches_it_is_the_paired_difference_with_mcnemars_p():
+    text, code = hits(0.6, 0), hits(0.7, 1)
+    found = paired_difference(from_hits(text, LABELS), from_hits(code, LABELS), 4000)
+    change = code.astype(float) - text
+    error = 100 * change.std() / np.sqrt(len(change))
+    assert found.delta == pytest.approx(100 * change.mean())
+    assert found.low == pytest.approx(found.delta - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(found.delta + 1.96 * error, abs=0.15 * error)
+    only = int((change > 0).sum()), int((change != 0).sum())
+    assert found.p == pytest.approx(binomtest(*only).pvalue)
+
+
+def test_pairing_narrows_the_interval():
+    text = hits(0.6, 0)
+    near = np.where(np.arange(len(text)) < 390, text, ~text)  # ten answers differ
+    found = [paired_difference(from_hits(text, LABELS), from_hits(c, LABELS), 2000) for c in (near, hits(0.6, 5))]
+    assert found[0].high - found[0].low < (found[1].high - found[1].low) / 3
+
+
+def test_the_sides_are_text_and_code_in_this_order():
+    better, worse = (from_hits(hits(rate, 3), LABELS) for rate in (0.9, 0.5))
+    there, back = paired_difference(worse, better, 500), paired_difference(better, worse, 500)
+    assert there.delta > 30 and 0 < there.low < there.delta < there.high
+    assert back.delta == -there.delta and back.p == there.p
+
+
+def test_where_one_side_asks_once_a_scan_scans_are_the_units():
+    text = Outcome(np.array([9, 4, 7, 5, 8, 6]), np.full(6, 10), np.zeros(60, dtype=bool))
+    code = Outcome(np.array([10, 8, 9, 10, 9, 10]), np.full(6, 10), None)
+    found = paired_difference(text, code, 2000)
+    change = code.correct - text.correct
+    flips = [abs(np.dot(signs, change)) >= abs(change.sum()) for signs in product((-1, 1), repeat=6)]
+    assert found.delta == pytest.approx(100 * change.sum() / 60)
+    assert found.p == pytest.approx(np.mean(flips), abs=0.01)
+    assert 10 * change.min() <= found.low < found.delta < found.high <= 10 * change.max()
+
+
+def test_the_same_answers_have_no_difference():
+    same = from_hits(hits(0.6, 0), LABELS)
+    assert paired_difference(same, same, 100) == (0, 0, 0, 1)
+
+
+def test_other_patches_are_refused():
+    text, code = from_hits(hits(0.6, 0), LABELS), from_hits(hits(0.6, 0)[:-1], LABELS[:-1])
+    with pytest.raises(ValueError, match="same test patches"):
+        paired_difference(text, code, 100)

@@ -14,7 +14,7 @@ from lgffem_core.study import PROJECT, Study
 
 LABELS = np.repeat(np.arange(5), 20)
 TEXT = np.arange(100) % 2 == 0  # η_p 50
-GAINS = {2: 30, 3: 1, 4: 20, 5: 0, 7: 4, 8: 3, 12: 2, 15: 5}  # wrong answers that the code's side gets right
+GAINS = {2: 30, 3: 1, 4: 20, 5: 0, 7: 5, 8: 3, 12: 2, 15: 5}  # wrong answers that the code's side gets right
 UNMEASURED = {6, 9, 10, 11, 13, 14, 16, 17}
 
 

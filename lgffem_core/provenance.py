@@ -26,6 +26,7 @@ PACKAGES = (
     "umap-learn",
     "numba",
     "grad-cam",
+    "torchstain",
     "matplotlib",
     "lightning-fabric",
 )

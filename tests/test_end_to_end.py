@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import nbformat
 import pandas as pd
@@ -21,7 +22,7 @@ from lgffem_core.runner import events_file
 from lgffem_core.study import PROJECT, Study
 
 PROFILE = f"e2e{os.getpid()}"
-EPOCHS = "training.b.epochs=4"  # long enough to be stopped on the way
+EPOCHS = "training.b.epochs=16"  # long enough to be stopped on the way
 
 
 def command(*pairs, profile=PROFILE):
@@ -37,13 +38,70 @@ def study_of(profile):
     return Study.load(PROJECT / "params" / "smoke.yaml", {"profile": profile})
 
 
+def heed_ctrl_c():
+    """A job that a shell put into the background ignores Ctrl-C, and so do its children unless told."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def works_for(process, study):
+    try:
+        return process.environ().get(VARIABLE) == str(events_file(study))
+    except psutil.Error:
+        return False
+
+
+class Stopped(NamedTuple):
+    """What a run stopped in strategy B left behind."""
+
+    code: int
+    kernels: list[int]  # processes that still worked for it
+    finished: bool  # whether B had its final weights
+    step: int  # of the newest checkpoint
+    trained_a: int  # when A's weights were written
+
+
+def stopped_in_b(study) -> Stopped:
+    """Start the command, wait for B's first checkpoint, and press Ctrl-C."""
+    started = subprocess.Popen(command(), cwd=PROJECT, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
+    folder = study.checkpoints("b", "paper", 0)
+    deadline = time.monotonic() + 600
+    while not list(folder.glob("step_*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    code = started.wait(60)
+    kernels = [process.pid for process in psutil.process_iter() if works_for(process, study)]
+    step = max(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.safetensors"))
+    trained_a = study.checkpoints("a", "paper", 0) / "model.safetensors"
+    return Stopped(code, kernels, (folder / "model.safetensors").exists(), step, trained_a.stat().st_mtime_ns)
+
+
 @pytest.fixture(scope="module")
-def smoke():
-    """A run of the smoke profile under a name of its own, removed afterwards."""
-    yield run(), study_of(PROFILE)
-    for profile in (PROFILE, PROFILE + "stop", PROFILE + "bad"):
+def interrupted():
+    """The smoke profile under a name of its own, stopped in strategy B; removed at the end."""
+    yield stopped_in_b(study_of(PROFILE))
+    for profile in (PROFILE, PROFILE + "bad"):
         for folder in (study_of(profile).artifacts, study_of(profile).results):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def smoke(interrupted):
+    """The same command once more, to the end: what the tests below look at went through a stop."""
+    return run(), study_of(PROFILE)
+
+
+def test_ctrl_c_stops_the_run_and_leaves_no_kernel(interrupted):
+    assert interrupted.code == 130 and not interrupted.kernels and not interrupted.finished
+
+
+def test_stopped_in_b_it_goes_on_from_b_s_last_epoch(interrupted, smoke):
+    done, study = smoke
+    assert done.returncode == 0, done.stderr
+    assert (study.checkpoints("a", "paper", 0) / "model.safetensors").stat().st_mtime_ns == interrupted.trained_a
+    executed = (study.results / "notebooks" / "04_strategy_b_pannuke_paper_seed0.ipynb").read_text()
+    first = interrupted.step // 3 + 1  # 57 tiles in batches of 16: three steps an epoch
+    assert interrupted.step < 48 and "epoch   1/16" not in executed
+    assert f"epoch {first:>3}/16" in executed
 
 
 def test_one_command_fills_table_1(smoke):
@@ -108,6 +166,17 @@ def test_nothing_changed_nothing_runs(smoke):
     assert done.returncode == 0 and "nothing has changed" in done.stdout
 
 
+def test_figures_and_tables_made_once_more_are_the_same_to_the_byte(smoke):
+    _, study = smoke
+    before = kept_files(study)
+    for folder in (study.results, study.artifacts / "embeddings", study.artifacts / "baselines"):
+        shutil.rmtree(folder)
+    done = run()
+    assert done.returncode == 0, done.stderr
+    after = kept_files(study)
+    assert set(after) == set(before) and not [path.name for path in before if before[path] != after[path]]
+
+
 def test_a_parameter_of_c_reruns_c_and_the_evaluation_only(smoke):
     done = run("training.c.epochs=1")
     assert sorted(line.split()[1] for line in done.stdout.splitlines() if line.startswith("[")) == [
@@ -119,60 +188,10 @@ def test_a_parameter_of_c_reruns_c_and_the_evaluation_only(smoke):
     ]
 
 
-def test_figures_and_tables_made_once_more_are_the_same_to_the_byte(smoke):
-    _, study = smoke
-    assert run().returncode == 0  # with the parameters that the next run will have
-    before = kept_files(study)
-    for folder in (study.results, study.artifacts / "embeddings", study.artifacts / "baselines"):
-        shutil.rmtree(folder)
-    done = run()
-    assert done.returncode == 0, done.stderr
-    after = kept_files(study)
-    assert set(after) == set(before) and not [path.name for path in before if before[path] != after[path]]
-
-
 def test_a_typo_is_refused_before_anything_starts(smoke):
     done = run("training.c.epoch=1", profile=PROFILE + "typo")
     assert done.returncode == 2 and "training.c.epochs" in done.stderr
     assert "Traceback" not in done.stderr and not study_of(PROFILE + "typo").artifacts.exists()
-
-
-def heed_ctrl_c():
-    """A job that a shell put into the background ignores Ctrl-C, and so do its children unless told."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def works_for(process, study):
-    try:
-        return process.environ().get(VARIABLE) == str(events_file(study))
-    except psutil.Error:
-        return False
-
-
-def test_stopped_in_b_it_goes_on_from_b_s_last_epoch(smoke):
-    profile = PROFILE + "stop"
-    study = study_of(profile)
-    started = subprocess.Popen(
-        command("training.b.epochs=16", profile=profile), cwd=PROJECT, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c
-    )
-    folder = study.checkpoints("b", "paper", 0)
-    deadline = time.monotonic() + 300
-    while not list(folder.glob("step_*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    started.send_signal(signal.SIGINT)
-    assert started.wait(60) == 130
-    assert not [p.pid for p in psutil.process_iter() if works_for(p, study)], "a kernel was left running"
-    assert not (folder / "model.safetensors").exists()
-    reached = max(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.safetensors"))
-    trained_a = study.checkpoints("a", "paper", 0) / "model.safetensors"
-    written = trained_a.stat().st_mtime_ns
-    done = run("training.b.epochs=16", profile=profile)
-    assert done.returncode == 0, done.stderr
-    assert trained_a.stat().st_mtime_ns == written
-    executed = (study.results / "notebooks" / "04_strategy_b_pannuke_paper_seed0.ipynb").read_text()
-    first = reached // 3 + 1  # 57 tiles in batches of 16: three steps an epoch
-    assert reached < 48 and "epoch   1/16" not in executed
-    assert f"epoch {first:>3}/16" in executed
 
 
 def test_a_truncated_image_stops_the_run_with_one_sentence(smoke, tmp_path):

@@ -1,23 +1,14 @@
-"""The audit's tables: every method under every protocol, floors, leakage, paired comparisons.
+"""The audit's tables: every method under every protocol, leakage, paired comparisons.
 
 A method is (name, variant), and what is known of it a list with one entry a seed, as for Tables 1 and 2.
 """
 
-import importlib.util
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
-import torch
 
-from lgffem_core.data import images_root, patch_table
-from lgffem_core.data.audit import clean, leakage
-from lgffem_core.data.augment import evaluation_resize
-from lgffem_core.data.loading import read_rgb
-from lgffem_core.model.backbone import Backbone
+from lgffem_core.data import patch_table
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.report.verdicts import OVER_SCANS
-from lgffem_core.retrieval import floors
 from lgffem_core.retrieval.barcodes import barcode
 from lgffem_core.retrieval.baselines import (
     BARCODE,
@@ -31,28 +22,21 @@ from lgffem_core.retrieval.baselines import (
 )
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
-from lgffem_core.retrieval.embed import resized_inputs
 from lgffem_core.retrieval.evaluation import strategy_embeddings
+from lgffem_core.retrieval.leakage import clean, leakage
 from lgffem_core.retrieval.metrics import Scores
-from lgffem_core.retrieval.protocols import Outcome, evaluate, leave_one_out, released
+from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
 from lgffem_core.retrieval.statistics import patch_interval, scan_interval, seed_interval
-from lgffem_core.seeds import derive_seed
 from lgffem_core.study import CURRICULUM, Study
-from lgffem_core.training import load_trained
 
 Methods = dict[tuple[str, str], list[Embedded]]
 Outcomes = dict[tuple[str, str, str], list[Outcome]]
-Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
 PROTOCOL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches (BCa), none where patches do not ask for "
     "themselves; scan_low, scan_high: over scans (BCa; 89 to 95 % with 24 scans), the one to go by, as patches of a "
     "scan are alike; seed_half_width: over seeds, empty for one. chance_*: expected of random embeddings."
-)
-FLOOR_NOTE = (
-    "Percent, on the test patches. Queries and searched patches are under the same condition; `unchanged` counts "
-    "patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans (BCa)."
 )
 LEAKAGE_NOTE = (
     "train, across, test: pairs of patches that show the same tissue, within the training patches, across, and within "
@@ -147,99 +131,6 @@ def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = 
         )
     table = pd.DataFrame(rows)
     return table.assign(**{name: holm(table[name]) for name in ("p_patches", "p_scans")})
-
-
-def test_images(study: Study) -> tuple[list[np.ndarray], np.ndarray]:
-    """Kimia's test patches, uint8 (H, W, 3), and their scans (N,); larger ones reduced to model.image_size."""
-    patches, side = patch_table(study, "kimia").query("split == 'test'"), study.params.model.image_size
-    root, resize = images_root(study, "kimia"), evaluation_resize(side)
-    images = (read_rgb(root / path) for path in patches["path"])
-    return [resize(image, 0) if max(image.shape) > side else image for image in images], patches["label_id"].to_numpy()
-
-
-test_images.__test__ = False  # not a test, to pytest
-
-
-def descriptors(study: Study) -> Descriptors:
-    """The floors by name, and LGFFEM after strategy C (first variant, first seed), which should exceed them."""
-    variant, seed = study.params.variants[0], study.params.seeds[0]
-    on_gpu = torch.cuda.is_available() and study.params.compute.device != "cpu"
-    device, size, settings = "cuda" if on_gpu else "cpu", study.params.model.image_size, study.params.model.backbone
-    model = load_trained(study, "c", variant, seed).to(device)
-    torch.manual_seed(derive_seed("untrained", seed))
-    untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None})).to(device)
-    found = {
-        "mean colour": floors.mean_colour,
-        "RGB histogram": lambda images: floors.hellinger(floors.rgb_histogram(images)),
-        "stain histogram": lambda images: floors.hellinger(floors.stain_histogram(images)),
-        "untrained backbone": floors.pooled_backbone(untrained, size),
-    }
-    if settings.pretrained or settings.weights:
-        found["frozen backbone"] = floors.pooled_backbone(model.backbone, size)
-    return found | {"LGFFEM C": embedding(study, model)}
-
-
-def embedding(study: Study, model: torch.nn.Module) -> Callable[[floors.Images], np.ndarray]:
-    """A trained model as a descriptor of images, prepared as for every other evaluation."""
-    inputs, device = resized_inputs(study, model), next(model.parameters()).device
-
-    @torch.no_grad()
-    def describe(images: floors.Images) -> np.ndarray:
-        size, rows = study.params.retrieval.batch_size, []
-        for start in range(0, len(images), size):
-            batch = [
-                floors.normalise(inputs.transform(i, 0), inputs.mean, inputs.std) for i in images[start : start + size]
-            ]
-            rows.append(model(torch.stack(batch).to(device)).float().cpu().numpy())
-        return np.concatenate(rows)
-
-    return describe
-
-
-def has_normalisers() -> bool:
-    """Whether torchstain, which Macenko's and Reinhard's normalisation come from, is installed."""
-    return importlib.util.find_spec("torchstain") is not None
-
-
-def floor_note() -> str:
-    """``FLOOR_NOTE``, and which conditions are missing where torchstain is."""
-    return (
-        FLOOR_NOTE if has_normalisers() else f"{FLOOR_NOTE} Without Macenko and Reinhard: torchstain is not installed."
-    )
-
-
-def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.Conditioned]:
-    """The images under each condition; those of torchstain only where it is installed, see ``floor_note``.
-
-    Normalisers take the patch with stain that is nearest to the mean colour. Raises ``ValueError`` where none has any.
-    """
-    colours = floors.mean_colour(images)
-    nearest = np.argsort(np.linalg.norm(colours - colours.mean(axis=0), axis=1), kind="stable")
-    reference = next((images[i] for i in nearest if floors.has_stain(images[i])), images[nearest[0]])
-    numbers = iter(range(len(images)))
-    found = {"as they are": lambda image: image, "grey": floors.grey}
-    if has_normalisers():
-        found |= {"Macenko": floors.macenko(reference), "Reinhard": floors.reinhard(reference)}
-    found[f"stain jitter {jitter}"] = lambda image: floors.stain_jitter(
-        image, derive_seed("jitter", next(numbers)), jitter
-    )
-    return {name: floors.under(condition, images) for name, condition in found.items()}
-
-
-def floor_table(study: Study, found: Descriptors, images: floors.Images, labels: np.ndarray) -> pd.DataFrame:
-    """Every descriptor under every condition, by ``leave_one_out`` and ``released`` on the test patches."""
-    rows = []
-    for condition, changed in conditions(images).items():
-        for name, describe in found.items():
-            values = describe(changed.images)
-            for protocol in (leave_one_out, released):
-                outcome = protocol(values, labels)
-                low, high = scan_interval(outcome.correct, outcome.counts, study.params.retrieval.bootstrap, OVER_SCANS)
-                rows.append(
-                    {"descriptor": name, "condition": condition, "unchanged": int(changed.unchanged.sum())}
-                    | {"protocol": protocol.__name__, **outcome.scores._asdict(), "eta_p_low": low, "eta_p_high": high}
-                )
-    return pd.DataFrame(rows).round(DECIMALS)
 
 
 def leakage_table(study: Study, pairs: pd.DataFrame, embedded: Embedded) -> pd.DataFrame:

@@ -4,7 +4,6 @@ Every box and arrow carries its name as ``gid``, which is also its id in the SVG
 drawing back and compares it with what the model computes.
 """
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
@@ -22,7 +21,8 @@ class Diagram:
     """A page ``width`` × ``height`` inches with (0, 0) at the lower left."""
 
     def __init__(self, width: float, height: float):
-        self.figure = plt.figure(figsize=(width, height), dpi=150)  # six points stay legible in a notebook
+        # Not pyplot's: a drawing that is given up halfway must not stay open. At 150 dpi six points stay legible.
+        self.figure = Figure(figsize=(width, height), dpi=150)
         self.ax = self.figure.add_axes((0, 0, 1, 1))
         self.ax.set(xlim=(0, width), ylim=(0, height))
         self.ax.axis("off")

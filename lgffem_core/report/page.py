@@ -10,6 +10,7 @@ import pandas as pd
 
 from lgffem_core.artefacts import ARTEFACTS, Artefact
 from lgffem_core.files import read_json, write_text
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook, stage_name
 from lgffem_core.study import Study
 
@@ -19,9 +20,7 @@ HEADINGS = {  # what a reader sees instead of a column's name
     "eta_w": "η_w",
     "eta_tot": "η_tot",
     "eta_p_low": "95 % interval of η_p",
-    "paper_eta_p": "paper η_p",
-    "paper_eta_w": "paper η_w",
-    "paper_eta_tot": "paper η_tot",
+    "paper_eta_p": "paper: η_p / η_w / η_tot",
     "pretraining_data": "pretraining data",
 }
 
@@ -40,12 +39,51 @@ def run_command(request: Request) -> str:
     return " ".join(["./run_all.sh", request.params, *(["--set", *map(shlex.quote, pairs)] if pairs else [])])
 
 
+TOGETHER = {  # columns that share a cell
+    " – ": ("eta_p_low", "eta_p_high"),
+    " / ": ("paper_eta_p", "paper_eta_w", "paper_eta_tot"),
+}
+
+
 def table_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """A table's headings and cells as text, the ends of an interval in one cell, empty where there is no value."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    low, high = table["eta_p_low"], table.pop("eta_p_high")
-    table["eta_p_low"] = [f"{a} – {b}" if a else "" for a, b in zip(low, high, strict=True)]
+    """A table's headings and cells as text; what belongs together shares a cell, empty where there is no value."""
+    read = pd.read_csv(path, dtype={"seeds": str, "row": str}, keep_default_na=False, na_values=[""])
+    table = as_text(read, f".{DECIMALS}f")
+    for sign, columns in TOGETHER.items():
+        if not {*columns} <= {*table}:
+            continue
+        cells = table[[*columns]].agg(sign.join, axis=1)
+        table[columns[0]] = cells.where(table[columns[0]] != "", "")
+        table = table.drop(columns=[*columns[1:]])
     return [HEADINGS.get(name, name) for name in table.columns], table.to_numpy().tolist()
+
+
+def as_text(table: pd.DataFrame, form: str) -> pd.DataFrame:
+    """Every cell as text: numbers with a fraction in ``form``, missing values empty."""
+
+    def text(value) -> str:
+        return "" if pd.isna(value) else format(value, form) if isinstance(value, float) else str(value)
+
+    return table.astype(object).map(text)
+
+
+def measure_tables(measures: dict, title: str = "") -> list[dict]:
+    """Numbers of any depth as tables with title, headings and rows: one a list of records, one for single values."""
+    nested = {key: value for key, value in measures.items() if isinstance(value, dict)}
+    lists = {key: value for key, value in measures.items() if isinstance(value, list)}
+    single = {key: value for key, value in measures.items() if key not in nested and key not in lists}
+    tables = [records(f"{title} {key}", value) for key, value in lists.items()]
+    if single:
+        tables.insert(0, records(title, [single]))
+    if len(nested) > 1 and len({tuple(value) for value in nested.values()}) == 1:
+        return [*tables, records(title, [{"": key, **value} for key, value in nested.items()])]
+    return tables + [table for key, value in nested.items() for table in measure_tables(value, f"{title} {key}")]
+
+
+def records(title: str, rows: list[dict]) -> dict:
+    """A list of records as one table."""
+    table = as_text(pd.DataFrame(rows), ".4g")
+    return {"title": title.strip(), "headings": list(table.columns), "rows": table.to_numpy().tolist()}
 
 
 def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
@@ -87,6 +125,6 @@ def write_report(study: Study, request: Request) -> Path:
         command=run_command(request),
         artefacts=[artefact_view(study, request, artefact) for artefact in ARTEFACTS],
         notebooks=notebook_links(study),
-        measures={notebook: json.dumps(read_json(study.measures(notebook)), indent=2) for notebook in MEASURING},
+        measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in MEASURING},
     )
     return write_text(report_path(study), text)

@@ -3,19 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from lgffem_core.report import audit_tables
 from lgffem_core.report.audit_tables import (
     comparison_table,
-    conditions,
     evaluated,
-    floor_table,
     leakage_table,
     protocol_table,
     ranking_table,
 )
-from lgffem_core.retrieval import floors
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
 from lgffem_core.study import PROJECT, Study
@@ -137,71 +133,6 @@ def test_where_leakage_leaves_no_test_set_there_is_no_score(study):
     table = leakage_table(study, pairs, EMBEDDED[BAD][0]).set_index(["kind", "protocol"])
     assert table.loc[("any", "leave_one_out"), "removed"] == len(ROWS)
     assert np.isnan(table.loc[("any", "leave_one_out"), "eta_p"])
-
-
-# -- floors ----------------------------------------------------------------------------------------------
-
-
-def tissue(scan, seed):
-    """A patch of two colours in random places; a scan has its own shade of them, of one luminance."""
-    rng = np.random.default_rng(seed)
-    pink, violet = np.array([225 - 14 * scan, 150, 190 + 14 * scan]), np.array([110 - 9 * scan, 70, 150 + 9 * scan])
-    mask = rng.random((24, 24, 1)) < 0.5
-    return (np.where(mask, pink, violet) + rng.integers(-6, 7, (24, 24, 3))).astype(np.uint8)
-
-
-def test_every_descriptor_is_scored_under_every_condition(study):
-    scans = np.repeat(np.arange(3), 4)
-    images = [tissue(scan, seed) for seed, scan in enumerate(scans)]
-    described = {"mean colour": floors.mean_colour, "place": lambda images: np.arange(12, dtype=np.float32)[:, None]}
-    table, changed = floor_table(study, described, images, scans), conditions(images)
-    assert len(table) == 2 * len(changed) * 2
-    found = table[table["protocol"] == "leave_one_out"].set_index(["descriptor", "condition"])["eta_p"]
-    for condition, what in changed.items():
-        colours, right = [image.mean(axis=(0, 1)) for image in what.images], 0
-        for i, colour in enumerate(colours):
-            others = [(((colour - other) ** 2).sum(), j) for j, other in enumerate(colours) if j != i]
-            right += scans[min(others)[1]] == scans[i]
-        assert found["mean colour", condition] == pytest.approx(100 * right / 12, abs=0.0051)
-        # neighbours on a line, of two as near the smaller id: 4 and 8, each the first of its scan, are wrong
-        assert found["place", condition] == pytest.approx(100 * 10 / 12, abs=0.0051)
-    assert found["mean colour", "as they are"] == 100
-
-
-def test_conditions_that_cannot_be_had_are_left_out_and_named(monkeypatch):
-    monkeypatch.setattr(audit_tables, "has_normalisers", lambda: False)
-    assert list(conditions([tissue(0, 0), tissue(1, 1)])) == ["as they are", "grey", "stain jitter 0.2"]
-    assert "torchstain is not installed" in audit_tables.floor_note()
-    monkeypatch.setattr(audit_tables, "has_normalisers", lambda: True)
-    assert audit_tables.floor_note() == audit_tables.FLOOR_NOTE
-
-
-def test_patches_without_stain_are_kept_and_counted():
-    pytest.importorskip("torchstain")
-    images = [tissue(0, seed) for seed in range(3)] + [np.full((24, 24, 3), 250, np.uint8)]
-    found = conditions(images)
-    assert list(found) == ["as they are", "grey", "Macenko", "Reinhard", "stain jitter 0.2"]
-    for name in ("Macenko", "Reinhard"):
-        assert found[name].unchanged.tolist() == [False, False, False, True]
-        assert (found[name].images[3] == images[3]).all()
-    assert all((a == b).all() for a, b in zip(found["as they are"].images, images, strict=True))
-    shifted = [
-        changed.astype(int) - image for changed, image in zip(found["stain jitter 0.2"].images, images, strict=True)
-    ]
-    assert len({part.tobytes() for part in shifted}) == 4  # a draw for each patch
-    with pytest.raises(ValueError, match="tissue"):
-        conditions(images[3:])
-
-
-def test_large_patches_are_reduced_and_small_ones_left(study, monkeypatch, tmp_path):
-    for name, side in (("small.png", 40), ("large.png", 300)):
-        Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(tmp_path / name)
-    rows = pd.DataFrame({"path": ["small.png", "large.png", "absent.png"], "label_id": [0, 1, 1]})
-    rows["split"] = ["test", "test", "train"]
-    monkeypatch.setattr(audit_tables, "patch_table", lambda study, dataset: rows)
-    monkeypatch.setattr(audit_tables, "images_root", lambda study, dataset: tmp_path)
-    images, scans = audit_tables.test_images(study)
-    assert [image.shape for image in images] == [(40, 40, 3), (96, 96, 3)] and scans.tolist() == [0, 1]
 
 
 def test_methods_are_every_strategy_variant_and_baseline_with_an_entry_a_seed(study, monkeypatch):

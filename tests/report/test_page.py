@@ -13,7 +13,10 @@ from lgffem_core.report import page
 from lgffem_core.stages import MEASURING, Request
 from lgffem_core.study import PROJECT, Study
 
-CSV = "strategy,variant,eta_p,eta_p_low,eta_p_high,paper_eta_p\nA,paper <b>,51.20,48.00,54.40,\nB,paper <b>,,,,77.36\n"
+CSV = """strategy,variant,seeds,eta_p,eta_p_low,eta_p_high,paper_eta_p,paper_eta_w,paper_eta_tot
+A,paper <b>,0 1,51.2,48.0,54.4,,,
+B,paper <b>,,,,,77.36,79.28,61.33
+"""
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def study(tmp_path):
         for path in artefact.files(mine.results):
             write_text(path, CSV if path.suffix == ".csv" else f"{artefact.title} as {path.suffix}\n")
     for notebook in MEASURING:
-        write_json(mine.measures(notebook), {"of": notebook})
+        write_json(mine.measures(notebook), {"of": f"notebook {notebook}"})
     return mine
 
 
@@ -54,9 +57,28 @@ def test_every_table_and_figure_is_on_the_page(study):
         assert f">{artefact.title}</h2>" in text and f"notebook {artefact.notebook}<" in text
         if artefact.path.startswith("figures/"):
             assert base64.b64encode(f"{artefact.title} as .png\n".encode()).decode() in text
+    assert "DEMO" in text and "<td>notebook 09_projection</td>" in text
+
+
+def test_cells_that_belong_together_stand_together(study):
+    headings, rows = page.table_rows(study.results / "tables" / "table1.csv")
+    assert headings[2:] == ["seeds", "η_p", "95 % interval of η_p", "paper: η_p / η_w / η_tot"]
+    assert rows == [
+        ["A", "paper <b>", "0 1", "51.20", "48.00 – 54.40", ""],
+        ["B", "paper <b>", "", "", "", "77.36 / 79.28 / 61.33"],
+    ]
     tables = [artefact for artefact in ARTEFACTS if artefact.path.startswith("tables/")]
-    assert text.count("48.00 – 54.40") == len(tables) and text.count("paper &lt;b&gt;") == 2 * len(tables)
-    assert "DEMO" in text and '"of": "09_projection"' in text.replace("&#34;", '"')
+    assert written(study).count("paper &lt;b&gt;") == 2 * len(tables)
+
+
+def test_measures_of_any_depth_become_tables():
+    found = {"k": 15, "a": {"x": 1.0, "y": 2.5}, "b": {"x": 3.0, "y": None}, "hits": [{"found": 46}, {"found": 8}]}
+    tables = [(t["title"], t["headings"], t["rows"]) for t in page.measure_tables({"of": found})]
+    assert tables == [
+        ("of", ["k"], [["15"]]),
+        ("of hits", ["found"], [["46"], ["8"]]),
+        ("of", ["", "x", "y"], [["a", "1", "2.5"], ["b", "3", ""]]),
+    ]
 
 
 def test_the_page_needs_no_other_place(study):

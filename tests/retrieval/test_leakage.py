@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.data import audit
 from lgffem_core.data.kimia import patch_table
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.data.synthetic import kimia_patch
 from lgffem_core.params import Synthetic
+from lgffem_core.retrieval import leakage as audit
 
 
 @pytest.fixture(scope="module")

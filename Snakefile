@@ -33,6 +33,7 @@ rule all:
         outputs("08_grad_cam", "", ""),
         outputs("09_projection", "", ""),
         outputs("10_protocol_audit", "", ""),
+        outputs("11_ledger", "", ""),
 
 
 rule data_preparation:
@@ -112,3 +113,11 @@ rule protocol_audit:
     params: stamp=stamp(study, "10_protocol_audit")
     threads: cores
     shell: "{run_notebook:q} 10_protocol_audit"
+
+
+rule ledger:
+    input: outputs("01_data_preparation", "", "")
+    output: outputs("11_ledger", "", "")
+    params: stamp=stamp(study, "11_ledger")
+    threads: cores
+    shell: "{run_notebook:q} 11_ledger"

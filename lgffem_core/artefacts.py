@@ -139,4 +139,10 @@ ARTEFACTS = (
         "10_protocol_audit",
         "Each published number beside ours, under its own and under the standard protocol; verdicts by a written rule.",
     ),
+    Artefact(
+        "Ledger",
+        "tables/audit_ledger",
+        "11_ledger",
+        "Each row where text and released code disagree, switched alone: the difference it makes, beside a seed's.",
+    ),
 )

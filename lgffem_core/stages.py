@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.code_version import code_hash
-from lgffem_core.files import read_json, sha256_json, write_json
+from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.params import DATASETS
 from lgffem_core.study import PROJECT, Study
 
@@ -26,14 +26,16 @@ NOTEBOOKS = {
     "08_grad_cam": "report",
     "09_projection": "report",
     "10_protocol_audit": "report",
+    "11_ledger": "report",
 }
 #: Parameters that a notebook of the last layer does not read, so that they do not make it run again.
 UNREAD = {
-    "06_baselines": ("training", "variants", "explain", "projection"),
-    "07_faiss_evaluation": ("explain", "projection"),
-    "08_grad_cam": ("baselines", "retrieval", "projection"),
-    "09_projection": ("baselines", "retrieval", "explain"),
-    "10_protocol_audit": ("explain", "projection"),
+    "06_baselines": ("training", "variants", "explain", "projection", "ledger"),
+    "07_faiss_evaluation": ("explain", "projection", "ledger"),
+    "08_grad_cam": ("baselines", "retrieval", "projection", "ledger"),
+    "09_projection": ("baselines", "retrieval", "explain", "ledger"),
+    "10_protocol_audit": ("explain", "projection", "ledger"),
+    "11_ledger": ("baselines", "explain", "projection"),
 }
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 MEASURING = ("08_grad_cam", "09_projection")  # leave numbers for the manifest
@@ -134,4 +136,8 @@ def stamp(study: Study, notebook: str) -> str:
         depends = {"model": params["model"], "variants": params["variants"], "seeds": params["seeds"]}
     else:
         depends = {key: value for key, value in params.items() if key not in UNREAD.get(notebook, ())}
+    if layer == "report":  # the published values and the ledger of disagreements
+        depends = depends | {
+            "reference": {p.name: sha256_file(p) for p in (PROJECT / "params" / "reference").iterdir()}
+        }
     return sha256_json([depends, json.dumps(code_cells(notebook)), code_hash(layer)])

@@ -153,7 +153,7 @@ def test_the_manifest_lists_every_artefact_with_producer_and_hash(smoke):
 def test_executed_notebooks_are_clean(smoke):
     _, study = smoke
     executed = sorted((study.results / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 10
+    assert len(executed) == 11
     for path in executed:
         outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
         assert any("image/png" in o.get("data", {}) for o in outputs), path.name
@@ -185,6 +185,7 @@ def test_a_parameter_of_c_reruns_c_and_the_evaluation_only(smoke):
         "08_grad_cam",
         "09_projection",
         "10_protocol_audit",
+        "11_ledger",
     ]
 
 

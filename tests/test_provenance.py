@@ -25,7 +25,7 @@ def test_manifest_gathers_every_stage(tmp_path):
     report_path(study).parent.mkdir(parents=True, exist_ok=True)
     report_path(study).write_text("page")
     manifest = read_json(provenance.write_manifest(study))
-    assert len(manifest["stages"]) == 10 and len(manifest["artefacts"]) == 11
+    assert len(manifest["stages"]) == 11 and len(manifest["artefacts"]) == 12
     assert manifest["measures"]["09_projection"] == {"found": "09_projection"}
     report = manifest["artefacts"]["results/smoke/report.html"]
     assert report["sha256"] == hashlib.sha256(b"page").hexdigest()

@@ -23,6 +23,7 @@ def study(root=PROJECT, **overrides):
 def project(tmp_path, monkeypatch):
     """A copy of notebooks and code that a test may change."""
     shutil.copytree(PROJECT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(PROJECT / "params", tmp_path / "params")
     shutil.copytree(PROJECT / "lgffem_core", tmp_path / "lgffem_core", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(stages, "PROJECT", tmp_path)
     monkeypatch.setattr(code_version, "PROJECT", tmp_path)
@@ -54,7 +55,7 @@ def test_no_file_is_left_by_two_stages():
 
 def test_names_of_stages_are_unique_and_say_what_runs():
     names = [stage_name(*stage) for stage in all_stages(study(variants=["paper", "released"], seeds=[0, 1]))]
-    assert len(names) == len(set(names)) == 7 + 3 * 4
+    assert len(names) == len(set(names)) == 8 + 3 * 4
     assert "03_strategy_a_imagenet_released_seed1" in names and "01_data_preparation" in names
 
 
@@ -126,6 +127,13 @@ def test_shared_code_changes_every_stage(project, name):
     assert changed(before) == set(NOTEBOOKS)
 
 
+def test_a_published_value_changes_the_stages_that_print_it(project):
+    before = stamps()
+    with open(project / "params" / "reference" / "table2.yaml", "a") as file:
+        file.write("# checked\n")
+    assert changed(before) == {notebook for notebook, layer in NOTEBOOKS.items() if layer == "report"}
+
+
 def test_the_command_line_changes_no_stage(project):
     before = stamps()
     (project / "lgffem_core" / "cli.py").write_text("")
@@ -141,23 +149,24 @@ def test_a_running_process_keeps_the_code_version_it_started_with(project):
 
 TRAINING, TABLES = set(STRATEGIES.values()), {"07_faiss_evaluation", "10_protocol_audit"}
 EVALUATION = TABLES | {"08_grad_cam", "09_projection"}  # of LGFFEM
-BASELINES = {"06_baselines"}
+BASELINES, LEDGER = {"06_baselines"}, {"11_ledger"}
 
 
 @pytest.mark.parametrize(
     ("key", "value", "again"),
     [
-        ("data.synthetic.seed", 5, {"01_data_preparation"} | TRAINING | BASELINES | EVALUATION),
-        ("model.neck.layers", 2, {"02_model_definition"} | TRAINING | BASELINES | EVALUATION),
-        ("training.batch_size", 16, TRAINING | EVALUATION),
-        ("training.a.epochs", 9, TRAINING | EVALUATION),
-        ("training.b.epochs", 9, TRAINING - {STRATEGIES["a"]} | EVALUATION),
-        ("training.c.epochs", 9, {STRATEGIES["c"]} | EVALUATION),
+        ("data.synthetic.seed", 5, {"01_data_preparation"} | TRAINING | BASELINES | EVALUATION | LEDGER),
+        ("model.neck.layers", 2, {"02_model_definition"} | TRAINING | BASELINES | EVALUATION | LEDGER),
+        ("training.batch_size", 16, TRAINING | EVALUATION | LEDGER),
+        ("training.a.epochs", 9, TRAINING | EVALUATION | LEDGER),
+        ("training.b.epochs", 9, TRAINING - {STRATEGIES["a"]} | EVALUATION | LEDGER),
+        ("training.c.epochs", 9, {STRATEGIES["c"]} | EVALUATION | LEDGER),
         ("baselines.ma_ms.epochs", 9, TABLES | BASELINES),
-        ("retrieval.bootstrap", 9, TABLES | BASELINES),
+        ("retrieval.bootstrap", 9, TABLES | BASELINES | LEDGER),
+        ("ledger.epochs", 9, LEDGER),
         ("explain.patches", 9, {"08_grad_cam"}),
         ("projection.method", "pca", {"09_projection"}),
-        ("seeds", [0, 1], {"02_model_definition"} | BASELINES | EVALUATION),
+        ("seeds", [0, 1], {"02_model_definition"} | BASELINES | EVALUATION | LEDGER),
     ],
 )
 def test_a_parameter_changes_the_stages_that_depend_on_it(key, value, again):

@@ -10,7 +10,7 @@ from lgffem_core.study import Study
 
 COLUMNS = [
     "row", "topic", "text", "code", "switch", "protocol", "eta_p_text", "eta_p_code", "delta", "delta_low",
-    "delta_high", "p_holm", "note",
+    "delta_high", "p_holm", "note", "settles",
 ]  # fmt: skip
 YARDSTICK = 15  # the row whose two readings are two seeds
 LEDGER_NOTE = (
@@ -46,7 +46,10 @@ def words(row: Row) -> dict:
     """The cells of a row that are known without measuring."""
     pairs = (row.switch or {}).items()
     switch = "; ".join(f"{key}: {shown(text)} -> {shown(code)}" for key, (text, code) in pairs)
-    return {"row": row.row, "topic": row.topic, "text": row.text, "code": row.code, "switch": switch}
+    return {"row": row.row, "topic": row.topic, "text": row.text, "code": row.code} | {
+        "switch": switch,
+        "settles": row.settles,
+    }
 
 
 def shown(value) -> str:

@@ -22,13 +22,15 @@ from lgffem_core.retrieval.baselines import (
 )
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
+from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import strategy_embeddings
 from lgffem_core.retrieval.leakage import clean, leakage
 from lgffem_core.retrieval.metrics import Scores
-from lgffem_core.retrieval.protocols import Outcome, evaluate
+from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
 from lgffem_core.retrieval.statistics import patch_interval, scan_interval, seed_interval
 from lgffem_core.study import CURRICULUM, Study
+from lgffem_core.training import load_trained
 
 Methods = dict[tuple[str, str], list[Embedded]]
 Outcomes = dict[tuple[str, str, str], list[Outcome]]
@@ -131,6 +133,27 @@ def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = 
         )
     table = pd.DataFrame(rows)
     return table.assign(**{name: holm(table[name]) for name in ("p_patches", "p_scans")})
+
+
+def group_table(study: Study) -> pd.DataFrame:
+    """``leave_one_group_out`` wherever a patch can be answered from another group; first variant and seed.
+
+    Kimia's test patches by strategy C, where the group is the slide and the label too; PanNuke's tiles by strategy
+    B, where the group is the fold.
+    """
+    variant, seed = study.params.variants[0], study.params.seeds[0]
+    rows = []
+    for dataset, strategy in (("kimia", "c"), ("pannuke", "b")):
+        patches = patch_table(study, dataset)
+        patches = patches[patches["split"] == "test"] if dataset == "kimia" else patches
+        labels, groups = patches["label_id"].to_numpy(), patches["group"].to_numpy()
+        share = answerable(labels, groups).mean()
+        row = {"data": dataset, "patches": len(patches), "groups": len(np.unique(groups)), "answerable": 100 * share}
+        if share > 0:
+            values = embed_table(study, dataset, patches, load_trained(study, strategy, variant, seed))
+            row |= leave_one_group_out(values, labels, groups).scores._asdict()
+        rows.append(row)
+    return pd.DataFrame(rows).round(DECIMALS)
 
 
 def leakage_table(study: Study, pairs: pd.DataFrame, embedded: Embedded) -> pd.DataFrame:

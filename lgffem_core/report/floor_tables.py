@@ -50,7 +50,8 @@ def descriptors(study: Study) -> Descriptors:
     untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None})).to(device)
     found = {
         "mean colour": floors.mean_colour,
-        "RGB histogram": lambda images: floors.hellinger(floors.rgb_histogram(images)),
+        "RGB histogram": floors.rgb_histogram,
+        "colours together": lambda images: floors.hellinger(floors.rgb_histogram(images, joint=True)),
         "stain histogram": lambda images: floors.hellinger(floors.stain_histogram(images)),
         "untrained backbone": floors.pooled_backbone(untrained, size),
     }

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lgffem_core.retrieval.metrics import eta_scores
-from lgffem_core.retrieval.protocols import evaluate, leave_one_out, released, test_to_train
+from lgffem_core.retrieval.protocols import (
+    answerable,
+    evaluate,
+    leave_one_group_out,
+    leave_one_out,
+    released,
+    test_to_train,
+)
 
 
 def golden_cases(shared):
@@ -113,3 +120,26 @@ def test_evaluate_separates_test_from_train():
     assert evaluate("leave_one_out", embeddings, labels, test).scores.eta_p == 0
     with pytest.raises(ValueError, match="unknown protocol"):
         evaluate("recall", embeddings, labels, test)
+
+
+def test_leaving_groups_out_equals_an_explicit_loop():
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        size = int(rng.integers(6, 30))
+        values = rng.integers(0, 3, (size, 2)).astype(np.float32)  # few values: many ties
+        labels, groups = rng.integers(0, 3, size), np.append([0, 1], rng.integers(0, 3, size - 2))
+        hits, can = [], []
+        for i in range(size):
+            others = [j for j in range(size) if groups[j] != groups[i]]
+            nearest = min(others, key=lambda j: (((values[i] - values[j]) ** 2).sum(), j))
+            hits.append(labels[nearest] == labels[i])
+            can.append(any(labels[j] == labels[i] for j in others))
+        assert leave_one_group_out(values, labels, groups).hits.tolist() == hits
+        assert answerable(labels, groups).tolist() == can
+        assert not np.any(np.array(hits) & ~np.array(can))
+
+
+def test_where_the_group_is_the_label_nothing_can_be_answered():
+    labels = np.array([0, 0, 1, 1, 2])
+    assert not answerable(labels, np.array(["s0", "s0", "s1", "s1", "s2"])).any()
+    assert leave_one_group_out(np.eye(5, dtype=np.float32), labels, labels).scores.eta_p == 0

@@ -52,6 +52,7 @@ rule model_definition:
 
 
 rule strategy_a_imagenet:
+    priority: 1  # the longest chain: what can run beside it waits for a free core
     input: outputs("01_data_preparation", "", "")
     output: outputs("03_strategy_a_imagenet")
     params: stamp=stamp(study, "03_strategy_a_imagenet")
@@ -60,6 +61,7 @@ rule strategy_a_imagenet:
 
 
 rule strategy_b_pannuke:
+    priority: 1  # the longest chain: what can run beside it waits for a free core
     input: outputs("03_strategy_a_imagenet")
     output: outputs("04_strategy_b_pannuke")
     params: stamp=stamp(study, "04_strategy_b_pannuke")
@@ -68,6 +70,7 @@ rule strategy_b_pannuke:
 
 
 rule strategy_c_kimia:
+    priority: 1  # the longest chain: what can run beside it waits for a free core
     input: outputs("04_strategy_b_pannuke")
     output: outputs("05_strategy_c_kimia")
     params: stamp=stamp(study, "05_strategy_c_kimia")

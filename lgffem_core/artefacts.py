@@ -103,13 +103,6 @@ ARTEFACTS = (
         "Every method under three protocols, with intervals over patches, scans and seeds, and chance.",
     ),
     Artefact(
-        "Audit: one ranking",
-        "figures/audit_ranking",
-        "10_protocol_audit",
-        "One scan's ranking as each protocol reads it, and how far `released` reads in the ranking of every scan.",
-        True,
-    ),
-    Artefact(
         "Audit: degradation",
         "figures/audit_degradation",
         "10_protocol_audit",

@@ -14,9 +14,7 @@ from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import eta_p_interval
 from lgffem_core.study import CURRICULUM, PROJECT, Study
 
-TABLE1_COLUMNS = [
-    "strategy",
-    "pretraining_data",
+SCORED_COLUMNS = [  # of both tables
     "variant",
     "protocol",
     "seeds",
@@ -29,20 +27,8 @@ TABLE1_COLUMNS = [
     "paper_eta_w",
     "paper_eta_tot",
 ]
-TABLE2_COLUMNS = [
-    "method",
-    "variant",
-    "protocol",
-    "seeds",
-    "eta_p",
-    "eta_w",
-    "eta_tot",
-    "eta_p_low",
-    "eta_p_high",
-    "paper_eta_p",
-    "paper_eta_w",
-    "paper_eta_tot",
-]
+TABLE1_COLUMNS = ["strategy", "pretraining_data", *SCORED_COLUMNS]
+TABLE2_COLUMNS = ["method", *SCORED_COLUMNS]
 NOT_STATED = "not stated"  # the protocol of a published value whose source names none
 DECIMALS = 2  # of a percent, as the paper prints
 LATEX_ESCAPES = str.maketrans(

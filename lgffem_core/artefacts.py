@@ -103,6 +103,13 @@ ARTEFACTS = (
         "Every method under three protocols, with intervals over patches, scans and seeds, and chance.",
     ),
     Artefact(
+        "Audit: one ranking",
+        "figures/audit_ranking",
+        "10_protocol_audit",
+        "One scan's ranking as each protocol reads it, and how far `released` reads in the ranking of every scan.",
+        True,
+    ),
+    Artefact(
         "Audit: degradation",
         "figures/audit_degradation",
         "10_protocol_audit",
@@ -113,6 +120,18 @@ ARTEFACTS = (
         "figures/audit_order",
         "10_protocol_audit",
         "The score under `released` of the same embeddings, with the scans rotated and with other first patches.",
+    ),
+    Artefact(
+        "Audit: beyond the first neighbour",
+        "tables/audit_ranks",
+        "10_protocol_audit",
+        "Hit rate, recall, precision, mAP, majority vote and macro-F1 of every method on the same ranking.",
+    ),
+    Artefact(
+        "Audit: comparisons",
+        "tables/audit_comparisons",
+        "10_protocol_audit",
+        "Strategy C against every other method on the same queries: difference, two p-values, corrected by Holm.",
     ),
     Artefact(
         "Audit: floors",

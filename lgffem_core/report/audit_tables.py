@@ -40,6 +40,15 @@ PROTOCOL_NOTE = (
     "themselves; scan_low, scan_high: over scans (BCa; 89 to 95 % with 24 scans), the one to go by, as patches of a "
     "scan are alike; seed_half_width: over seeds, empty for one. chance_*: expected of random embeddings."
 )
+RANK_NOTE = (
+    "Percent, under leave_one_out, means over seeds; ties go to the patch that is first in the table. hit_rate at k: "
+    "of all queries, those with a patch of their scan among the first k; recall: of the scan's other patches; "
+    "precision: of the k; MV: queries whose majority is right; mMV: the same, each scan with equal weight."
+)
+COMPARISON_NOTE = (
+    "Under leave_one_out; difference in points of eta_p, positive where C is better. p_patches: McNemar's exact test, "
+    "first seed; p_scans: paired permutation of whole scans, the one to go by; both by Holm over this table."
+)
 LEAKAGE_NOTE = (
     "train, across, test: pairs of patches that show the same tissue, within the training patches, across, and within "
     "the test patches. Percent: strategy C once `removed` test patches are left out, one of each pair within the test "

@@ -1,5 +1,6 @@
 """What all pictures share: colours that every reader can tell apart, and the line that names the data."""
 
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -36,3 +37,18 @@ def save_figure(figure: Figure, path: Path) -> None:
             figure.savefig(temporary, dpi=200, metadata={"Software": None})
         with atomic_path(path.with_suffix(".svg")) as temporary:
             figure.savefig(temporary, metadata={"Date": None})
+            temporary.write_text(steady_ids(temporary.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def steady_ids(svg: str) -> str:
+    """``svg`` with its clip paths numbered in the order in which they appear.
+
+    Matplotlib names them after all 16 digits of their rectangle, and the solver of the layout leaves the last digit
+    of that to the addresses its variables happen to have in memory.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match) -> str:
+        return f"{found[1]}clip{numbers.setdefault(found[2], len(numbers))}"
+
+    return re.sub(r'(id="|url\(#)(p[0-9a-f]{10})(?=["\)])', number, svg)

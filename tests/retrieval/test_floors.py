@@ -109,7 +109,6 @@ PINK, BLUE = Stain((0.65, 0.70, 0.29), (0.10, 0.90, 0.35)), Stain((0.80, 0.62, 0
 
 def test_macenko_gives_the_tissue_the_stain_of_the_reference():
     """The truth is known: the same concentrations seen through the reference's dyes."""
-    pytest.importorskip("torchstain")
     normalised = floors.macenko(stained(PINK))(stained(BLUE)).astype(float)
     truth, before = stained(PINK).astype(float), stained(BLUE).astype(float)
     inside = slice(10, None)
@@ -119,7 +118,6 @@ def test_macenko_gives_the_tissue_the_stain_of_the_reference():
 
 def test_reinhard_gives_lab_the_mean_and_deviation_of_the_reference(tissue):
     """Measured with OpenCV's Lab. Colours that RGB does not have are clipped, which moves them a little."""
-    pytest.importorskip("torchstain")
 
     def moments(image):
         lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -135,7 +133,6 @@ def test_reinhard_gives_lab_the_mean_and_deviation_of_the_reference(tissue):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("normaliser", ["macenko", "reinhard"])
 def test_patches_without_stain_are_kept_and_counted(tissue, normaliser):
-    pytest.importorskip("torchstain")
     plain = plain_patches()
     found = floors.under(getattr(floors, normaliser)(tissue[0]), [tissue[1], *plain, tissue[2]])
     assert found.unchanged.tolist() == [False, True, True, True, True, False]
@@ -146,7 +143,6 @@ def test_patches_without_stain_are_kept_and_counted(tissue, normaliser):
 
 @pytest.mark.parametrize("normaliser", ["macenko", "reinhard"])
 def test_a_reference_without_stain_is_refused(normaliser):
-    pytest.importorskip("torchstain")
     for plain in plain_patches():
         with pytest.raises(ValueError, match="reference patch"):
             getattr(floors, normaliser)(plain)

@@ -1,0 +1,43 @@
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lgffem_core.report.style import save_figure
+
+
+def panel(nudge: int):
+    """Two clipped panels, one placed a few units in the last place beside where it belongs."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(3, 2))
+    place = left.get_position().bounds
+    for _ in range(nudge):
+        place = [np.nextafter(value, 1) for value in place]
+    left.set_position(place)
+    for ax in (left, right):
+        ax.barh([0, 1], [1, 2])
+        ax.imshow(np.arange(4.0).reshape(2, 2))
+    plt.close(figure)
+    return figure
+
+
+def test_the_last_digit_of_the_layout_does_not_reach_the_file(tmp_path):
+    for nudge in range(3):
+        save_figure(panel(nudge), tmp_path / str(nudge))
+    for nudge, suffix in itertools.product((1, 2), (".png", ".svg")):
+        assert (tmp_path / f"{nudge}{suffix}").read_bytes() == (tmp_path / f"0{suffix}").read_bytes()
+
+
+def test_every_clip_path_that_is_used_is_there_once(tmp_path):
+    save_figure(panel(0), tmp_path / "figure")
+    text = (tmp_path / "figure.svg").read_text()
+    used = {part.split(")")[0] for part in text.split("url(#")[1:]}
+    assert len(used) == 2
+    assert all(text.count(f'id="{name}"') == 1 for name in used)
+
+
+def test_another_place_is_another_file(tmp_path):
+    save_figure(panel(0), tmp_path / "here")
+    figure = panel(0)
+    figure.axes[0].set_position([0.1, 0.2, 0.3, 0.5])
+    save_figure(figure, tmp_path / "there")
+    assert (tmp_path / "here.svg").read_bytes() != (tmp_path / "there.svg").read_bytes()

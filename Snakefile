@@ -1,12 +1,12 @@
-# The study as a graph: one rule per notebook, executed by papermill. ./run_all.sh calls it; so can you:
+# The study as a graph: one rule per notebook, executed by papermill. ./run_all.sh calls it.
 #
-#   .venv/bin/python -m lgffem_core run params/demo.yaml     (what run_all.sh does)
-#
-# What a rule writes, and the `stamp` that makes it run again, come from lgffem_core/stages.py.
+# Which stages need not run is decided by lgffem_core/stages.py, from what files hold, before this file is read: the
+# flag of a finished stage is there, and Snakemake sees to the order of the others. A stage whose inputs come out as
+# they were finds itself finished and ends at once.
 import sys
 from pathlib import Path
 
-from lgffem_core.stages import Request, executed_notebook, stage_outputs, stamp
+from lgffem_core.stages import Request, flag_file
 
 request = Path(config["request"])
 study = Request.read(request).study
@@ -19,108 +19,97 @@ wildcard_constraints:
     seed="[0-9]+",
 
 
-def outputs(notebook, variant="{variant}", seed="{seed}"):
-    return stage_outputs(study, notebook, variant, seed)
+def done(notebook, variant="{variant}", seed="{seed}"):
+    return str(flag_file(study, notebook, variant, seed))
 
 
 def each_run(notebook):
-    return [f for v in study.params.variants for s in study.params.seeds for f in outputs(notebook, v, s)]
+    return [done(notebook, v, s) for v in study.params.variants for s in study.params.seeds]
 
 
 rule all:
     input:
-        outputs("02_model_definition", "", ""),
-        outputs("08_grad_cam", "", ""),
-        outputs("09_projection", "", ""),
-        outputs("10_protocol_audit", "", ""),
-        outputs("11_ledger", "", ""),
+        done("02_model_definition", "", ""),
+        done("08_grad_cam", "", ""),
+        done("09_projection", "", ""),
+        done("10_protocol_audit", "", ""),
+        done("11_ledger", "", ""),
 
 
 rule data_preparation:
-    output: outputs("01_data_preparation", "", "")
-    params: stamp=stamp(study, "01_data_preparation")
+    output: done("01_data_preparation", "", "")
     threads: cores
     shell: "{run_notebook:q} 01_data_preparation"
 
 
 rule model_definition:
-    input: outputs("01_data_preparation", "", "")
-    output: outputs("02_model_definition", "", "")
-    params: stamp=stamp(study, "02_model_definition")
+    input: done("01_data_preparation", "", "")
+    output: done("02_model_definition", "", "")
     threads: cores
     shell: "{run_notebook:q} 02_model_definition"
 
 
 rule strategy_a_imagenet:
     priority: 1  # the longest chain: what can run beside it waits for a free core
-    input: outputs("01_data_preparation", "", "")
-    output: outputs("03_strategy_a_imagenet")
-    params: stamp=stamp(study, "03_strategy_a_imagenet")
+    input: done("01_data_preparation", "", "")
+    output: done("03_strategy_a_imagenet")
     threads: cores
     shell: "{run_notebook:q} 03_strategy_a_imagenet --variant {wildcards.variant} --seed {wildcards.seed}"
 
 
 rule strategy_b_pannuke:
     priority: 1  # the longest chain: what can run beside it waits for a free core
-    input: outputs("03_strategy_a_imagenet")
-    output: outputs("04_strategy_b_pannuke")
-    params: stamp=stamp(study, "04_strategy_b_pannuke")
+    input: done("03_strategy_a_imagenet")
+    output: done("04_strategy_b_pannuke")
     threads: cores
     shell: "{run_notebook:q} 04_strategy_b_pannuke --variant {wildcards.variant} --seed {wildcards.seed}"
 
 
 rule strategy_c_kimia:
     priority: 1  # the longest chain: what can run beside it waits for a free core
-    input: outputs("04_strategy_b_pannuke")
-    output: outputs("05_strategy_c_kimia")
-    params: stamp=stamp(study, "05_strategy_c_kimia")
+    input: done("04_strategy_b_pannuke")
+    output: done("05_strategy_c_kimia")
     threads: cores
     shell: "{run_notebook:q} 05_strategy_c_kimia --variant {wildcards.variant} --seed {wildcards.seed}"
 
 
 rule baselines:
-    input: outputs("01_data_preparation", "", "")
-    output: outputs("06_baselines", "", "")
-    params: stamp=stamp(study, "06_baselines")
+    input: done("01_data_preparation", "", "")
+    output: done("06_baselines", "", "")
     threads: cores
     shell: "{run_notebook:q} 06_baselines"
 
 
 rule faiss_evaluation:
-    input: each_run("05_strategy_c_kimia"), outputs("06_baselines", "", "")
-    output: outputs("07_faiss_evaluation", "", "")
-    params: stamp=stamp(study, "07_faiss_evaluation")
+    input: each_run("05_strategy_c_kimia"), done("06_baselines", "", "")
+    output: done("07_faiss_evaluation", "", "")
     threads: cores
     shell: "{run_notebook:q} 07_faiss_evaluation"
 
 
 rule grad_cam:
-    input: outputs("05_strategy_c_kimia", study.params.variants[0], study.params.seeds[0])
-    output: outputs("08_grad_cam", "", "")
-    params: stamp=stamp(study, "08_grad_cam")
+    input: done("05_strategy_c_kimia", study.params.variants[0], study.params.seeds[0])
+    output: done("08_grad_cam", "", "")
     threads: cores
     shell: "{run_notebook:q} 08_grad_cam"
 
 
 rule projection:
-    input: outputs("07_faiss_evaluation", "", "")
-    output: outputs("09_projection", "", "")
-    params: stamp=stamp(study, "09_projection")
+    input: done("07_faiss_evaluation", "", "")
+    output: done("09_projection", "", "")
     threads: cores
     shell: "{run_notebook:q} 09_projection"
 
 
 rule protocol_audit:
-    input: outputs("07_faiss_evaluation", "", "")
-    output: outputs("10_protocol_audit", "", "")
-    params: stamp=stamp(study, "10_protocol_audit")
+    input: done("07_faiss_evaluation", "", "")
+    output: done("10_protocol_audit", "", "")
     threads: cores
     shell: "{run_notebook:q} 10_protocol_audit"
 
 
 rule ledger:
-    input: outputs("01_data_preparation", "", "")
-    output: outputs("11_ledger", "", "")
-    params: stamp=stamp(study, "11_ledger")
+    input: done("01_data_preparation", "", "")
+    output: done("11_ledger", "", "")
     threads: cores
     shell: "{run_notebook:q} 11_ledger"

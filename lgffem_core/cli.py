@@ -11,9 +11,11 @@ from rich.console import Console
 from lgffem_core.checklist import checklist, format_checklist
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.parameter_files import parse_pairs
+from lgffem_core.provenance import keep_report
+from lgffem_core.report.page import report_path
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.stages import Request, all_stages
-from lgffem_core.study import PROJECT
+from lgffem_core.stages import Request, all_stages, raise_flags
+from lgffem_core.study import PROJECT, Study
 
 PATH_KEYS = ("root", "weights", "checkpoint")  # leaves whose value is a path
 
@@ -45,24 +47,24 @@ def run(params: str, pairs: list[str], cores: int) -> int:
     console = Console(highlight=False, soft_wrap=True)
     with sole_run(study):
         request_file = request.write(study.artifacts / "request.json")
-        console.print(f"{study.label}; {len(all_stages(study))} stages, {cores} cores", markup=False)
-        reporter = Reporter(len(all_stages(study)), console)
-        code = run_graph(study, snakemake_command(request_file, cores), reporter)
-        if code:
-            log = study.artifacts / "snakemake.log"
-            raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
-        if reporter.done == 0:
+        waiting, stages = raise_flags(study), all_stages(study)
+        console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {cores} cores", markup=False)
+        if waiting:
+            run_stages(study, snakemake_command(study, request_file, cores), Reporter(len(waiting), console))
+        if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
-        from lgffem_core.provenance import write_manifest
-        from lgffem_core.report.page import write_report
-
-        report = write_report(study, request)
-        write_manifest(study)
     console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
-    console.print(
-        f"results: {os.path.relpath(study.results)}   all on one page: {os.path.relpath(report)}", markup=False
-    )
+    page = os.path.relpath(report_path(study))
+    console.print(f"results: {os.path.relpath(study.results)}   all on one page: {page}", markup=False)
     return 0
+
+
+def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
+    """Run what is to be done; ``StudyError`` with the failed stage's sentence."""
+    code = run_graph(study, command, reporter)
+    if code:
+        log = study.artifacts / "snakemake.log"
+        raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
 
 
 def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:

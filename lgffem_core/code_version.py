@@ -1,36 +1,89 @@
-"""Which source files a stage depends on, as one hash.
+"""Which code a result depends on: what a notebook or module imports, what that imports, and so on.
 
-The layers form a line (see ``lgffem_core``): what training computes can depend on the modules up to
-``training`` and on nothing to its right.
+Imports are read from the source, inside functions too, so that a stage runs again when code that it could have used
+is another, and not when some other module is. What is read when a process first asks is kept: a file that is edited
+while a kernel runs does not change what that kernel has imported.
 """
 
+import ast
+import os
+import sys
 from functools import cache
+from pathlib import Path
 
 from lgffem_core.files import sha256_file, sha256_json
 from lgffem_core.study import PROJECT
 
-LAYERS = ("data", "model", "training", "retrieval", "report")
-SHARED = ("params.py", "parameter_files.py", "study.py", "seeds.py", "files.py")
-# Modules beside the layers' folders, on which only the last layer depends.
-BESIDE = {"report": ("artefacts.py", "explain.py", "sanity.py", "projection.py")}
-BASELINES = "baselines"  # a layer beside training: LGFFEM's weights do not depend on modules of this name
+PACKAGE = "lgffem_core"
+#: Modules that cannot change a number or a picture: of the parameters, the values count and not the code.
+UNRELATED = ("errors.py", "progress.py", "code_version.py", "files.py", "params.py", "parameter_files.py")
+#: Files that are no code, by the module that reads them.
+READ_BY = {
+    "report/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),
+    "retrieval/ledger.py": ("params/reference/ledger.yaml",),
+    "report/page.py": ("lgffem_core/report/page.html.j2",),
+}
 
 
-def source_files(layer: str) -> list[str]:
-    """Paths, from the project's folder, of the modules that ``layer`` may depend on."""
-    package = PROJECT / "lgffem_core"
-    files = [package / name for name in (*SHARED, *BESIDE.get(layer, ()))]
-    for name in LAYERS[: LAYERS.index("training" if layer == BASELINES else layer) + 1]:
-        files += sorted((package / name).glob("*.py"))
-    if layer in ("model", "training"):
-        files = [path for path in files if path.stem != BASELINES]
-    return [path.relative_to(PROJECT).as_posix() for path in files]
+def module_file(name: str) -> Path | None:
+    """The source file of a dotted name, None where it names no module of this package."""
+    path = PROJECT.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 @cache
-def code_hash(layer: str) -> str:
-    """Hash over the source files that ``layer`` may depend on, as they are when a process first asks.
+def imported_names(source: str) -> frozenset[str]:
+    """Dotted names of this package that ``source`` imports, and those of the packages that hold them.
 
-    A file that is edited while a kernel runs does not change what that kernel has imported.
+    >>> sorted(imported_names("from lgffem_core.data import table"))
+    ['lgffem_core', 'lgffem_core.data', 'lgffem_core.data.table']
     """
-    return sha256_json({name: sha256_file(PROJECT / name) for name in source_files(layer)})
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = [name.split(".") for name in names if name.split(".")[0] == PACKAGE]
+    return frozenset(".".join(part[: i + 1]) for part in parts for i in range(len(part)))
+
+
+def imported_files(source: str) -> set[Path]:
+    """Files of this package that ``source`` imports itself, the folders' ``__init__.py`` included."""
+    return {file for file in map(module_file, imported_names(source)) if file}
+
+
+def source_files(source: str) -> list[str]:
+    """Paths, from the project's folder, of all that ``source`` can use of this package, directly or by others."""
+    found, waiting = set(), imported_files(source)
+    while waiting:
+        found |= waiting
+        sources = [path.read_text(encoding="utf-8") for path in waiting]
+        waiting = set().union(*map(imported_files, sources)) - found
+    names = {path.relative_to(PROJECT).as_posix() for path in found}
+    names -= {f"{PACKAGE}/{name}" for name in UNRELATED}
+    read = {file for module, files in READ_BY.items() if f"{PACKAGE}/{module}" in names for file in files}
+    return sorted(names | read)
+
+
+@cache
+def code_hash(source: str) -> str:
+    """Hash over the files of this package that ``source`` can use.
+
+    >>> len(code_hash("import lgffem_core.training.run"))
+    64
+    """
+    return sha256_json({name: sha256_file(PROJECT / name) for name in source_files(source)})
+
+
+def lock_file() -> Path:
+    """The lock that this environment was made from, as ``run_all.sh`` noted it."""
+    note = Path(sys.prefix) / ".lock"
+    name = note.read_text(encoding="utf-8").strip() if note.is_file() else os.environ.get("LGFFEM_LOCK")
+    return PROJECT / (name or "requirements.lock")
+
+
+@cache
+def lock_hash() -> str:
+    """Hash of that lock: what else is installed, as far as numbers may depend on it."""
+    return sha256_file(lock_file())

@@ -13,9 +13,21 @@ from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.errors import StudyError
 from lgffem_core.files import sha256_file, write_json, write_text
+from lgffem_core.machine import machine
 from lgffem_core.progress import STAGE_VARIABLE, emit
-from lgffem_core.stages import Request, executed_notebook, stage_name, stage_outputs
-from lgffem_core.study import PROJECT
+from lgffem_core.stages import (
+    Request,
+    Stage,
+    data_state,
+    executed_notebook,
+    flag_file,
+    inputs,
+    is_finished,
+    key,
+    note_file,
+    stage_outputs,
+)
+from lgffem_core.study import PROJECT, Study
 
 OWN_ERRORS = ("StudyError", "RequestError")
 
@@ -29,39 +41,54 @@ def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
 
 
 def execute_stage(request: Request, notebook: str, variant: str = "", seed: str = "") -> None:
-    """Run a notebook headless, check that it left what it declares, and keep it executed, as .ipynb and .html.
+    """Run a notebook headless unless its stage is finished, and note what it ran from and what it left.
 
-    Raises ``StudyError`` naming notebook and cell. A copy of a failed notebook is kept as ``….failed.ipynb``.
+    The executed notebook is kept as .ipynb and .html; a copy of one that failed as ``….failed.ipynb``. Raises
+    ``StudyError`` naming notebook and cell.
     """
-    study, name = request.study, stage_name(notebook, variant, seed)
-    final = executed_notebook(study, notebook, variant, seed)
+    study, stage = request.study, Stage(notebook, variant, int(seed) if seed != "" else "")
+    if not is_finished(study, stage):
+        os.environ[STAGE_VARIABLE] = stage.name  # inherited by the kernel
+        emit("started")
+        began = time.monotonic()
+        # What is noted is what was there before: a change while the notebook runs makes the stage run again.
+        before = {"key": key(study, stage), "inputs": inputs(study, stage), "data": data_state(study, stage)}
+        run_notebook(request, study, stage)
+        record_stage(study, stage, before, time.monotonic() - began)
+        emit("finished", seconds=time.monotonic() - began)
+    flag_file(study, *stage).touch()
+
+
+def run_notebook(request: Request, study: Study, stage: Stage) -> None:
+    """Execute a stage's notebook, check that it left what it declares, and put the executed copy in place."""
+    notebook, reached = stage.notebook, [0]
+    final = executed_notebook(study, *stage)
     failed = final.with_suffix(".failed.ipynb")
     final.parent.mkdir(parents=True, exist_ok=True)
-    os.environ[STAGE_VARIABLE] = name  # inherited by the kernel
-    emit("started")
-    began = time.monotonic()
     try:
         papermill.execute_notebook(
             PROJECT / "notebooks" / f"{notebook}.ipynb",
             failed,
-            notebook_parameters(request, variant, seed),
+            notebook_parameters(request, stage.variant, stage.seed),
             cwd=PROJECT / "notebooks",
             progress_bar=False,
             kernel_name="python3",
+            on_cell_start=lambda cell, cell_index: reached.append(cell_index),
         )
     except PapermillExecutionError as error:
         raise StudyError(describe_failure(notebook, error, failed)) from None
     except Exception as error:  # a kernel that was killed, or never came up
-        raise StudyError(f"notebook {notebook}: the kernel ended before its time ({error}).") from error
-    outputs = stage_outputs(study, notebook, variant, seed)
+        raise StudyError(
+            f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, or "
+            "memory ran out. Give the same command again: it goes on from there."
+        ) from error
+    outputs = stage_outputs(study, *stage)
     missing = [path for path in outputs if path.parent != final.parent and not path.exists()]
     if missing:
         raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
     write_text(final.with_suffix(".html"), HTMLExporter().from_filename(str(failed))[0])
-    os.replace(failed, final)
-    seconds = time.monotonic() - began
-    record_stage(study, name, notebook, seed, outputs, seconds)
-    emit("finished", seconds=seconds)
+    write_text(final, failed.read_text(encoding="utf-8"))
+    failed.unlink()
 
 
 def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) -> str:
@@ -74,16 +101,25 @@ def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) 
     return f"notebook {notebook}, cell {error.cell_index + 1}: {error.ename}: {message}; traceback in {copy}."
 
 
-def record_stage(study, name: str, notebook: str, seed: str, outputs: list[Path], seconds: float) -> None:
-    """Note what a stage wrote and what it took; the manifest is put together from these notes."""
+def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> None:
+    """Note what a stage ran from, wrote and took: by this it is known as finished, and the manifest is made of it."""
+    after = data_state(study, stage)
+    changed = [name for name, digest in after.items() if before["data"][name] != digest and not study.is_synthetic(name)]
+    if changed:
+        raise StudyError(f"data.{changed[0]}.root: its files changed while they were read; give the command again.")
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the kernel, Linux: KiB
     write_json(
-        study.artifacts / "stages" / f"{name}.json",
+        note_file(study, stage),
         {
-            "producer": f"notebooks/{notebook}.ipynb",
-            "seed": int(seed) if seed != "" else None,
+            **before,
+            "data": after,
+            "producer": f"notebooks/{stage.notebook}.ipynb",
+            "seed": stage.seed if stage.seed != "" else None,
             "seconds": round(seconds, 1),
             "peak_memory_mib": round(peak_kib / (1024 if sys.platform != "darwin" else 1 << 20)),
-            "outputs": {os.path.relpath(path, study.root): sha256_file(path) for path in outputs},
+            "machine": machine(study),
+            "outputs": {
+                path.relative_to(study.root).as_posix(): sha256_file(path) for path in stage_outputs(study, *stage)
+            },
         },
     )

@@ -1,112 +1,97 @@
 """manifest.json: what made each result, from which inputs, where and how long it took."""
 
-import importlib.metadata
-import os
+import hashlib
 import platform
 import subprocess
 from pathlib import Path
 
-from lgffem_core.files import read_json, sha256_file, write_json
+from lgffem_core.code_version import code_hash, lock_file
+from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.machine import installed_versions, machine
 from lgffem_core.params import DATASETS
-from lgffem_core.report.page import PRODUCER, report_path
-from lgffem_core.stages import MEASURING, all_stages, stage_name
-from lgffem_core.study import Study
+from lgffem_core.report.page import PRODUCER, report_path, write_report
+from lgffem_core.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, read_note
+from lgffem_core.study import PROJECT, Study
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "pytorch-metric-learning",
-    "faiss-cpu",
-    "faiss-gpu",
-    "albumentations",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "umap-learn",
-    "numba",
-    "grad-cam",
-    "torchstain",
-    "matplotlib",
-    "lightning-fabric",
-)
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, as far as they are installed."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+OF_A_STAGE = ("producer", "seed", "seconds", "peak_memory_mib", "key", "inputs", "machine")
 
 
 def commit(root: Path) -> dict:
-    """The commit that the checkout is at, and whether files differ from it; null outside a checkout."""
+    """The commit that the checkout is at, whether files differ from it, and a hash of how; null outside a checkout."""
 
-    def git(*arguments):
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
+    def git(*arguments) -> bytes | None:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+        return done.stdout if done.returncode == 0 else None
 
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return {"id": git("rev-parse", "HEAD"), "changed_files": None if changed is None else bool(changed)}
-
-
-def device() -> str:
-    """The processor that computed, in words."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "CPU")
-    return f"{model} ({platform.machine()}, {os.cpu_count()} cores)"
+    head, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--binary")
+    if head is None or changes is None:
+        return {"id": None, "changed_files": None, "changes_sha256": None}
+    digest = hashlib.sha256(changes).hexdigest() if changes else None
+    return {"id": head.decode().strip(), "changed_files": bool(changes), "changes_sha256": digest}
 
 
-def write_manifest(study: Study) -> Path:
+def report_key(study: Study, request: Request) -> str:
+    """Hash of all that the report is made from."""
+    keys = [read_note(study, stage)["outputs"] for stage in all_stages(study)]
+    return sha256_json([keys, request.params, request.overrides, code_hash("import lgffem_core.report.page")])
+
+
+def keep_report(study: Study, request: Request) -> bool:
+    """Write report and manifest unless both are there and belong to what the stages left; True where written."""
+    manifest, report = study.results / "manifest.json", report_path(study)
+    if manifest.is_file() and report.is_file():
+        known = read_json(manifest)
+        entry = known.get("artefacts", {}).get(report.relative_to(study.root).as_posix(), {})
+        rest = {name: value for name, value in known.items() if name != "sha256"}
+        whole = known.get("sha256") == sha256_json(rest)
+        if whole and entry.get("key") == report_key(study, request) and entry["sha256"] == sha256_file(report):
+            return False
+    write_report(study, request)
+    write_manifest(study, request)
+    return True
+
+
+def write_manifest(study: Study, request: Request) -> Path:
     """Put the stages' notes together as ``results/<profile>/manifest.json``, the report included."""
-    artefacts, stages = {}, {}
-    for notebook, variant, seed in all_stages(study):
-        name = stage_name(notebook, variant, seed)
-        note = read_json(study.artifacts / "stages" / f"{name}.json")
-        stages[name] = {k: note[k] for k in ("producer", "seed", "seconds", "peak_memory_mib")}
-        artefacts |= {
-            path: {"producer": note["producer"], "stage": name, "sha256": digest}
-            for path, digest in note["outputs"].items()
-        }
-    report = report_path(study)
-    artefacts[os.path.relpath(report, study.root)] = {
+    notes = {stage.name: read_note(study, stage) for stage in all_stages(study)}
+    report, lock = report_path(study), lock_file()
+    artefacts = {
+        path: {"producer": note["producer"], "stage": name, "sha256": digest}
+        for name, note in notes.items()
+        for path, digest in note["outputs"].items()
+    }
+    artefacts[report.relative_to(study.root).as_posix()] = {
         "producer": PRODUCER,
         "stage": None,
         "sha256": sha256_file(report),
+        "key": report_key(study, request),
     }
-    locks = {path.name: sha256_file(path) for path in sorted(study.root.glob("requirements*.lock"))}
-    return write_json(
-        study.results / "manifest.json",
-        {
-            "label": study.label,
-            "profile": study.params.profile,
-            "parameters": study.params.model_dump(mode="json"),
-            "inputs": {
-                dataset: {
-                    "synthetic": study.is_synthetic(dataset),
-                    "index_sha256": sha256_file(study.index(dataset)),
-                }
-                for dataset in DATASETS
-            },
-            "commit": commit(study.root),
-            "locks": locks,
-            "python": platform.python_version(),
-            "packages": installed_versions(),
-            "device": device(),
-            "stages": stages,
-            "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
-            "artefacts": artefacts,
+    manifest = {
+        "label": study.label,
+        "profile": study.params.profile,
+        "request": {
+            "params": request.params,
+            "overrides": request.overrides,
+            "sha256": sha256_file(PROJECT / request.params),
         },
-    )
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+        "parameters": study.params.model_dump(mode="json"),
+        "inputs": {
+            dataset: {
+                "synthetic": study.is_synthetic(dataset),
+                "files_sha256": notes["01_data_preparation"]["data"][dataset],
+                "index_sha256": sha256_file(study.index(dataset)),
+            }
+            for dataset in DATASETS
+        },
+        "commit": commit(PROJECT),
+        "code_sha256": sha256_json([code_state(notebook) for notebook in NOTEBOOKS]),
+        "lock": {"name": lock.name, "sha256": sha256_file(lock)},
+        "locks": {path.name: sha256_file(path) for path in sorted(PROJECT.glob("requirements*.lock"))},
+        "python": platform.python_version(),
+        "packages": installed_versions(),
+        "machine": machine(study),
+        "stages": {name: {field: note[field] for field in OF_A_STAGE} for name, note in notes.items()},
+        "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
+        "artefacts": artefacts,
+    }
+    return write_json(study.results / "manifest.json", {**manifest, "sha256": sha256_json(manifest)})

@@ -37,8 +37,8 @@ def events_file(study: Study) -> Path:
     return study.artifacts / "events.jsonl"
 
 
-def snakemake_command(request_file: Path, cores: int) -> list[str]:
-    """Snakemake on our Snakefile; what is to be done follows from stamps, not from file times."""
+def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]:
+    """Snakemake on our Snakefile; what is to be done follows from the stages' flags, not from file times."""
     return [
         sys.executable,
         "-m",
@@ -46,14 +46,14 @@ def snakemake_command(request_file: Path, cores: int) -> list[str]:
         "--snakefile",
         str(PROJECT / "Snakefile"),
         "--directory",
-        str(PROJECT),
+        str(study.artifacts),
         "--cores",
         str(cores),
         "--nolock",
         "--rerun-incomplete",
+        "--drop-metadata",
         "--rerun-triggers",
         "params",
-        "input",
         "--config",
         f"request={request_file}",
     ]

@@ -1,44 +1,56 @@
-"""The stages of a run: one notebook each, what it writes, and what its result depends on.
+"""The stages of a run: one notebook each, what it reads and writes, and whether it is finished.
 
-The Snakefile turns this list into a graph. A stage runs again when its ``stamp`` changes: parameters, the
-notebook's code cells, the modules its layer may depend on, or the data on disk. Nothing here imports torch.
+A stage is finished when its note says that it ran from what is there now: the same parameters, the same code, the
+same lock, inputs and outputs of the same content. Neither times of files nor what a notebook says of itself count.
+Nothing here imports torch.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lgffem_core.artefacts import ARTEFACTS
-from lgffem_core.code_version import code_hash
+from lgffem_core.code_version import code_hash, lock_hash
+from lgffem_core.data.census import census, data_digest
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.params import DATASETS
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.study import CURRICULUM, PROJECT, Study
 
-#: Notebook -> the layer of code that its outputs depend on.
-NOTEBOOKS = {
-    "01_data_preparation": "data",
-    "02_model_definition": "model",
-    "03_strategy_a_imagenet": "training",
-    "04_strategy_b_pannuke": "training",
-    "05_strategy_c_kimia": "training",
-    "06_baselines": "report",
-    "07_faiss_evaluation": "report",
-    "08_grad_cam": "report",
-    "09_projection": "report",
-    "10_protocol_audit": "report",
-    "11_ledger": "report",
-}
-#: Parameters that a notebook of the last layer does not read, so that they do not make it run again.
-UNREAD = {
-    "06_baselines": ("training", "variants", "explain", "projection", "ledger"),
-    "07_faiss_evaluation": ("explain", "projection", "ledger"),
-    "08_grad_cam": ("baselines", "retrieval", "projection", "ledger"),
-    "09_projection": ("baselines", "retrieval", "explain", "ledger"),
-    "10_protocol_audit": ("explain", "projection", "ledger"),
-    "11_ledger": ("baselines", "explain", "projection"),
-}
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 MEASURING = ("08_grad_cam", "09_projection")  # leave numbers for the manifest
+
+#: Notebook -> the data sets whose index it reads. Weights of strategies stand for what those were trained on.
+NOTEBOOKS = {
+    "01_data_preparation": (),
+    "02_model_definition": ("kimia",),
+    "03_strategy_a_imagenet": ("imagenet",),
+    "04_strategy_b_pannuke": ("pannuke",),
+    "05_strategy_c_kimia": ("kimia",),
+    "06_baselines": ("kimia",),
+    "07_faiss_evaluation": ("kimia",),
+    "08_grad_cam": ("kimia",),
+    "09_projection": ("kimia",),
+    "10_protocol_audit": ("kimia", "pannuke"),
+    "11_ledger": ("kimia", "pannuke"),
+}
+#: Sections of the parameters that a notebook reads, besides its data sets' and ``compute``.
+EVALUATED = ("model", "training", "variants", "seeds", "retrieval")
+SECTIONS = {
+    "01_data_preparation": (),
+    "02_model_definition": ("model", "variants", "seeds"),
+    "03_strategy_a_imagenet": ("model", "training"),
+    "04_strategy_b_pannuke": ("model", "training"),
+    "05_strategy_c_kimia": ("model", "training"),
+    "06_baselines": ("model", "seeds", "retrieval", "baselines"),
+    "07_faiss_evaluation": (*EVALUATED, "baselines"),
+    "08_grad_cam": ("model", "training", "variants", "seeds", "explain"),
+    "09_projection": ("model", "training", "variants", "seeds", "projection"),
+    "10_protocol_audit": (*EVALUATED, "baselines"),
+    "11_ledger": (*EVALUATED, "ledger"),
+}
+COMPUTE = ("device", "precision", "threads")  # the rest of that section changes no number
+#: Of ``data``, what a later stage reads itself; everything else has gone into the index.
+DATA_READ = {"pannuke": ("split", "tissues", "channel_order"), "kimia": ("scans",), "imagenet": ()}
 
 
 @dataclass(frozen=True)
@@ -60,14 +72,59 @@ class Request:
         return cls(**read_json(path))
 
 
-def stage_name(notebook: str, variant: str = "", seed: str | int = "") -> str:
-    """``03_strategy_a_imagenet`` of variant paper and seed 0 -> ``03_strategy_a_imagenet_paper_seed0``."""
-    return f"{notebook}_{variant}_seed{seed}" if variant else notebook
+class Stage(NamedTuple):
+    """One notebook of a run; those that train strategies run once for each variant and seed."""
+
+    notebook: str
+    variant: str = ""
+    seed: str | int = ""
+
+    @property
+    def name(self) -> str:
+        """``03_strategy_a_imagenet_paper_seed0``, or the notebook's name."""
+        return f"{self.notebook}_{self.variant}_seed{self.seed}" if self.variant else self.notebook
+
+
+def all_stages(study: Study) -> list[Stage]:
+    """Every stage of a run, in an order in which they can run."""
+    runs = [(v, s) for v in study.params.variants for s in study.params.seeds]
+    strategies = [Stage(notebook, v, s) for v, s in runs for notebook in STRATEGY_OF]
+    first, last = list(NOTEBOOKS)[:2], list(NOTEBOOKS)[2 + len(STRATEGY_OF) :]
+    return [*map(Stage, first), *strategies, *map(Stage, last)]
+
+
+def upstream(study: Study, stage: Stage) -> list[Stage]:
+    """The stages whose outputs a stage reads."""
+    data, trained = Stage("01_data_preparation"), [s for s in all_stages(study) if s.notebook in STRATEGY_OF]
+    first = [s for s in trained if (s.variant, s.seed) == (study.params.variants[0], study.params.seeds[0])]
+    baselines, evaluation = Stage("06_baselines"), Stage("07_faiss_evaluation")
+    return {
+        "01_data_preparation": [],
+        "04_strategy_b_pannuke": [data, stage._replace(notebook="03_strategy_a_imagenet")],
+        "05_strategy_c_kimia": [data, stage._replace(notebook="04_strategy_b_pannuke")],
+        "07_faiss_evaluation": [data, *trained, baselines],
+        "08_grad_cam": [data, *first],
+        "09_projection": [data, *trained, evaluation],
+        "10_protocol_audit": [data, *trained, baselines, evaluation],
+    }.get(stage.notebook, [data])
+
+
+# -- where things are ------------------------------------------------------------------------------------------
 
 
 def executed_notebook(study: Study, notebook: str, variant: str = "", seed: str | int = "") -> Path:
     """Where a stage's executed notebook goes."""
-    return study.results / "notebooks" / f"{stage_name(notebook, variant, seed)}.ipynb"
+    return study.results / "notebooks" / f"{Stage(notebook, variant, seed).name}.ipynb"
+
+
+def note_file(study: Study, stage: Stage) -> Path:
+    """Where a stage that finished notes what it ran from and what it left."""
+    return study.artifacts / "stages" / f"{stage.name}.json"
+
+
+def flag_file(study: Study, notebook: str, variant: str = "", seed: str | int = "") -> Path:
+    """What Snakemake sees of a stage: a file that is there if the stage need not run."""
+    return study.artifacts / "stages" / f"{Stage(notebook, variant, seed).name}.done"
 
 
 def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | int = "") -> list[Path]:
@@ -84,6 +141,8 @@ def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | in
             folders = {name: study.baseline(name, seed) for name in ("densenet121", "ma_ms")}
             files += [folder / "embeddings.safetensors" for folder in folders.values()]
             files += [folders["ma_ms"] / "model.safetensors", folders["ma_ms"] / "history.csv"]
+    elif notebook == "07_faiss_evaluation":
+        files += [study.embeddings(*run) for run in study.runs()]
     if notebook in MEASURING:
         files.append(study.measures(notebook))
     for artefact in ARTEFACTS:
@@ -92,52 +151,121 @@ def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | in
     return files
 
 
-def all_stages(study: Study) -> list[tuple[str, str, str | int]]:
-    """Every (notebook, variant, seed) of a run, in an order in which they can run."""
-    runs = [(v, s) for v in study.params.variants for s in study.params.seeds]
-    stages = [("01_data_preparation", "", ""), ("02_model_definition", "", "")]
-    stages += [(notebook, v, s) for v, s in runs for notebook in STRATEGY_OF]
-    return stages + [(notebook, "", "") for notebook in NOTEBOOKS if notebook > "06"]
+# -- what a stage depends on -----------------------------------------------------------------------------------
 
 
-def code_cells(notebook: str) -> list[str]:
+def code_cells(notebook: str) -> str:
     """Source of a notebook's code cells: its prose may change without consequences."""
     cells = read_json(PROJECT / "notebooks" / f"{notebook}.ipynb")["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-def data_state(study: Study) -> dict:
-    """Names, sizes and times of the user's data files, for noticing that they changed.
+def code_state(notebook: str) -> list[str]:
+    """A notebook's code cells, and a hash of the code that they use."""
+    cells = code_cells(notebook)
+    return [cells, code_hash(cells)]
 
-    ImageNet has over a million of them; there the class folders' times stand for their contents.
+
+def stage_params(study: Study, notebook: str) -> dict:
+    """The parameters that a stage's outputs depend on, with the content of files that they name."""
+    tree = study.params.model_dump(mode="json")
+    if notebook == "01_data_preparation":
+        return {"data": tree["data"]}
+    chosen = {section: tree[section] for section in SECTIONS[notebook]}
+    chosen["compute"] = {key: tree["compute"][key] for key in COMPUTE}
+    chosen["data"] = {d: {key: tree["data"][d][key] for key in DATA_READ[d]} for d in NOTEBOOKS[notebook]}
+    if notebook in STRATEGY_OF:  # the other strategies count through the weights that this one starts from
+        others = set(CURRICULUM) - {STRATEGY_OF[notebook]}
+        chosen["training"] = {key: value for key, value in tree["training"].items() if key not in others}
+    return {**with_content(study, chosen), "label": study.label}
+
+
+def with_content(study: Study, value):
+    """A tree of parameters in which the SHA-256 of a file stands where its path stood."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: file_content(study, leaf) if key in ("weights", "checkpoint") and leaf else with_content(study, leaf)
+        for key, leaf in value.items()
+    }
+
+
+def file_content(study: Study, name: str) -> str | None:
+    """SHA-256 of a file that the parameters name, read again only where it changed; None where there is none."""
+    path = study.resolve(Path(name))
+    if not path.is_file():
+        return None
+    return census(path.parent, [path], study.artifacts / "index" / f"{sha256_json(str(path))[:12]}.files.csv")[path.name]
+
+
+def inputs(study: Study, stage: Stage) -> dict[str, str] | None:
+    """Path -> SHA-256 of what earlier stages left for this one, as they noted it; None where one has not run."""
+    found = {}
+    indices = {study.index(dataset) for dataset in NOTEBOOKS[stage.notebook]}
+    for earlier in upstream(study, stage):
+        note = read_note(study, earlier)
+        if note is None:
+            return None
+        wanted = stage_outputs(study, *earlier) if earlier.notebook != "01_data_preparation" else indices
+        names = {path.relative_to(study.root).as_posix() for path in wanted if path.is_relative_to(study.artifacts)}
+        found |= {name: digest for name, digest in note["outputs"].items() if name in names}
+    return found
+
+
+def key(study: Study, stage: Stage) -> str:
+    """Hash of all that a stage's outputs depend on: parameters, cells, code, lock, and what earlier stages left."""
+    code = code_state(stage.notebook)
+    return sha256_json([stage_params(study, stage.notebook), code, lock_hash(), inputs(study, stage)])
+
+
+def data_state(study: Study, stage: Stage) -> dict[str, str]:
+    """Data set -> hash of its files' contents, for the stage that reads them all."""
+    return {name: data_digest(study, name) for name in DATASETS if stage.notebook == "01_data_preparation"}
+
+
+# -- what is finished ------------------------------------------------------------------------------------------
+
+
+def read_note(study: Study, stage: Stage) -> dict | None:
+    """A stage's note; None where there is none that can be read."""
+    try:
+        return read_json(note_file(study, stage))
+    except (OSError, ValueError):
+        return None
+
+
+def is_finished(study: Study, stage: Stage) -> bool:
+    """True where a stage ran from what is there now, and all that it left is there as it left it."""
+    note = read_note(study, stage)
+    if note is None or note.get("key") != key(study, stage) or note.get("data") != data_state(study, stage):
+        return False
+    expected = {path.relative_to(study.root).as_posix() for path in stage_outputs(study, *stage)}
+    return expected == set(note["outputs"]) and all(
+        (study.root / name).is_file() and sha256_file(study.root / name) == digest
+        for name, digest in note["outputs"].items()
+    )
+
+
+def due(study: Study) -> list[Stage]:
+    """The stages that are not finished, and those that read what they leave, in an order in which they can run.
+
+    Of the latter, one whose inputs come out as they were is found finished when its turn comes.
     """
-    state = {}
-    for dataset in DATASETS:
-        if not study.is_synthetic(dataset):
-            root = study.data_root(dataset)
-            pattern = "train/*" if dataset == "imagenet" else "**/*"
-            state[dataset] = [
-                [p.as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(root.glob(pattern))
-            ]
-    return state
+    waiting: list[Stage] = []
+    for stage in all_stages(study):
+        if not set(waiting).isdisjoint(upstream(study, stage)) or not is_finished(study, stage):
+            waiting.append(stage)
+    return waiting
 
 
-def stamp(study: Study, notebook: str) -> str:
-    """Hash of all that a stage's outputs depend on, but for the outputs of earlier stages."""
-    params = study.params.model_dump(mode="json")
-    layer = NOTEBOOKS[notebook]
-    if notebook in STRATEGY_OF:  # neither later strategies nor the search matter to this one's weights
-        later = [s for s in STRATEGY_OF.values() if s > STRATEGY_OF[notebook]]
-        training = {key: value for key, value in params["training"].items() if key not in later}
-        params = {"data": params["data"], "model": params["model"], "compute": params["compute"], "training": training}
-    if layer == "data":
-        depends = {"data": params["data"], "state": data_state(study)}
-    elif layer == "model":
-        depends = {"model": params["model"], "variants": params["variants"], "seeds": params["seeds"]}
-    else:
-        depends = {key: value for key, value in params.items() if key not in UNREAD.get(notebook, ())}
-    if layer == "report":  # the published values and the ledger of disagreements
-        depends = depends | {
-            "reference": {p.name: sha256_file(p) for p in (PROJECT / "params" / "reference").iterdir()}
-        }
-    return sha256_json([depends, json.dumps(code_cells(notebook)), code_hash(layer)])
+def raise_flags(study: Study) -> list[Stage]:
+    """Tell Snakemake what is finished, by a flag file each; returns what is ``due``."""
+    waiting = due(study)
+    for stage in all_stages(study):
+        flag = flag_file(study, *stage)
+        flag.parent.mkdir(parents=True, exist_ok=True)
+        if stage in waiting:
+            flag.unlink(missing_ok=True)
+        else:
+            flag.touch()
+    return waiting

@@ -9,6 +9,7 @@ from lgffem_core.parameter_files import apply_overrides, read_yaml, validate
 from lgffem_core.params import DATASETS, STRATEGIES, Params
 
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout: notebooks/, params/, results/
+OUTPUT = "LGFFEM_OUTPUT"  # environment variable: another folder for artifacts/ and results/
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,17 @@ class Study:
     """
 
     params: Params
-    root: Path = PROJECT
+    root: Path = PROJECT  # artifacts/ and results/ are made in it
 
     @classmethod
-    def load(cls, params, overrides: dict | None = None, root: Path = PROJECT) -> "Study":
+    def load(cls, params, overrides: dict | None = None, root: Path | None = None) -> "Study":
         """Read ``params`` (a YAML file) and set ``overrides`` (dotted key -> value).
 
-        Raises ``RequestError`` for a missing file, an unknown key or a value out of range.
+        Without ``root``, results go to the folder that ``LGFFEM_OUTPUT`` names, or to the project's. Raises
+        ``RequestError`` for a missing file, an unknown key or a value out of range.
         """
         tree = apply_overrides(read_yaml(Path(params)), overrides or {})
-        return cls(validate(tree, str(params)), Path(root))
+        return cls(validate(tree, str(params)), Path(root or os.environ.get(OUTPUT) or PROJECT))
 
     # -- where things are ---------------------------------------------------------------------------
 
@@ -78,7 +80,7 @@ class Study:
 
     def resolve(self, path: Path | None) -> Path | None:
         """A path from the parameters; relative ones count from the project's folder."""
-        return None if path is None else Path(os.path.normpath(self.root / Path(path).expanduser()))
+        return None if path is None else Path(os.path.normpath(PROJECT / Path(path).expanduser()))
 
     def is_synthetic(self, dataset: str) -> bool:
         """True where the data set has no root, so that procedural images stand in for it."""

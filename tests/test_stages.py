@@ -1,4 +1,4 @@
-"""Stages: what each leaves, and what makes one run again."""
+"""Stages: what each leaves, and what makes one run again. Notebooks are not executed here; see ``run_as_planned``."""
 
 import json
 import os
@@ -7,200 +7,322 @@ import shutil
 import pytest
 
 from lgffem_core import code_version, stages
-from lgffem_core.code_version import LAYERS, source_files
-from lgffem_core.stages import NOTEBOOKS, Request, all_stages, stage_name, stage_outputs, stamp
+from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_hash, source_files
+from lgffem_core.data.census import data_digest
+from lgffem_core.files import sha256_file, sha256_json, write_json, write_text
+from lgffem_core.params import DATASETS
+from lgffem_core.stages import (
+    NOTEBOOKS,
+    STRATEGY_OF,
+    Request,
+    Stage,
+    all_stages,
+    code_cells,
+    data_state,
+    due,
+    flag_file,
+    inputs,
+    is_finished,
+    key,
+    note_file,
+    raise_flags,
+    stage_outputs,
+    stage_params,
+    upstream,
+)
 from lgffem_core.study import PROJECT, Study
 
-STRATEGIES = {"a": "03_strategy_a_imagenet", "b": "04_strategy_b_pannuke", "c": "05_strategy_c_kimia"}
+ALL = {name[:2] for name in NOTEBOOKS}  # "01" … "11"
+TRAINING, TABLES = {"03", "04", "05"}, {"07", "10"}
+EVALUATION = TABLES | {"08", "09"}  # of LGFFEM
 
 
-def study(root=PROJECT, **overrides):
-    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
-    return Study.load(PROJECT / "params" / "demo.yaml", overrides, root=root)
+def forget():
+    """What a new process would not know."""
+    for cached in (code_hash, lock_hash):
+        cached.cache_clear()
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A copy of notebooks and code that a test may change."""
-    shutil.copytree(PROJECT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    shutil.copytree(PROJECT / "params", tmp_path / "params")
-    shutil.copytree(PROJECT / "lgffem_core", tmp_path / "lgffem_core", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(stages, "PROJECT", tmp_path)
-    monkeypatch.setattr(code_version, "PROJECT", tmp_path)
-    code_version.code_hash.cache_clear()
-    yield tmp_path
-    code_version.code_hash.cache_clear()
+    """A copy of notebooks, parameters, code and locks, with small data of a user's, all of which a test may change."""
+    copy = tmp_path / "project"
+    for name in ("notebooks", "params", "lgffem_core"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copy(PROJECT / "requirements.lock", copy)
+    for name in ("imagenet/train/n0/n0_1.JPEG", "imagenet/train/n1/n1_1.JPEG", "pannuke/images/fold1_0_Breast.png"):
+        write_text(tmp_path / "data" / name, name)
+    for name in ("train/s0/1.jpg", "test/s0_1.jpg"):
+        write_text(tmp_path / "data" / "kimia" / name, name)
+    monkeypatch.setattr(stages, "PROJECT", copy)
+    monkeypatch.setattr(code_version, "PROJECT", copy)
+    forget()
+    yield copy
+    forget()
 
 
-def stamps(**overrides):
-    code_version.code_hash.cache_clear()  # as in a new process
-    mine = study(**overrides)
-    return {notebook: stamp(mine, notebook) for notebook in NOTEBOOKS}
+def study_of(project, **overrides):
+    roots = {f"data.{dataset}.root": str(project.parent / "data" / dataset) for dataset in DATASETS}
+    return Study.load(PROJECT / "params" / "demo.yaml", roots | overrides, root=project.parent / "out")
 
 
-def changed(before, **overrides):
-    """The notebooks whose stamp is not the one before."""
-    return {notebook for notebook, value in stamps(**overrides).items() if value != before[notebook]}
+def content(study, stage, path):
+    """Text that stands for an output: another one exactly where the real file would hold something else.
+
+    An index is what the data are; weights and embeddings follow from the code that makes them, not from the cells
+    that show them, and LGFFEM's embeddings from its weights and the patches alone.
+    """
+    if not path.is_relative_to(study.artifacts):
+        return key(study, stage)
+    if stage.notebook == "01_data_preparation":
+        return data_digest(study, path.stem)
+    module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
+    params, read = stage_params(study, stage.notebook), inputs(study, stage)
+    if stage.notebook == "07_faiss_evaluation":
+        params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
+    return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
+
+
+def run_as_planned(study):
+    """What Snakemake and the notebooks do, without either: the numbers of the notebooks that ran, as "03"."""
+    forget()
+    ran = set()
+    for stage in due(study):
+        if is_finished(study, stage):
+            continue
+        before = {"key": key(study, stage), "inputs": inputs(study, stage)}
+        for path in stage_outputs(study, *stage):
+            write_text(path, content(study, stage, path))
+        outputs = {p.relative_to(study.root).as_posix(): sha256_file(p) for p in stage_outputs(study, *stage)}
+        write_json(note_file(study, stage), {**before, "data": data_state(study, stage), "outputs": outputs})
+        ran.add(stage.notebook[:2])
+    assert due(study) == []
+    return ran
 
 
 # -- outputs ---------------------------------------------------------------------------------------------
 
 
+def demo(**overrides):
+    return Study.load(PROJECT / "params" / "demo.yaml", overrides)
+
+
 def test_no_file_is_left_by_two_stages():
-    mine = study(variants=["paper", "released"], seeds=[0, 1])
+    mine = demo(variants=["paper", "released"], seeds=[0, 1])
     files = [file for stage in all_stages(mine) for file in stage_outputs(mine, *stage)]
     assert len(files) == len(set(files))
     assert all(file.is_relative_to(mine.artifacts) or file.is_relative_to(mine.results) for file in files)
 
 
 def test_names_of_stages_are_unique_and_say_what_runs():
-    names = [stage_name(*stage) for stage in all_stages(study(variants=["paper", "released"], seeds=[0, 1]))]
+    names = [stage.name for stage in all_stages(demo(variants=["paper", "released"], seeds=[0, 1]))]
     assert len(names) == len(set(names)) == 8 + 3 * 4
     assert "03_strategy_a_imagenet_released_seed1" in names and "01_data_preparation" in names
 
 
-def test_stages_come_in_an_order_in_which_they_can_run():
-    order = [notebook for notebook, variant, seed in all_stages(study(variants=["paper"]))]
-    assert order == sorted(order) == list(NOTEBOOKS)
-
-
-def test_every_stage_has_its_notebook():
-    for notebook in NOTEBOOKS:
-        assert (PROJECT / "notebooks" / f"{notebook}.ipynb").is_file()
+def test_every_notebook_is_a_stage_and_comes_after_what_it_reads():
+    mine = demo(variants=["paper", "released"])
+    order = all_stages(mine)
+    assert {stage.notebook for stage in order} == {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert all(order.index(earlier) < order.index(stage) for stage in order for earlier in upstream(mine, stage))
 
 
 def test_a_strategy_leaves_weights_and_history_where_the_study_looks_for_them():
-    mine = study()
-    for strategy, notebook in STRATEGIES.items():
+    mine = demo()
+    for notebook, strategy in STRATEGY_OF.items():
         outputs = stage_outputs(mine, notebook, "paper", 0)
         assert mine.checkpoints(strategy, "paper", 0) / "model.safetensors" in outputs
 
 
-# -- stamps ----------------------------------------------------------------------------------------------
+# -- what runs again -------------------------------------------------------------------------------------
 
 
-def test_stamps_stay_as_long_as_nothing_changes(project):
-    before = stamps()
-    assert changed(before) == set()
-    assert len(set(before.values())) == len(before)
+def test_first_everything_runs_then_nothing(project):
+    mine = study_of(project)
+    assert run_as_planned(mine) == ALL
+    assert run_as_planned(mine) == set()
 
 
-def test_a_code_cell_changes_its_own_stage_only(project):
-    before = stamps()
+def edit_cell(project, notebook, kind):
+    path = project / "notebooks" / f"{notebook}.ipynb"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    next(cell for cell in tree["cells"] if cell["cell_type"] == kind)["source"].append("\nx = 1")
+    path.write_text(json.dumps(tree), encoding="utf-8")
+
+
+def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
+    mine = study_of(project)
+    run_as_planned(mine)
     for notebook in NOTEBOOKS:
-        path = project / "notebooks" / f"{notebook}.ipynb"
-        original = path.read_text(encoding="utf-8")
-        content = json.loads(original)
-        next(cell for cell in content["cells"] if cell["cell_type"] == "code")["source"].append("\nx = 1")
-        path.write_text(json.dumps(content), encoding="utf-8")
-        assert changed(before) == {notebook}
-        path.write_text(original, encoding="utf-8")
-
-
-def test_prose_and_outputs_change_nothing(project):
-    before = stamps()
-    for notebook in NOTEBOOKS:
-        path = project / "notebooks" / f"{notebook}.ipynb"
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for cell in content["cells"]:
-            if cell["cell_type"] == "markdown":
-                cell["source"] = ["Other words."]
-            else:
-                cell["outputs"], cell["execution_count"] = [{"output_type": "stream", "name": "stdout", "text": "1"}], 7
-        path.write_text(json.dumps(content), encoding="utf-8")
-    assert changed(before) == set()
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_code_changes_the_stages_of_its_layer_and_those_to_its_right(project, layer):
-    before = stamps()
-    (project / "lgffem_core" / layer / "new_module.py").write_text("x = 1\n")
-    right = LAYERS[LAYERS.index(layer) :]
-    assert changed(before) == {notebook for notebook, its in NOTEBOOKS.items() if its in right}
-
-
-@pytest.mark.parametrize("name", ["params.py", "study.py", "seeds.py", "files.py"])
-def test_shared_code_changes_every_stage(project, name):
-    before = stamps()
-    with open(project / "lgffem_core" / name, "a") as file:
-        file.write("\n# more\n")
-    assert changed(before) == set(NOTEBOOKS)
-
-
-def test_a_published_value_changes_the_stages_that_print_it(project):
-    before = stamps()
-    with open(project / "params" / "reference" / "table2.yaml", "a") as file:
-        file.write("# checked\n")
-    assert changed(before) == {notebook for notebook, layer in NOTEBOOKS.items() if layer == "report"}
-
-
-def test_the_command_line_changes_no_stage(project):
-    before = stamps()
-    (project / "lgffem_core" / "cli.py").write_text("")
-    assert changed(before) == set()
-
-
-def test_a_running_process_keeps_the_code_version_it_started_with(project):
-    stamps()
-    before = stamp(study(), "05_strategy_c_kimia")
-    (project / "lgffem_core" / "training" / "new_module.py").write_text("x = 1\n")
-    assert stamp(study(), "05_strategy_c_kimia") == before
-
-
-TRAINING, TABLES = set(STRATEGIES.values()), {"07_faiss_evaluation", "10_protocol_audit"}
-EVALUATION = TABLES | {"08_grad_cam", "09_projection"}  # of LGFFEM
-BASELINES, LEDGER = {"06_baselines"}, {"11_ledger"}
+        edit_cell(project, notebook, "markdown")
+        assert run_as_planned(mine) == set()
+        edit_cell(project, notebook, "code")
+        assert run_as_planned(mine) == {notebook[:2]}
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "again"),
+    ("module", "again"),
     [
-        ("data.synthetic.seed", 5, {"01_data_preparation"} | TRAINING | BASELINES | EVALUATION | LEDGER),
-        ("model.neck.layers", 2, {"02_model_definition"} | TRAINING | BASELINES | EVALUATION | LEDGER),
-        ("training.batch_size", 16, TRAINING | EVALUATION | LEDGER),
-        ("training.a.epochs", 9, TRAINING | EVALUATION | LEDGER),
-        ("training.b.epochs", 9, TRAINING - {STRATEGIES["a"]} | EVALUATION | LEDGER),
-        ("training.c.epochs", 9, {STRATEGIES["c"]} | EVALUATION | LEDGER),
-        ("baselines.ma_ms.epochs", 9, TABLES | BASELINES),
-        ("retrieval.bootstrap", 9, TABLES | BASELINES | LEDGER),
-        ("ledger.epochs", 9, LEDGER),
-        ("explain.patches", 9, {"08_grad_cam"}),
-        ("projection.method", "pca", {"09_projection"}),
-        ("seeds", [0, 1], {"02_model_definition"} | BASELINES | EVALUATION | LEDGER),
+        ("lgffem_core/data/augment.py", ALL),
+        ("lgffem_core/model/neck.py", ALL - {"01"}),
+        ("lgffem_core/model/baselines.py", {"06", "07", "10"}),
+        ("lgffem_core/training/loop.py", TRAINING | {"06", "11"} | EVALUATION),
+        ("lgffem_core/training/baselines.py", {"06", "07", "10"}),
+        ("lgffem_core/retrieval/leakage.py", {"10"}),
+        ("lgffem_core/report/cam_figures.py", {"08"}),
+        ("lgffem_core/report/ledger_table.py", {"11"}),
+        ("lgffem_core/projection.py", {"09"}),
+        ("params/reference/ledger.yaml", {"11"}),
+        ("requirements.lock", ALL),
+        ("lgffem_core/cli.py", set()),
+        ("lgffem_core/params.py", set()),
     ],
 )
-def test_a_parameter_changes_the_stages_that_depend_on_it(key, value, again):
-    assert changed(stamps(), **{key: value}) == again
+def test_code_runs_again_what_uses_it(project, module, again):
+    mine = study_of(project)
+    run_as_planned(mine)
+    with open(project / module, "a") as file:
+        file.write("\n# more\n")
+    assert run_as_planned(mine) == again
 
 
-def test_a_changed_image_of_the_user_prepares_the_data_again(tmp_path):
-    patch = tmp_path / "kimia" / "train" / "s0" / "1.jpg"
-    patch.parent.mkdir(parents=True)
-    patch.write_bytes(b"one")
-    root = str(tmp_path / "kimia")
-    before = stamps(data__kimia__root=root)
-    assert changed(before, data__kimia__root=root) == set()
-    patch.write_bytes(b"other bytes")
-    assert changed(before, data__kimia__root=root) == {"01_data_preparation"}
-    patch.write_bytes(b"one")
-    os.utime(patch, ns=(1, 1))
-    (patch.parent / "2.jpg").write_bytes(b"two")
-    assert changed(before, data__kimia__root=root) == {"01_data_preparation"}
+@pytest.mark.parametrize(
+    ("dataset", "file", "again"),
+    [
+        ("imagenet", "train/n0/n0_1.JPEG", {"01"} | TRAINING | EVALUATION),
+        ("pannuke", "images/fold1_0_Breast.png", {"01", "04", "05", "11"} | EVALUATION),
+        ("kimia", "test/s0_1.jpg", {"01", "02", "05", "06", "11"} | EVALUATION),
+    ],
+)
+def test_one_byte_of_data_runs_again_what_was_made_from_it(project, dataset, file, again):
+    mine, path = study_of(project), project.parent / "data" / dataset / file
+    run_as_planned(mine)
+    status = path.stat()
+    os.utime(path, ns=(1, 1))
+    assert run_as_planned(mine) == set(), "only the time changed"
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run_as_planned(mine) == again
 
 
-def test_a_layer_imports_only_from_those_left_of_it():
-    """What ``code_version`` relies on: else a stage could depend on code that its stamp does not see."""
-    for position, layer in enumerate(LAYERS):
+def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
+    run_as_planned(study_of(project))
+    shutil.copytree(project.parent / "data" / "kimia", project.parent / "moved")
+    assert run_as_planned(study_of(project, **{"data.kimia.root": str(project.parent / "moved")})) == {"01"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "again"),
+    [
+        ("model.neck.layers", 2, ALL - {"01"}),
+        ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
+        ("training.a.epochs", 9, TRAINING | EVALUATION | {"11"}),
+        ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
+        ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
+        ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
+        ("retrieval.bootstrap", 9, TABLES | {"06", "11"}),
+        ("ledger.epochs", 9, {"11"}),
+        ("explain.patches", 9, {"08"}),
+        ("projection.method", "pca", {"09"}),
+        ("compute.threads", 2, ALL - {"01"}),
+        ("compute.workers", 2, set()),
+    ],
+)
+def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, again):
+    run_as_planned(study_of(project))
+    assert run_as_planned(study_of(project, **{parameter: value})) == again
+
+
+def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(project):
+    mine, more = study_of(project), study_of(project, seeds=[0, 1])
+    run_as_planned(mine)
+    trained = [mine.checkpoints(s, "paper", 0) / "model.safetensors" for s in "abc"]
+    before = [path.stat().st_mtime_ns for path in trained]
+    assert run_as_planned(more) == ALL - {"01"}
+    assert [path.stat().st_mtime_ns for path in trained] == before
+
+
+def test_other_weights_of_the_backbone_at_the_same_place_train_again(project):
+    weights = write_text(project.parent / "weights.safetensors", "one")
+    mine = study_of(project, **{"model.backbone.weights": str(weights)})
+    run_as_planned(mine)
+    weights.write_text("two")
+    assert run_as_planned(mine) == ALL - {"01"}
+
+
+@pytest.mark.parametrize("damage", ["edited", "removed"])
+def test_a_file_that_is_not_as_it_was_left_is_made_again(project, damage):
+    mine = study_of(project)
+    run_as_planned(mine)
+    for stage in all_stages(mine):
+        path = stage_outputs(mine, *stage)[-1]
+        path.unlink() if damage == "removed" else path.write_text("by hand")
+        assert run_as_planned(mine) == {stage.notebook[:2]}
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"key": 1}'])
+def test_a_damaged_note_does_not_pass_for_a_finished_stage(project, left):
+    mine, stage = study_of(project), Stage("08_grad_cam")
+    run_as_planned(mine)
+    note_file(mine, stage).write_text(left)
+    assert due(mine) == [stage]
+
+
+def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
+    mine = study_of(project)
+    assert raise_flags(mine) == all_stages(mine)
+    assert not any(flag_file(mine, *stage).exists() for stage in all_stages(mine))
+    run_as_planned(mine)
+    stage_outputs(mine, "07_faiss_evaluation")[0].unlink()
+    waiting = raise_flags(mine)
+    assert [stage.notebook[:2] for stage in waiting] == ["07", "09", "10"]
+    assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
+
+
+# -- which code ------------------------------------------------------------------------------------------
+
+
+def test_imports_are_followed_as_python_follows_them():
+    """Against the interpreter: what it loads for a notebook's imports is what we count, and more is allowed."""
+    import subprocess
+    import sys
+
+    for module in ("lgffem_core.training.run", "lgffem_core.report.floor_tables"):
+        program = f"import sys, {module}; print(*(m.__file__ for n, m in sys.modules.items() if n[:11] == 'lgffem_core'))"
+        done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+        loaded = {os.path.relpath(file, PROJECT) for file in done.stdout.split()}
+        counted = set(source_files(f"import {module}")) | {f"lgffem_core/{name}" for name in UNRELATED}
+        assert loaded <= counted
+
+
+def test_every_file_that_is_read_by_code_is_named_with_its_reader():
+    named = {file for files in READ_BY.values() for file in files}
+    assert all((PROJECT / file).is_file() for file in named)
+    assert named >= {f"params/reference/{path.name}" for path in (PROJECT / "params" / "reference").iterdir()}
+    assert all((PROJECT / "lgffem_core" / module).is_file() for module in (*READ_BY, *UNRELATED))
+
+
+def test_a_running_process_keeps_the_code_version_it_started_with(project):
+    mine, stage = study_of(project), Stage("02_model_definition")
+    before = key(mine, stage)
+    with open(project / "lgffem_core" / "model" / "neck.py", "a") as file:
+        file.write("\n# more\n")
+    assert key(mine, stage) == before
+    forget()
+    assert key(mine, stage) != before
+
+
+def test_layers_import_only_from_those_left_of_them():
+    layers = ("data", "model", "training", "retrieval", "report")
+    for position, layer in enumerate(layers):
+        right = tuple(f"lgffem_core/{name}/" for name in layers[position + 1 :])
         for path in (PROJECT / "lgffem_core" / layer).glob("*.py"):
-            for line in path.read_text().splitlines():
-                for right in LAYERS[position + 1 :]:
-                    assert f"lgffem_core.{right}" not in line.split("#")[0], f"{path}: {line}"
+            used = source_files(path.read_text(encoding="utf-8"))
+            assert not [name for name in used if name.startswith(right)], path
 
 
-def test_source_files_grow_from_left_to_right():
-    for left, right in zip(LAYERS, LAYERS[1:], strict=False):
-        assert set(source_files(left)) < set(source_files(right))
-    assert "lgffem_core/training/loop.py" not in source_files("model")
+def test_code_cells_are_python():
+    assert all(compile(code_cells(notebook), notebook, "exec") for notebook in NOTEBOOKS)
 
 
 # -- requests --------------------------------------------------------------------------------------------

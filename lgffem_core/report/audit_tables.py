@@ -108,7 +108,7 @@ def spread(runs: list[Outcome], resamples: int) -> dict[str, float]:
     return ends | {"seed_half_width": half}
 
 
-def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 5, 10)) -> pd.DataFrame:
+def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.DataFrame:
     """Beyond the first neighbour: ``ranking_scores`` of every method under ``leave_one_out``, means over seeds."""
     rows = []
     for (method, variant), runs in embedded.items():

@@ -79,7 +79,7 @@ def fingerprint(study: Study, seed: int) -> str:
             "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
             "data": sha256_json(training_set(study, DATASET).to_dict("list")),
             "order": channel_order(study, DATASET),
-            "code": code_hash("baselines"),
+            "code": code_hash("import lgffem_core.training.baselines"),
         }
     )
 

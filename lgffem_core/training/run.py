@@ -89,7 +89,7 @@ def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
             "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
             "data": sha256_json(training_set(study, dataset).to_dict("list")),
             "order": channel_order(study, dataset),
-            "code": code_hash("training"),
+            "code": code_hash("import lgffem_core.training.run"),
             "parent": parent and fingerprint(study, parent, variant, seed),
         }
     )

@@ -1,7 +1,8 @@
-"""The command line: ``run`` (the default), and ``notebook``, which a rule of the Snakefile calls."""
+"""The command line: ``run`` (the default), ``verify``, and ``notebook``, which a rule of the Snakefile calls."""
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,8 +15,8 @@ from lgffem_core.parameter_files import parse_pairs
 from lgffem_core.provenance import keep_report
 from lgffem_core.report.page import report_path
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.stages import Request, all_stages, raise_flags
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.stages import NOTEBOOKS, Request, all_stages, raise_flags
+from lgffem_core.study import OUTPUT, PROJECT, Study
 
 PATH_KEYS = ("root", "weights", "checkpoint")  # leaves whose value is a path
 
@@ -80,22 +81,81 @@ def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
     return 0
 
 
+def verify(folders: list[str]) -> int:
+    """Hold every artefact of these folders of results, by default of all, against its manifest; 1 where one differs."""
+    from lgffem_core.verify import report
+
+    return report([Path(folder).resolve() for folder in folders], PROJECT)
+
+
+def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
+    """Run a profile from nothing in a folder of its own and compare it with the kept reference.
+
+    Returns 0 where all is equal, 3 where it differs as another processor or other versions make it differ, else 1.
+    An interrupted one goes on; what differs is left for looking at.
+    """
+    from lgffem_core.compare import compare_results, format_comparison
+
+    profile = make_request(params, pairs).study.params.profile
+    reference = PROJECT / "results" / "reference" / profile
+    if not (reference / "manifest.json").is_file():
+        raise RequestError(f"{reference}: is no kept run of profile {profile}; make one with tools/keep_reference.py.")
+    scratch = PROJECT / "artifacts" / "verify" / profile
+    again = scratch / "results" / profile
+    if (again / "manifest.json").is_file():  # of a comparison that has been made
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    os.environ[OUTPUT] = str(scratch)
+    run(params, pairs, cores)
+    comparison = compare_results(reference, again)
+    print(format_comparison(comparison))
+    if comparison.exit_code == 0:
+        shutil.rmtree(scratch)
+    return comparison.exit_code
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Options of the two commands; without a command's name, ``run`` is meant."""
-    parser = argparse.ArgumentParser(prog="./run_all.sh", description="Run the study. Also: test, test-pathml.")
+    """Options of the commands; without a command's name, ``run`` is meant."""
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh", description="Run the study. Also: doctor, test, test-pathml.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    run_parser = commands.add_parser("run", help="run a profile (the default command)")
+    run_parser = commands.add_parser("run", help="run a profile (the default command)", allow_abbrev=False)
+    verify_parser = commands.add_parser("verify", help="hold results against their manifest", allow_abbrev=False)
+    verify_parser.add_argument("folders", nargs="*", help="folders of results, by default all; with --rerun a profile")
+    verify_parser.add_argument("--rerun", action="store_true", help="run a profile again and compare with the reference")
     run_parser.add_argument("params", nargs="?", default=str(PROJECT / "params" / "demo.yaml"), help="a profile")
-    run_parser.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
-    run_parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
-    stage_parser = commands.add_parser("notebook", help="execute one stage of a request")
+    for some in (run_parser, verify_parser):
+        some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
+        some.add_argument("--cores", type=positive, default=os.cpu_count() or 1)
+    stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
     stage_parser.add_argument("request", type=Path)
-    stage_parser.add_argument("name")
+    stage_parser.add_argument("name", choices=NOTEBOOKS)
     stage_parser.add_argument("--variant", default="")
     stage_parser.add_argument("--seed", default="")
-    if arguments and arguments[0] in ("run", "notebook", "-h", "--help"):
-        return parser.parse_args(arguments)
-    return parser.parse_args(["run", *arguments])
+    named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
+    options = parser.parse_args(arguments if named else ["run", *arguments])
+    if options.command == "verify" and options.rerun and len(options.folders) > 1:
+        verify_parser.error("--rerun takes one profile")
+    return options
+
+
+def positive(text: str) -> int:
+    """A number of cores."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
+    return int(text)
+
+
+def perform(options: argparse.Namespace) -> int:
+    """Call what the command line asks for; returns the exit code."""
+    if options.command == "notebook":
+        return notebook(options.request, options.name, options.variant, options.seed)
+    if options.command == "verify" and options.rerun:
+        return verify_by_rerun(*(options.folders or [str(PROJECT / "params" / "demo.yaml")]), options.pairs, options.cores)
+    if options.command == "verify":
+        return verify(options.folders)
+    return run(options.params, options.pairs, options.cores)
 
 
 def interrupt(*_) -> None:
@@ -111,14 +171,12 @@ def main(arguments: list[str] | None = None) -> int:
         if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
             signal.signal(sign, interrupt)
     try:
-        if options.command == "notebook":
-            return notebook(options.request, options.name, options.variant, options.seed)
-        return run(options.params, options.pairs, options.cores)
+        return perform(options)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epoch.", file=sys.stderr)
+        print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     finally:
         for sign, handler in previous.items():

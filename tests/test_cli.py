@@ -12,13 +12,12 @@ import pytest
 from rich.console import Console
 
 from lgffem_core import checklist as checklist_module
-from lgffem_core import cli, provenance, runner
+from lgffem_core import cli, runner
 from lgffem_core.cli import main, make_request, parse
 from lgffem_core.errors import RequestError
 from lgffem_core.params import DATASETS
-from lgffem_core.report import page
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
-from lgffem_core.stages import Request
+from lgffem_core.stages import Request, Stage
 from lgffem_core.study import PROJECT, Study
 
 
@@ -246,7 +245,7 @@ def test_the_live_line_says_stage_epoch_speed_and_time_left(console):
 def fake_snakemake(monkeypatch, events, code=0):
     command = said(events)
     command[-1] += f"; raise SystemExit({code})"
-    monkeypatch.setattr(cli, "snakemake_command", lambda request_file, cores: command)
+    monkeypatch.setattr(cli, "snakemake_command", lambda study, request_file, cores: command)
 
 
 def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsys):
@@ -264,25 +263,26 @@ def test_a_failure_without_a_word_names_the_log(monkeypatch, capsys, sandbox):
 
 
 def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, sandbox):
-    mine, manifests = study(sandbox), []
+    mine, kept, waiting = study(sandbox), [], [Stage("04_strategy_b_pannuke")]
     (mine.results / "tables").mkdir(parents=True)
     (mine.results / "tables" / "table1.md").write_text("| strategy |\n")
-    monkeypatch.setattr(provenance, "write_manifest", manifests.append)
-    monkeypatch.setattr(page, "write_report", lambda study, request: study.results / "report.html")
+    monkeypatch.setattr(cli, "keep_report", lambda study, request: kept.append(request) or len(kept) == 1)
+    monkeypatch.setattr(cli, "raise_flags", lambda study: waiting)
     fake_snakemake(monkeypatch, lines(FINISHED))
     assert main(["params/smoke.yaml", "--set", "seeds=[3]"]) == 0
     out = capsys.readouterr().out
     assert "DEMO" in out and "| strategy |" in out and "report.html" in out and "nothing has changed" not in out
-    assert len(manifests) == 1
+    assert "1 of 11 stages to run" in out and len(kept) == 1
     request = Request.read(mine.artifacts / "request.json")
     assert request == Request("params/smoke.yaml", {"seeds": [3]})
-    fake_snakemake(monkeypatch, "")
+    waiting.clear()
+    monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
     assert main(["params/smoke.yaml"]) == 0
     assert "nothing has changed since the last run" in capsys.readouterr().out
 
 
-def test_snakemake_is_told_the_request_and_the_cores():
-    command = snakemake_command(Path("/a/request.json"), 3)
+def test_snakemake_is_told_the_request_and_the_cores(sandbox):
+    command = snakemake_command(study(sandbox), Path("/a/request.json"), 3)
     assert command[:3] == [sys.executable, "-m", "snakemake"]
     assert command[command.index("--cores") + 1] == "3" and "request=/a/request.json" in command
     assert Path(command[command.index("--snakefile") + 1]).is_file()

@@ -7,8 +7,9 @@ from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core import execute
 from lgffem_core.errors import StudyError
-from lgffem_core.files import read_json
-from lgffem_core.stages import Request, executed_notebook, stage_outputs
+from lgffem_core.files import read_json, write_json
+from lgffem_core.params import DATASETS
+from lgffem_core.stages import Request, Stage, executed_notebook, flag_file, is_finished, note_file, stage_outputs
 from lgffem_core.study import PROJECT, Study
 
 STAGE = ("03_strategy_a_imagenet", "paper", "0")
@@ -83,30 +84,50 @@ def test_another_error_names_its_kind_and_where_the_traceback_is(request_in, mon
         execute.execute_stage(request_in, *STAGE)
 
 
-def test_a_killed_kernel_is_named(request_in, monkeypatch):
-    def die():
-        raise RuntimeError("Kernel died")
-
-    pretend(monkeypatch, die)
-    with pytest.raises(StudyError, match="03_strategy_a_imagenet: the kernel ended before its time"):
-        execute.execute_stage(request_in, *STAGE)
-
-
 def test_a_profile_outside_the_project_is_given_by_its_full_path(tmp_path):
     parameters = execute.notebook_parameters(Request(str(tmp_path / "own.yaml"), {}), "", "")
     assert parameters == {"params": str(tmp_path / "own.yaml"), "overrides": {}}
 
 
-def test_the_real_thing_runs_in_a_kernel(request_in, monkeypatch, tmp_path):
-    """One small notebook through papermill itself, with the parameters cell overwritten."""
-    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    cells = [nbformat.v4.new_code_cell("params = ''\noverrides = {}", metadata={"tags": ["parameters"]})]
-    cells.append(nbformat.v4.new_code_cell("print(params, overrides['training.a.epochs'])"))
-    notebook.cells = cells
-    (tmp_path / "notebooks").mkdir()
-    nbformat.write(notebook, tmp_path / "notebooks" / "02_model_definition.ipynb")
-    monkeypatch.setattr(execute, "PROJECT", tmp_path)
+@pytest.fixture
+def small_notebook(tmp_path, monkeypatch):
+    """Put a notebook of these cells where that of stage 02 is looked for."""
+
+    def write(*sources):
+        kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        first = nbformat.v4.new_code_cell("params = ''\noverrides = {}", metadata={"tags": ["parameters"]})
+        cells = [first, *map(nbformat.v4.new_code_cell, sources)]
+        (tmp_path / "notebooks").mkdir()
+        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=cells)
+        nbformat.write(notebook, tmp_path / "notebooks" / "02_model_definition.ipynb")
+        monkeypatch.setattr(execute, "PROJECT", tmp_path)
+
+    return write
+
+
+def test_the_real_thing_runs_in_a_kernel_once(request_in, small_notebook):
+    small_notebook("print(params, overrides['training.a.epochs'])")
+    write_note_of_data(request_in.study)
     execute.execute_stage(request_in, "02_model_definition")
-    done = nbformat.read(executed_notebook(request_in.study, "02_model_definition"), 4)
+    path = executed_notebook(request_in.study, "02_model_definition")
+    done = nbformat.read(path, 4)
     assert any("../params/smoke.yaml 3" in o.get("text", "") for cell in done.cells for o in cell.outputs)
+    flag, before = flag_file(request_in.study, "02_model_definition"), path.stat().st_mtime_ns
+    flag.unlink()  # as Snakemake does before a job
+    execute.execute_stage(request_in, "02_model_definition")
+    assert flag.exists() and path.stat().st_mtime_ns == before
+
+
+def test_a_killed_kernel_is_named_with_its_cell_and_has_not_finished(request_in, small_notebook):
+    small_notebook("print('before')", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print('after')")
+    write_note_of_data(request_in.study)
+    with pytest.raises(StudyError, match="notebook 02_model_definition, cell 4: the kernel ended before its time"):
+        execute.execute_stage(request_in, "02_model_definition")
+    assert not is_finished(request_in.study, Stage("02_model_definition"))
+    assert not flag_file(request_in.study, "02_model_definition").exists()
+
+
+def write_note_of_data(study):
+    """As if the data had been prepared."""
+    outputs = {study.index(name).relative_to(study.root).as_posix(): "abc" for name in DATASETS}
+    write_json(note_file(study, Stage("01_data_preparation")), {"outputs": outputs})

@@ -1,30 +1,42 @@
 """The manifest: put together from the stages' notes, with commit, versions and device."""
 
 import hashlib
+import platform
 import subprocess
 
+import pytest
+import torch
+
 from lgffem_core import provenance
-from lgffem_core.files import read_json, write_json
+from lgffem_core.files import read_json, sha256_file, sha256_json, write_json, write_text
+from lgffem_core.machine import graphics, machine
 from lgffem_core.params import DATASETS
 from lgffem_core.report.page import report_path
-from lgffem_core.stages import MEASURING, all_stages, stage_name
+from lgffem_core.stages import MEASURING, Request, all_stages, note_file
 from lgffem_core.study import PROJECT, Study
 
+REQUEST = Request("params/smoke.yaml", {})
 
-def test_manifest_gathers_every_stage(tmp_path):
+
+@pytest.fixture
+def finished(tmp_path):
+    """A study whose stages have left their notes, and little else."""
     study = Study.load(PROJECT / "params" / "smoke.yaml", root=tmp_path)
     for dataset in DATASETS:
-        study.index(dataset).parent.mkdir(parents=True, exist_ok=True)
-        study.index(dataset).write_text(dataset)
-    for number, (notebook, variant, seed) in enumerate(all_stages(study)):
-        name = stage_name(notebook, variant, seed)
-        note = {"producer": f"notebooks/{notebook}.ipynb", "seed": 0, "seconds": 1.0, "peak_memory_mib": 100}
-        write_json(study.artifacts / "stages" / f"{name}.json", note | {"outputs": {f"file{number}": "abc"}})
+        write_text(study.index(dataset), dataset)
+    for number, stage in enumerate(all_stages(study)):
+        note = {"producer": f"notebooks/{stage.notebook}.ipynb", "seed": 0, "seconds": 1.0, "peak_memory_mib": 100}
+        note |= {"key": f"key{number}", "inputs": {"earlier": "abc"}, "machine": machine(study)}
+        note |= {"data": dict.fromkeys(DATASETS, "digest"), "outputs": {f"file{number}": "abc"}}
+        write_json(note_file(study, stage), note)
     for notebook in MEASURING:
         write_json(study.measures(notebook), {"found": notebook})
-    report_path(study).parent.mkdir(parents=True, exist_ok=True)
-    report_path(study).write_text("page")
-    manifest = read_json(provenance.write_manifest(study))
+    write_text(report_path(study), "page")
+    return study
+
+
+def test_manifest_gathers_every_stage(finished):
+    manifest = read_json(provenance.write_manifest(finished, REQUEST))
     assert len(manifest["stages"]) == 11 and len(manifest["artefacts"]) == 12
     assert manifest["measures"]["09_projection"] == {"found": "09_projection"}
     report = manifest["artefacts"]["results/smoke/report.html"]
@@ -35,9 +47,44 @@ def test_manifest_gathers_every_stage(tmp_path):
         "sha256": "abc",
         "stage": "01_data_preparation",
     }
+    assert manifest["stages"]["08_grad_cam"]["inputs"] == {"earlier": "abc"}
     assert manifest["parameters"]["profile"] == "smoke" and "DEMO" in manifest["label"]
     assert manifest["inputs"]["kimia"]["synthetic"] is True
-    assert manifest["packages"]["torch"] and manifest["device"] and manifest["commit"]["id"] is None
+    assert manifest["request"]["sha256"] == sha256_file(PROJECT / "params" / "smoke.yaml")
+    assert manifest["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert manifest["machine"]["architecture"] == platform.machine() and manifest["machine"]["gpu"] is None
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    assert manifest["sha256"] == sha256_json(rest)
+
+
+def test_a_report_is_written_again_only_where_something_is_another(finished, monkeypatch):
+    pages = []
+
+    def write(study, request):
+        pages.append(write_text(report_path(study), f"page {len(pages)}"))
+
+    monkeypatch.setattr(provenance, "write_report", write)
+    assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
+    write_text(report_path(finished), "by hand")
+    assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
+    manifest = finished.results / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seconds": 1.0', '"seconds": 0.5', 1))
+    assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
+    assert provenance.keep_report(finished, Request("params/smoke.yaml", {"seeds": [0]}))
+    assert len(pages) == 4
+
+
+def test_the_graphics_card_is_asked_by_its_own_program(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 570.86.15'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    graphics.cache_clear()
+    assert graphics() == ("NVIDIA H200", "570.86.15")
+    program.write_text("#!/bin/sh\nexit 9\n")
+    graphics.cache_clear()
+    assert graphics() == (None, None)
+    graphics.cache_clear()
 
 
 def test_commit_tells_changed_files(tmp_path):
@@ -50,6 +97,15 @@ def test_commit_tells_changed_files(tmp_path):
     git("add", "a.txt")
     git("commit", "-m", "first")
     clean = provenance.commit(tmp_path)
-    assert len(clean["id"]) == 40 and clean["changed_files"] is False
-    (tmp_path / "a.txt").write_text("two")
-    assert provenance.commit(tmp_path) == {"id": clean["id"], "changed_files": True}
+    assert len(clean["id"]) == 40 and clean["changed_files"] is False and clean["changes_sha256"] is None
+    changes = set()
+    for text in ("two", "three"):
+        (tmp_path / "a.txt").write_text(text)
+        changed = provenance.commit(tmp_path)
+        assert changed["id"] == clean["id"] and changed["changed_files"]
+        changes.add(changed["changes_sha256"])
+    assert len(changes) == 2
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path):
+    assert set(provenance.commit(tmp_path).values()) == {None}

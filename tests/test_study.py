@@ -7,7 +7,7 @@ import pytest
 
 from lgffem_core import study as study_module
 from lgffem_core.errors import RequestError
-from lgffem_core.study import PROJECT, VARIANTS, Study
+from lgffem_core.study import OUTPUT, PROJECT, VARIANTS, Study
 
 DEMO = PROJECT / "params" / "demo.yaml"
 TOGGLES = {  # the value that the text, and the value that the released code has
@@ -71,7 +71,7 @@ def test_the_strategies_of_a_run_come_in_the_order_of_the_curriculum():
 
 def test_relative_roots_count_from_the_project():
     study = demo(data__kimia__root="../tiles/kimia")
-    assert study.data_root("kimia") == Path("/tiles/kimia")
+    assert study.data_root("kimia") == PROJECT.parent / "tiles" / "kimia"
     assert demo(data__kimia__root="/tiles").data_root("kimia") == Path("/tiles")
 
 
@@ -140,3 +140,9 @@ def test_a_variant_says_which_toggles_make_it_another():
     toggled = Study.load(PROJECT / "params" / "smoke.yaml", {"model.toggles.head_norm": True})
     assert toggled.variant_label("paper") == "paper head_norm=True"
     assert toggled.variant_label("released") == "released"  # has it on anyway
+
+
+def test_another_folder_for_what_is_made_is_named_in_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv(OUTPUT, str(tmp_path))
+    study = Study.load(PROJECT / "params" / "demo.yaml")
+    assert study.results == tmp_path / "results" / "demo" and study.artifacts == tmp_path / "artifacts" / "demo"

@@ -11,7 +11,7 @@ import pandas as pd
 from lgffem_core.artefacts import ARTEFACTS, Artefact
 from lgffem_core.files import read_json, write_text
 from lgffem_core.report.tables import DECIMALS
-from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook, stage_name
+from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook
 from lgffem_core.study import Study
 
 PRODUCER = "lgffem_core/report/page.py"
@@ -105,7 +105,7 @@ def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
 
 def notebook_links(study: Study) -> list[tuple[str, str]]:
     """(stage, page below the results folder) of every executed notebook, in the order of the story."""
-    pages = {stage_name(*stage): executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
+    pages = {stage.name: executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
     return [(name, pages[name].relative_to(study.results).as_posix()) for name in sorted(pages)]
 
 

@@ -234,7 +234,8 @@ def check_parameters(manifest: Manifest, project: Path, findings: Findings) -> N
 def finished(project: Path) -> list[Path]:
     """Every folder with a manifest below ``results/`` and ``results/reference/``."""
     results = Path(project) / "results"
-    return sorted(path.parent for pattern in ("*", "reference/*") for path in results.glob(f"{pattern}/{MANIFEST}"))
+    found = [path.parent for pattern in ("*", "reference/*") for path in results.glob(f"{pattern}/{MANIFEST}")]
+    return sorted(folder for folder in found if not folder.name.startswith("."))  # half-kept references are hidden
 
 
 def unfinished(project: Path) -> list[Path]:

@@ -11,6 +11,7 @@ the run stands in its manifest under ``left_out``. An old reference stays until 
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lgffem_core.artefacts import ARTEFACTS
@@ -18,7 +19,7 @@ from lgffem_core.cli import PATH_KEYS
 from lgffem_core.errors import StudyError
 from lgffem_core.files import read_json, write_json
 from lgffem_core.study import PROJECT
-from lgffem_core.verify import check_folder, leaves, seal
+from lgffem_core.verify import check_folder, seal
 
 #: A path from the root, the home folder, a drive or out of the project, at the start of a text or after a space or
 #: a quotation mark in it.
@@ -73,12 +74,12 @@ def swap(new: Path, reference: Path, old: Path) -> None:
 
 
 def kept_manifest(run: dict) -> tuple[dict, set[str]]:
-    """The manifest of a run without the paths that a user gave, and those paths."""
+    """The manifest of a run without the paths that a user gave, and those of them that tell of the machine."""
     manifest, withheld = dict(run), {}
     manifest["parameters"] = without_paths(run["parameters"], withheld)
     manifest["request"] = run["request"] | {"overrides": without_paths(run["request"]["overrides"], withheld)}
     manifest["request"]["withheld"] = sorted(withheld)
-    return manifest, set(withheld.values())
+    return manifest, {value for value in map(str, withheld.values()) if MACHINE_PATH.search(value)}
 
 
 def without_paths(tree: dict, withheld: dict[str, str], prefix: str = "") -> dict:
@@ -94,12 +95,21 @@ def without_paths(tree: dict, withheld: dict[str, str], prefix: str = "") -> dic
     return copy
 
 
+def texts(tree) -> Iterator[str]:
+    """Every text in a tree, its keys included."""
+    if isinstance(tree, dict):
+        yield from (text for pair in tree.items() for part in pair for text in texts(part))
+    elif isinstance(tree, list):
+        yield from (text for value in tree for text in texts(value))
+    elif isinstance(tree, str):
+        yield tree
+
+
 def refuse_paths(folder: Path, manifest: dict, secrets: set[str]) -> None:
     """``StudyError`` where the manifest holds a path of the machine, or another file one that was withheld."""
-    for key, value in leaves(manifest).items():
-        for text in [key, *(value if isinstance(value, list) else [value])]:
-            if isinstance(text, str) and MACHINE_PATH.search(text):
-                raise StudyError(f"the manifest would tell a path of this machine: {key} is {value!r}.")
+    for text in texts(manifest):
+        if MACHINE_PATH.search(text):
+            raise StudyError(f"the manifest would tell a path of this machine: {text}.")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         contents = path.read_bytes()
         for secret in secrets:
@@ -112,5 +122,5 @@ if __name__ == "__main__":
         sys.exit("error: name a profile that has been run, e.g. tools/keep_reference.py demo")
     try:
         print(*keep(PROJECT / "results" / sys.argv[1], PROJECT / "results" / "reference" / sys.argv[1]), sep="\n")
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         sys.exit(f"error: {error}")

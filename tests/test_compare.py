@@ -83,6 +83,13 @@ def test_one_cell_is_named_with_row_column_and_both_values(pair):
     assert (found.verdict, found.exit_code) == ("differs, UNEXPECTED", 1)
 
 
+def test_the_table_for_people_is_compared_by_lines(pair, tmp_path):
+    found = pair()
+    (tmp_path / "rerun/tables/table1.md").write_text("| A | 32.81 |\n| B | 40.00 |\n")
+    found = compare_results(found.reference, found.rerun)
+    assert found.differences == ["tables/table1.md: 1 lines differ, the first is line 2."] and found.exit_code == 1
+
+
 @pytest.mark.parametrize("old, new", [("1.0,72", "1,72"), ("1.0,72", ",72"), ("32.81,\n", "32.81,NaN\n")])
 def test_cells_are_compared_as_text(pair, old, new):
     assert len(pair(table=TABLE.replace(old, new)).differences) == 1
@@ -98,6 +105,7 @@ def test_quoting_is_not_a_difference(pair):
         (TABLE.replace("eta_p", "eta_q"), "other columns"),
         (TABLE + "C,x,released,1,\n", "2 rows in the reference and 3"),
         ("", "other columns"),
+        (TABLE.replace("32.81,", "32.81"), "cannot be read"),
         ("\udcff", "cannot be read"),
     ],
 )
@@ -171,6 +179,9 @@ def test_vector_bytes_are_a_remark(pair, tmp_path):
     (tmp_path / "rerun/figures/figure1.svg").write_text("<svg></svg>")
     found = compare_results(found.reference, found.rerun)
     assert found.verdict == "equal" and "figure1.svg has other bytes" in found.remarks[0]
+    for folder in (found.reference, found.rerun):  # without a picture that tells more, other bytes are a difference
+        (folder / "figures/figure1.png").unlink()
+    assert "figure1.svg has other bytes" in compare_results(found.reference, found.rerun).differences[0]
 
 
 def test_measures_are_compared_with_their_numbers(pair):

@@ -3,33 +3,124 @@
     .venv/bin/python tools/keep_reference.py PROFILE
 
 Tables, figures, report and manifest are copied. Where the tissue is not synthetic, pictures of patches and the
-report, which shows them, are left out: other people's data do not enter the repository.
+report, which shows them, are left out: other people's data do not enter the repository. Nor do paths of the machine
+that ran: the manifest names the keys that held them and withholds their values. What the reference does not hold of
+the run stands in its manifest under ``left_out``. An old reference stays until the new one is whole and verified.
 """
 
+import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lgffem_core.artefacts import ARTEFACTS
-from lgffem_core.files import read_json
+from lgffem_core.cli import PATH_KEYS
+from lgffem_core.errors import StudyError
+from lgffem_core.files import read_json, write_json
 from lgffem_core.study import PROJECT
+from lgffem_core.verify import check_folder, seal
+
+#: A path from the root, the home folder, a drive or out of the project, at the start of a text or after a space or
+#: a quotation mark in it.
+MACHINE_PATH = re.compile(r"""(?:^|[\s"'=(:,])(?:/|~/|\.\./|[A-Za-z]:[\\/])[^\s/]""")
 
 
 def keep(results: Path, reference: Path) -> list[Path]:
-    """Replace ``reference`` by the run in ``results``; returns what was copied."""
-    inputs = read_json(results / "manifest.json")["inputs"]
-    synthetic = all(entry["synthetic"] for entry in inputs.values())
+    """Replace ``reference`` by the run in ``results``, a folder of a project's ``results/``; returns its files.
+
+    Raises ``StudyError``, with the old reference untouched, where the copy would not verify or would tell a path.
+    """
+    run = read_json(results / "manifest.json")
+    manifest, secrets = kept_manifest(run)
+    synthetic = all(entry["synthetic"] for entry in run["inputs"].values())
     files = [f for a in ARTEFACTS if synthetic or not a.shows_patches for f in a.files(results)]
-    files += [results / "manifest.json"] + [results / "report.html"] * synthetic
-    shutil.rmtree(reference, ignore_errors=True)
-    copied = [reference / path.relative_to(results) for path in files]
-    for path, copy in zip(files, copied, strict=True):
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    return copied
+    if synthetic and not secrets:  # the report shows the command, and with it every path that was given
+        files.append(results / "report.html")
+    names = [path.relative_to(results) for path in files]
+    held = {f"results/{run['profile']}/{name.as_posix()}" for name in names}
+    manifest["left_out"] = sorted(set(run["artefacts"]) - held)
+    manifest["sha256"] = seal(manifest)
+    new, old = (reference.with_name(f".{reference.name}.{state}") for state in ("new", "old"))
+    if old.exists() and not reference.exists():  # stopped between the two renames of ``swap``
+        old.rename(reference)
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        for path, name in zip(files, names, strict=True):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, new / name)
+        write_json(new / "manifest.json", manifest)
+        refuse_paths(new, manifest, secrets)
+        for fault in check_folder(new, results.parents[1]):
+            raise StudyError(f"{results} is not kept: {fault.sentence}")
+        swap(new, reference, old)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return [reference / name for name in [*names, "manifest.json"]]
+
+
+def swap(new: Path, reference: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``reference``; where that fails, ``reference`` is as it was."""
+    shutil.rmtree(old, ignore_errors=True)
+    if reference.exists():
+        reference.rename(old)
+    try:
+        new.rename(reference)
+    except BaseException:
+        if old.exists():
+            old.rename(reference)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def kept_manifest(run: dict) -> tuple[dict, set[str]]:
+    """The manifest of a run without the paths that a user gave, and those of them that tell of the machine."""
+    manifest, withheld = dict(run), {}
+    manifest["parameters"] = without_paths(run["parameters"], withheld)
+    manifest["request"] = run["request"] | {"overrides": without_paths(run["request"]["overrides"], withheld)}
+    manifest["request"]["withheld"] = sorted(withheld)
+    return manifest, {value for value in map(str, withheld.values()) if MACHINE_PATH.search(value)}
+
+
+def without_paths(tree: dict, withheld: dict[str, str], prefix: str = "") -> dict:
+    """A copy of ``tree`` with null for every path in it; dotted key and value go into ``withheld``."""
+    copy = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            value = without_paths(value, withheld, f"{name}.")
+        elif name.split(".")[-1] in PATH_KEYS and value is not None:
+            withheld[name], value = value, None
+        copy[key] = value
+    return copy
+
+
+def texts(tree) -> Iterator[str]:
+    """Every text in a tree, its keys included."""
+    if isinstance(tree, dict):
+        yield from (text for pair in tree.items() for part in pair for text in texts(part))
+    elif isinstance(tree, list):
+        yield from (text for value in tree for text in texts(value))
+    elif isinstance(tree, str):
+        yield tree
+
+
+def refuse_paths(folder: Path, manifest: dict, secrets: set[str]) -> None:
+    """``StudyError`` where the manifest holds a path of the machine, or another file one that was withheld."""
+    for text in texts(manifest):
+        if MACHINE_PATH.search(text):
+            raise StudyError(f"the manifest would tell a path of this machine: {text}.")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        contents = path.read_bytes()
+        for secret in secrets:
+            if secret.encode() in contents:
+                raise StudyError(f"{path.relative_to(folder)} would tell a path of this machine: {secret}.")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not (PROJECT / "results" / sys.argv[1] / "manifest.json").is_file():
         sys.exit("error: name a profile that has been run, e.g. tools/keep_reference.py demo")
-    print(*keep(PROJECT / "results" / sys.argv[1], PROJECT / "results" / "reference" / sys.argv[1]), sep="\n")
+    try:
+        print(*keep(PROJECT / "results" / sys.argv[1], PROJECT / "results" / "reference" / sys.argv[1]), sep="\n")
+    except (StudyError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -13,7 +13,6 @@ from lgffem_core.checklist import checklist, format_checklist
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.parameter_files import parse_pairs
 from lgffem_core.provenance import keep_report
-from lgffem_core.report.page import report_path
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run
 from lgffem_core.stages import NOTEBOOKS, Request, all_stages, raise_flags
 from lgffem_core.study import OUTPUT, PROJECT, Study
@@ -55,7 +54,7 @@ def run(params: str, pairs: list[str], cores: int) -> int:
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
     console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
-    page = os.path.relpath(report_path(study))
+    page = os.path.relpath(study.report)
     console.print(f"results: {os.path.relpath(study.results)}   all on one page: {page}", markup=False)
     return 0
 

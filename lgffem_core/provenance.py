@@ -9,10 +9,11 @@ from lgffem_core.code_version import code_hash, lock_file
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.machine import installed_versions, machine
 from lgffem_core.params import DATASETS
-from lgffem_core.report.page import PRODUCER, report_path, write_report
 from lgffem_core.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, read_note
 from lgffem_core.study import PROJECT, Study
+from lgffem_core.verify import seal
 
+PRODUCER = "lgffem_core/report/page.py"  # of the report, imported only where there is one to write
 OF_A_STAGE = ("producer", "seed", "seconds", "peak_memory_mib", "key", "inputs", "machine")
 
 
@@ -38,14 +39,15 @@ def report_key(study: Study, request: Request) -> str:
 
 def keep_report(study: Study, request: Request) -> bool:
     """Write report and manifest unless both are there and belong to what the stages left; True where written."""
-    manifest, report = study.results / "manifest.json", report_path(study)
+    manifest, report = study.results / "manifest.json", study.report
     if manifest.is_file() and report.is_file():
         known = read_json(manifest)
         entry = known.get("artefacts", {}).get(report.relative_to(study.root).as_posix(), {})
-        rest = {name: value for name, value in known.items() if name != "sha256"}
-        whole = known.get("sha256") == sha256_json(rest)
+        whole = known.get("sha256") == seal(known)
         if whole and entry.get("key") == report_key(study, request) and entry["sha256"] == sha256_file(report):
             return False
+    from lgffem_core.report.page import write_report
+
     write_report(study, request)
     write_manifest(study, request)
     return True
@@ -54,7 +56,7 @@ def keep_report(study: Study, request: Request) -> bool:
 def write_manifest(study: Study, request: Request) -> Path:
     """Put the stages' notes together as ``results/<profile>/manifest.json``, the report included."""
     notes = {stage.name: read_note(study, stage) for stage in all_stages(study)}
-    report, lock = report_path(study), lock_file()
+    report, lock = study.report, lock_file()
     artefacts = {
         path: {"producer": note["producer"], "stage": name, "sha256": digest}
         for name, note in notes.items()
@@ -94,4 +96,4 @@ def write_manifest(study: Study, request: Request) -> Path:
         "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
         "artefacts": artefacts,
     }
-    return write_json(study.results / "manifest.json", {**manifest, "sha256": sha256_json(manifest)})
+    return write_json(study.results / "manifest.json", {**manifest, "sha256": seal(manifest)})

@@ -78,6 +78,11 @@ class Study:
         """Tables, figures and executed notebooks of this profile."""
         return self.root / "results" / self.params.profile
 
+    @property
+    def report(self) -> Path:
+        """Every table and figure of this profile on one page."""
+        return self.results / "report.html"
+
     def resolve(self, path: Path | None) -> Path | None:
         """A path from the parameters; relative ones count from the project's folder."""
         return None if path is None else Path(os.path.normpath(PROJECT / Path(path).expanduser()))

@@ -11,7 +11,7 @@ from lgffem_core import provenance
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.machine import graphics, machine
 from lgffem_core.params import DATASETS
-from lgffem_core.report.page import report_path
+from lgffem_core.report import page
 from lgffem_core.stages import MEASURING, Request, all_stages, note_file
 from lgffem_core.study import PROJECT, Study
 
@@ -31,7 +31,7 @@ def finished(tmp_path):
         write_json(note_file(study, stage), note)
     for notebook in MEASURING:
         write_json(study.measures(notebook), {"found": notebook})
-    write_text(report_path(study), "page")
+    write_text(study.report, "page")
     return study
 
 
@@ -61,11 +61,11 @@ def test_a_report_is_written_again_only_where_something_is_another(finished, mon
     pages = []
 
     def write(study, request):
-        pages.append(write_text(report_path(study), f"page {len(pages)}"))
+        pages.append(write_text(study.report, f"page {len(pages)}"))
 
-    monkeypatch.setattr(provenance, "write_report", write)
+    monkeypatch.setattr(page, "write_report", write)
     assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
-    write_text(report_path(finished), "by hand")
+    write_text(finished.report, "by hand")
     assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
     manifest = finished.results / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seconds": 1.0', '"seconds": 0.5', 1))

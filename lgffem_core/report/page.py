@@ -14,7 +14,6 @@ from lgffem_core.report.tables import DECIMALS
 from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook
 from lgffem_core.study import Study
 
-PRODUCER = "lgffem_core/report/page.py"
 HEADINGS = {  # what a reader sees instead of a column's name
     "eta_p": "η_p",
     "eta_w": "η_w",
@@ -23,11 +22,6 @@ HEADINGS = {  # what a reader sees instead of a column's name
     "paper_eta_p": "paper: η_p / η_w / η_tot",
     "pretraining_data": "pretraining data",
 }
-
-
-def report_path(study: Study) -> Path:
-    """Where a profile's report lies."""
-    return study.results / "report.html"
 
 
 def run_command(request: Request) -> str:
@@ -127,4 +121,4 @@ def write_report(study: Study, request: Request) -> Path:
         notebooks=notebook_links(study),
         measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in MEASURING},
     )
-    return write_text(report_path(study), text)
+    return write_text(study.report, text)

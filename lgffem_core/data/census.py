@@ -8,7 +8,7 @@ import csv
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,8 @@ READ = {
 ARCHIVE = "ILSVRC2012_img_train.tar"  # ImageNet's, read while there is no folder train/
 ARRAYS = "Fold [123]/*/fold*/*.npy"  # PanNuke's official folds, read instead of images/
 
-READERS = 8  # threads that read files; hashing releases the interpreter lock
+READERS = 8  # threads that read files; hashing and decoding release the interpreter lock
+BLOCK = 8192  # files that are handed to the threads at a time
 # A file that changed this shortly before it was looked at may change again within one tick of its file system's
 # clock (10 ms on Linux' own, up to 2 s elsewhere) and keep its times. It is not remembered: see git's "racy" entries.
 SETTLED = 2.0  # seconds
@@ -43,13 +44,13 @@ def census(root: Path, files: Iterable[Path | str], cache: Path) -> dict[str, st
     known, now = read_cache(cache), time.time_ns()
     looks = {name: look(os.path.join(root, name)) for name in names}
     new = [name for name in names if looks[name] is None or known.get(name, ())[:4] != looks[name]]
-    with ThreadPoolExecutor(READERS) as pool:
-        hashed = dict(zip(new, pool.map(lambda name: hash_file(os.path.join(root, name)), new), strict=True))
-    kept = {n: entry for n, entry in known.items() if n not in hashed and (n in looks or os.path.exists(f"{root}/{n}"))}
-    fresh = {n: (*looks[n], digest) for n, digest in hashed.items() if digest and looks[n]}
-    entries = kept | {n: entry for n, entry in fresh.items() if settled(entry, now)}
-    if entries != known:
-        write_cache(entries, cache)
+    hashed = dict(zip(new, in_threads(lambda name: hash_file(os.path.join(root, name)), new), strict=True))
+    if new:
+        kept = {n: entry for n, entry in known.items() if n not in hashed and (n in looks or exists(root, n))}
+        fresh = {n: (*looks[n], digest) for n, digest in hashed.items() if digest and looks[n]}
+        entries = kept | {n: entry for n, entry in fresh.items() if settled(entry, now)}
+        if entries != known:
+            write_cache(entries, cache)
     return {name: hashed[name] if name in hashed else known[name][4] for name in names}
 
 
@@ -60,6 +61,18 @@ def look(path: str) -> tuple[str, str, str, str] | None:
     except OSError:
         return None
     return str(found.st_size), str(found.st_mtime_ns), str(found.st_ctime_ns), str(found.st_ino)
+
+
+def exists(root: Path, name: str) -> bool:
+    """True where a file that was not asked about is still there."""
+    return os.path.exists(os.path.join(root, name))
+
+
+def in_threads(function: Callable, items: Sequence) -> Iterator:
+    """``function`` of each item, in order. Blocks keep a million items from becoming a million waiting tasks."""
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(items), BLOCK):
+            yield from pool.map(function, items[start : start + BLOCK])
 
 
 def hash_file(path: str) -> str:

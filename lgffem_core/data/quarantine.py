@@ -8,14 +8,13 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from lgffem_core.data.census import READERS
+from lgffem_core.data.census import in_threads
 from lgffem_core.data.table import Row
 from lgffem_core.files import atomic_path
 
@@ -55,9 +54,9 @@ def examine(
         hashes: a census of the files.
         before: hashes of the last index, to tell what changed since.
     """
-    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        found = list(pool.map(lambda row: list(examine_file(dataset, root, row, hashes[row[0]])), rows))
+        found = list(in_threads(lambda row: list(examine_file(dataset, root, row, hashes[row[0]])), rows))
     found += [duplicates(rows, hashes), changes(hashes, before or {})]
     order = {path: number for number, (path, *_) in enumerate(rows)}
     return sorted((finding for each in found for finding in each), key=lambda finding: order[finding.path])

@@ -6,14 +6,13 @@ fold), ``sha256`` (of the file's bytes). The row number is the sample id.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 from natsort import natsorted
 from PIL import Image
 
-from lgffem_core.data.census import READERS, walk
+from lgffem_core.data.census import in_threads, walk
 from lgffem_core.errors import StudyError
 from lgffem_core.files import atomic_path, sha256_file
 
@@ -33,8 +32,7 @@ def build_table(
     ids = {label: i for i, label in enumerate(labels)}
     table.insert(2, "label_id", table["label"].map(ids).astype("int64"))
     if hashes is None:
-        with ThreadPoolExecutor(READERS) as pool:
-            table["sha256"] = list(pool.map(lambda path: inspect_file(root / path), table["path"]))
+        table["sha256"] = list(in_threads(lambda path: inspect_file(root / path), table["path"].tolist()))
     else:
         table["sha256"] = table["path"].map(hashes)
     return table[COLUMNS]

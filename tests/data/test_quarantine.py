@@ -12,6 +12,7 @@ from lgffem_core.data import check_unchanged, data_report, patch_table, preparat
 from lgffem_core.data.quarantine import LISTED, Finding, examine, report_rows
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.study import PROJECT, Study
+from lgffem_core.training import run
 
 SMOKE = PROJECT / "params" / "smoke.yaml"
 
@@ -302,6 +303,13 @@ def test_changed_and_missing_files_stop_a_training_unless_they_are_accepted(kimi
     check_unchanged(accepting, "kimia")
     now = patch_table(accepting, "kimia")
     assert table.loc[now["sha256"] != table["sha256"], "path"].tolist() == ["train/s0/2.jpg", "test/s2/s2_10.jpg"]
+
+
+def test_no_training_starts_on_changed_files(kimia, picture):
+    root, study = kimia
+    prepare(study(), "kimia")
+    changed = picture(root / "train" / "s0" / "2.jpg", seed=99)
+    assert str(changed) in refusal(run.fit, None, study(), "c", "paper", 0, None, None, "")
 
 
 def test_examining_reads_no_hash_of_its_own(tmp_path, picture):

@@ -97,6 +97,12 @@ ARTEFACTS = (
         True,
     ),
     Artefact(
+        "Data report",
+        "tables/data_report",
+        "01_data_preparation",
+        "The files of each data set that were examined, the faulty ones that were left out, and what is worth knowing.",
+    ),
+    Artefact(
         "Audit: protocols",
         "tables/audit_protocols",
         "10_protocol_audit",

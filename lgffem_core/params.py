@@ -59,6 +59,8 @@ class Data(Section):
     kimia: Kimia = Kimia()
     synthetic: Synthetic = Synthetic()
     check_counts: bool = False  # compare with the published numbers of images
+    faulty_files: Literal["refuse", "leave_out"] = "refuse"  # unreadable, mislabelled, …; left out, never replaced
+    accept_changed_files: bool = False  # go on with files that are not those the index was made from
 
 
 class Backbone(Section):

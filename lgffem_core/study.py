@@ -147,9 +147,15 @@ class Study:
     @property
     def label(self) -> str:
         """What every table and figure says on its face about its data."""
+        faulty = "; faulty files left out" if self.params.data.faulty_files == "leave_out" else ""
+        return f"profile {self.params.profile}: {self.origin}{faulty}"
+
+    @property
+    def origin(self) -> str:
+        """Where the data are from: given, or synthetic."""
         if not any(self.is_synthetic(name) for name in DATASETS):
-            return f"profile {self.params.profile}: given data"
+            return "given data"
         if self.is_synthetic("kimia"):
-            return f"profile {self.params.profile}: DEMO, synthetic tissue, not comparable with the paper"
+            return "DEMO, synthetic tissue, not comparable with the paper"
         made = ", ".join(name for name in DATASETS if self.is_synthetic(name))
-        return f"profile {self.params.profile}: given data, except synthetic {made}"
+        return f"given data, except synthetic {made}"

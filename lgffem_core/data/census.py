@@ -1,8 +1,158 @@
-"""placeholder until merged"""
-def census(root, files, cache):
-    from lgffem_core.files import sha256_file
-    return {f.relative_to(root).as_posix(): sha256_file(f) for f in files}
-def data_digest(study, dataset):
-    from lgffem_core.files import sha256_json, sha256_file
-    r=study.data_root(dataset)
-    return sha256_json({p.relative_to(r).as_posix(): sha256_file(p) for p in sorted(r.rglob("*")) if p.is_file()}) if r.exists() else ""
+"""What a data set's files are, by content, without reading them again while nothing changed.
+
+As in git's index, a file whose size, times and inode are those of the last time keeps its hash. Nothing here
+imports more than the standard library, so that stages can ask before any of them starts.
+"""
+
+import csv
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lgffem_core.files import atomic_path, sha256_file
+
+FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
+#: Data set -> the folders below its root that its reader searches, and how image files end there.
+READ = {
+    "imagenet": (("train",), (".jpeg", ".jpg", ".png")),
+    "pannuke": (("images",), (".png",)),
+    "kimia": (("train", "test"), (".jpg", ".jpeg", ".png", ".tif")),
+}
+ARCHIVE = "ILSVRC2012_img_train.tar"  # ImageNet's, read while there is no folder train/
+ARRAYS = "Fold [123]/*/fold*/*.npy"  # PanNuke's official folds, read instead of images/
+
+READERS = 8  # threads that read files; hashing and decoding release the interpreter lock
+BLOCK = 8192  # files that are handed to the threads at a time
+# A file that changed this shortly before it was looked at may change again within one tick of its file system's
+# clock (10 ms on Linux' own, up to 2 s elsewhere) and keep its times. It is not remembered: see git's "racy" entries.
+SETTLED = 2.0  # seconds
+
+
+def census(root: Path, files: Iterable[Path | str], cache: Path) -> dict[str, str]:
+    """Path relative to ``root`` (POSIX) -> SHA-256 of the file's bytes, "" where it cannot be read.
+
+    Args:
+        root: folder that all ``files`` lie below.
+        cache: a CSV file (``FIELDS``), read first and written where anything changed. One that is damaged is
+            made anew.
+    """
+    start = len(os.path.join(root, ""))
+    names = [os.fspath(path)[start:].replace(os.sep, "/") for path in files]
+    known, now = read_cache(cache), time.time_ns()
+    looks = {name: look(os.path.join(root, name)) for name in names}
+    new = [name for name in names if looks[name] is None or known.get(name, ())[:4] != looks[name]]
+    hashed = dict(zip(new, in_threads(lambda name: hash_file(os.path.join(root, name)), new), strict=True))
+    if new:
+        kept = {n: entry for n, entry in known.items() if n not in hashed and (n in looks or exists(root, n))}
+        fresh = {n: (*looks[n], digest) for n, digest in hashed.items() if digest and looks[n]}
+        entries = kept | {n: entry for n, entry in fresh.items() if settled(entry, now)}
+        if entries != known:
+            write_cache(entries, cache)
+    return {name: hashed[name] if name in hashed else known[name][4] for name in names}
+
+
+def look(path: str) -> tuple[str, str, str, str] | None:
+    """What tells that a file changed: (size, mtime_ns, ctime_ns, inode); None where there is no such file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return str(found.st_size), str(found.st_mtime_ns), str(found.st_ctime_ns), str(found.st_ino)
+
+
+def exists(root: Path, name: str) -> bool:
+    """True where a file that was not asked about is still there."""
+    return os.path.exists(os.path.join(root, name))
+
+
+def in_threads(function: Callable, items: Sequence) -> Iterator:
+    """``function`` of each item, in order. Blocks keep a million items from becoming a million waiting tasks."""
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(items), BLOCK):
+            yield from pool.map(function, items[start : start + BLOCK])
+
+
+def hash_file(path: str) -> str:
+    """SHA-256 of a file's bytes, or "" where they cannot be read."""
+    try:
+        return sha256_file(path)
+    except OSError:
+        return ""
+
+
+def settled(entry: tuple[str, ...], now: int) -> bool:
+    """True where an entry's file was last changed long enough before ``now`` (ns) to trust its times."""
+    return max(int(entry[1]), int(entry[2])) < now - SETTLED * 1e9
+
+
+def read_cache(cache: Path) -> dict[str, tuple[str, ...]]:
+    """Relative path -> (size, mtime_ns, ctime_ns, inode, sha256); nothing where there is no such file."""
+    try:
+        with open(cache, encoding="utf-8", errors="surrogateescape", newline="") as handle:
+            rows = csv.reader(handle)
+            if next(rows, None) != FIELDS:
+                return {}
+            return {path: (size, mtime, ctime, inode, digest) for path, size, mtime, ctime, inode, digest in rows}
+    except (OSError, ValueError, csv.Error):
+        return {}
+
+
+def write_cache(entries: dict[str, tuple[str, ...]], cache: Path) -> None:
+    """Write what ``read_cache`` reads, atomically."""
+    with atomic_path(cache) as temporary:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
+            rows = csv.writer(handle, lineterminator="\n")
+            rows.writerow(FIELDS)
+            rows.writerows((path, *entry) for path, entry in entries.items())
+
+
+def walk(folder: Path | str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Paths of the files below ``folder`` that end in one of ``suffixes``, in no particular order.
+
+    Hidden files and folders are left out, and links to folders are not followed. A missing folder has no files.
+    """
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk(entry.path, suffixes)
+            elif os.path.splitext(entry.name)[1].lower() in suffixes:
+                yield entry.path
+
+
+def source_files(dataset: str, root: Path) -> list[str]:
+    """Paths of the files that a data set's reader reads below ``root``, in no particular order."""
+    arrays = [str(path) for path in root.glob(ARRAYS)] if dataset == "pannuke" else []
+    if arrays:
+        return arrays
+    if dataset == "imagenet" and not (root / "train").is_dir():
+        return [str(path) for path in (root / ARCHIVE,) if path.is_file()]
+    folders, suffixes = READ[dataset]
+    return [path for folder in folders for path in walk(root / folder, suffixes)]
+
+
+def data_digest(study, dataset: str) -> str:
+    """One hash over names and contents of all files that a data set's reader would read.
+
+    PanNuke's official folds count with their arrays, ImageNet with its archive until that is unpacked. A folder
+    that is not there, such as synthetic images that are not made yet, gives the hash of no files.
+    """
+    root = study.data_root(dataset)
+    files = sorted(census(root, source_files(dataset, root), files_cache(study, dataset)).items())
+    digest = hashlib.sha256()
+    for path, content in files:
+        digest.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def files_cache(study, dataset: str) -> Path:
+    """The file that remembers the census of a data set's root."""
+    return study.artifacts / "index" / f"{dataset}.files.csv"

@@ -5,38 +5,65 @@ extracts it beside), or already ``train/<wnid>/*.JPEG``.
 """
 
 import shutil
+import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from torchvision.datasets.imagenet import ARCHIVE_META, parse_train_archive
 
-from lgffem_core.data.table import build_table, image_files
+from lgffem_core.data.census import ARCHIVE, READ
+from lgffem_core.data.table import Row, build_table, image_files
 from lgffem_core.errors import RequestError, StudyError
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
+SUFFIXES = READ["imagenet"][1]
 WHERE = "ImageNet-1k is distributed after registration at its authors' site"
 
 
+@contextmanager
+def plain_members():
+    """Within it, tarfile unpacks nothing but regular files with plain names, which is all that ImageNet's tars hold.
+
+    An absolute path, a folder, a link or a device is an error: ``StudyError`` that names it.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise StudyError("Archives are unpacked safely by Python 3.11.4 and later; use one, or unpack by hand.")
+
+    def accept(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo:
+        if not member.isreg() or member.name in ("", ".", "..") or set(member.name) & {"/", "\\", ":"}:
+            raise StudyError(f"holds {member.name!r}, which is no plain file")
+        return tarfile.data_filter(member, target)
+
+    before = getattr(tarfile.TarFile, "extraction_filter", None)  # torchvision passes no filter of its own
+    tarfile.TarFile.extraction_filter = staticmethod(accept)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before and staticmethod(before)
+
+
 def extract_archive(root: Path) -> None:
-    """Unpack the official training archive into ``root/train``; a damaged archive is an error.
+    """Unpack the official training archive into ``root/train``; a damaged or hostile archive is an error.
 
     The folder is built under a temporary name and renamed at the end, so that a run that was stopped leaves
     nothing that looks complete.
     """
-    archive = root / ARCHIVE_META["train"][0]
+    from torchvision.datasets.imagenet import parse_train_archive  # imports torch, which no other module here needs
+
+    archive = root / ARCHIVE
     if not archive.is_file():
         raise RequestError(f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; {WHERE}.")
     building = root / ".train.extracting"
     shutil.rmtree(building, ignore_errors=True)
     try:
-        parse_train_archive(str(root), folder=building.name)
-    except RuntimeError as error:
+        with plain_members():
+            parse_train_archive(str(root), folder=building.name)
+    except (RuntimeError, tarfile.TarError, StudyError) as error:
         raise StudyError(f"{archive}: {error}; download it again.") from None
     building.rename(root / "train")
 
 
-def patch_table(root: Path) -> pd.DataFrame:
-    """The PatchTable of an ImageNet folder: classes in wnid order, every image in split "train".
+def layout(root: Path) -> tuple[list[Row], list[str]]:
+    """The rows of an ImageNet folder, every image in split "train", and the classes in wnid order.
 
     ``group`` is the class, for want of anything finer. Raises ``RequestError`` for an empty class folder.
     """
@@ -52,4 +79,9 @@ def patch_table(root: Path) -> pd.DataFrame:
         if not files:
             raise RequestError(f"{train / wnid}: is an empty class folder; restore its images or remove it.")
         rows += [(p.relative_to(root).as_posix(), wnid, "train", wnid) for p in files]
-    return build_table(root, rows, classes)
+    return rows, classes
+
+
+def patch_table(root: Path) -> pd.DataFrame:
+    """The PatchTable of an ImageNet folder, every file decoded; see ``layout``."""
+    return build_table(root, *layout(root))

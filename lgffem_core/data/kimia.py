@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lgffem_core.data.table import build_table, image_files
+from lgffem_core.data.census import READ
+from lgffem_core.data.table import Row, build_table, image_files
 from lgffem_core.errors import RequestError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif")
+SUFFIXES = READ["kimia"][1]
 WHERE = "Kimia Path24C is distributed after registration at its authors' site; data.kimia.root holds train/ and test/"
 
 
@@ -24,7 +25,7 @@ def scan_of(relative: Path) -> str | None:
     return folder or (name.group(1) if name else None)
 
 
-def split_rows(root: Path, split: str, scans: list[str]) -> list[tuple[str, str, str, str]]:
+def split_rows(root: Path, split: str, scans: list[str]) -> list[Row]:
     """Rows of one split, in scan order s0, s1, …, and in natural order of names within a scan."""
     folder = root / split
     if not folder.is_dir():
@@ -46,11 +47,15 @@ def split_rows(root: Path, split: str, scans: list[str]) -> list[tuple[str, str,
     return [(p.relative_to(root).as_posix(), scan, split, scan) for scan in scans for p in by_scan[scan]]
 
 
-def patch_table(root: Path, scans: int = 24) -> pd.DataFrame:
-    """The PatchTable of a Kimia folder with scans s0 … s{scans−1}; train rows first.
+def layout(root: Path, scans: int = 24) -> tuple[list[Row], list[str]]:
+    """The rows of a Kimia folder with scans s0 … s{scans−1}, train first, and the labels in their order.
 
     Raises ``RequestError`` where a split or a scan is missing, or a patch belongs to no expected scan.
     """
     names = [f"s{number}" for number in range(scans)]
-    rows = split_rows(root, "train", names) + split_rows(root, "test", names)
-    return build_table(root, rows, names)
+    return split_rows(root, "train", names) + split_rows(root, "test", names), names
+
+
+def patch_table(root: Path, scans: int = 24) -> pd.DataFrame:
+    """The PatchTable of a Kimia folder, every file decoded; see ``layout``."""
+    return build_table(root, *layout(root, scans))

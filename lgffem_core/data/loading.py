@@ -1,11 +1,13 @@
 """From a PatchTable to batches: decoding, augmentation, and an order that anyone can recompute."""
 
+import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lgffem_core.data.augment import Augment
@@ -13,17 +15,22 @@ from lgffem_core.errors import StudyError
 from lgffem_core.seeds import derive_seed
 
 
-def read_rgb(path: Path, channel_order: str = "rgb") -> np.ndarray:
+def read_rgb(path: Path, channel_order: str = "rgb", sha256: str | None = None) -> np.ndarray:
     """Decode an image to uint8 (H, W, 3) RGB; ``channel_order="bgr"`` puts a swapped file right (ledger 13).
 
-    Raises ``StudyError`` where the file cannot be decoded whole.
+    Raises ``StudyError`` where the file cannot be decoded whole, or is not the one whose bytes hash to ``sha256``.
     """
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        data = Path(path).read_bytes()
+        if sha256 is None or hashlib.sha256(data).hexdigest() == sha256:
+            with Image.open(io.BytesIO(data)) as image:
+                pixels = np.asarray(image.convert("RGB"))
+                return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
+    except UnidentifiedImageError:
+        raise StudyError(f"{path}: cannot be decoded (it is no image); restore it and run notebook 01 again.") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
         raise StudyError(f"{path}: cannot be decoded ({error}); restore it and run notebook 01 again.") from None
-    return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
+    raise StudyError(f"{path}: changed since the index was made; restore it, or run notebook 01 again.")
 
 
 def normalise(image: np.ndarray, mean: tuple, std: tuple) -> torch.Tensor:
@@ -36,7 +43,7 @@ class PatchDataset(Dataset):
     """Patches of a PatchTable, decoded, transformed and normalised.
 
     Args:
-        table: the rows to serve; a row's index label is its sample id.
+        table: the rows to serve; a row's index label is its sample id, and a file must hash to its ``sha256``.
         root: folder that the paths count from.
         transform: an ``Augment``; its seed for a sample is a function of (seed, epoch, sample id).
         mean, std: input statistics of the backbone.
@@ -58,7 +65,7 @@ class PatchDataset(Dataset):
         seed: int = 0,
     ):
         self.paths, self.labels = table["path"].tolist(), table["label_id"].tolist()
-        self.ids = table.index.tolist()
+        self.ids, self.hashes = table.index.tolist(), table["sha256"].tolist()
         self.root, self.transform, self.mean, self.std = Path(root), transform, mean, std
         self.channel_order, self.seed = channel_order, seed
 
@@ -67,7 +74,7 @@ class PatchDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, int]):
         epoch, row = key
-        image = read_rgb(self.root / self.paths[row], self.channel_order)
+        image = read_rgb(self.root / self.paths[row], self.channel_order, self.hashes[row])
         image = self.transform(image, derive_seed("augment", self.seed, epoch, self.ids[row]))
         return normalise(image, self.mean, self.std), self.labels[row], row
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lgffem_core.data.census import READ
 from lgffem_core.data.facts import PANNUKE_TISSUES, file_tissue
-from lgffem_core.data.table import build_table, image_files
+from lgffem_core.data.table import Row, build_table, image_files
 from lgffem_core.errors import RequestError
 
 FOLDS = (1, 2, 3)
@@ -27,12 +28,6 @@ WHERE = "PanNuke is published by its authors at Warwick; data.pannuke.root holds
 def is_official(root: Path) -> bool:
     """True where ``root`` holds the official folds."""
     return any((root / f"Fold {fold}").is_dir() for fold in FOLDS)
-
-
-def official_files(root: Path) -> list[tuple[str, int, int]]:
-    """Path, size and time of each official array, for noticing that a fold was replaced."""
-    files = sorted(root.glob("Fold */*/fold*/*.npy"))
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def load_array(path: Path) -> np.ndarray:
@@ -93,8 +88,8 @@ def write_bgr(image: np.ndarray, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(rgb[..., ::-1])).save(path)
 
 
-def patch_table(root: Path, split: int | None = None, tissues: str = "pannuke") -> pd.DataFrame:
-    """The PatchTable of a prepared folder: one label a tissue, ``group`` the fold.
+def layout(root: Path, split: int | None = None, tissues: str = "pannuke") -> tuple[list[Row], list[str]]:
+    """The rows of a prepared folder, ``group`` the fold, and the labels: one a tissue.
 
     Args:
         split: PathML's: 1, 2, 3 = the fold that is split "train", the other two being "test"; None = all train.
@@ -107,7 +102,7 @@ def patch_table(root: Path, split: int | None = None, tissues: str = "pannuke") 
         raise RequestError(f"data.pannuke.root: neither images/ nor 'Fold 1' is in {root}; {WHERE}.")
     official = {file_tissue(tissue) for tissue in PANNUKE_TISSUES}
     rows = []
-    for path in image_files(folder, (".png",)):
+    for path in image_files(folder, READ["pannuke"][1]):
         match = NAME.fullmatch(path.name)
         if not match:
             raise RequestError(f"{path}: is not named fold<1-3>_<number>_<tissue>.png.")
@@ -123,4 +118,9 @@ def patch_table(root: Path, split: int | None = None, tissues: str = "pannuke") 
         raise RequestError(
             f"{folder}: has {len(train_tissues)} tissues to train on; two are needed (data.pannuke.split is {split})."
         )
-    return build_table(root, rows, sorted({label for _, label, _, _ in rows}))
+    return rows, sorted({label for _, label, _, _ in rows})
+
+
+def patch_table(root: Path, split: int | None = None, tissues: str = "pannuke") -> pd.DataFrame:
+    """The PatchTable of a prepared folder, every file decoded; see ``layout``."""
+    return build_table(root, *layout(root, split, tissues))

@@ -5,31 +5,36 @@ int64, in the order of the label list), ``split`` ("train" or "test"), ``group``
 fold), ``sha256`` (of the file's bytes). The row number is the sample id.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from natsort import natsorted
 from PIL import Image
 
+from lgffem_core.data.census import in_threads, walk
 from lgffem_core.errors import StudyError
 from lgffem_core.files import atomic_path, sha256_file
 
 COLUMNS = ["path", "label", "label_id", "split", "group", "sha256"]
-READERS = 8  # threads that read files; hashing releases the interpreter lock
+Row = tuple[str, str, str, str]  # path, label, split, group
 
 
-def build_table(root: Path, rows: list[tuple[str, str, str, str]], labels: list[str]) -> pd.DataFrame:
+def build_table(
+    root: Path, rows: list[Row], labels: list[str], hashes: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Make a PatchTable from rows of (path, label, split, group); rows keep their order.
 
-    Every file is hashed and its header and length are checked, so that an unreadable image is found
-    here and not after hours of training.
+    ``hashes`` is a census of the files, which ``quarantine`` has examined. Without one, every file is decoded
+    and hashed here, so that an unreadable image is found now and not after hours of training.
     """
     table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
     ids = {label: i for i, label in enumerate(labels)}
     table.insert(2, "label_id", table["label"].map(ids).astype("int64"))
-    with ThreadPoolExecutor(READERS) as pool:
-        table["sha256"] = list(pool.map(lambda path: inspect_file(root / path), table["path"]))
+    if hashes is None:
+        table["sha256"] = list(in_threads(lambda path: inspect_file(root / path), table["path"].tolist()))
+    else:
+        table["sha256"] = table["path"].map(hashes)
     return table[COLUMNS]
 
 
@@ -51,9 +56,8 @@ def check_image(path: Path) -> None:
 
 
 def image_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Image files below ``folder`` in natural order (s0_2 before s0_10); hidden files are left out."""
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
-    return natsorted(files, key=str)
+    """Image files below ``folder`` in natural order (s0_2 before s0_10); see ``census.walk``."""
+    return [Path(path) for path in natsorted(sorted(walk(folder, suffixes)))]
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

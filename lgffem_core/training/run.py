@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from lgffem_core.code_version import code_hash
-from lgffem_core.data import channel_order, images_root, patch_table
+from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
 from lgffem_core.data.augment import training_augment
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.errors import RequestError
@@ -170,6 +170,7 @@ def fit(
     identity: str,
 ) -> list[dict]:
     """Train ``model`` in place on ``table``; returns the history of epochs."""
+    check_unchanged(study, CURRICULUM[strategy][0])
     settings = study.variant(variant)
     if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
         raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")

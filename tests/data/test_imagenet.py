@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 from torchvision.datasets import imagenet as torchvision_imagenet
@@ -43,6 +44,57 @@ def archived(tmp_path, extracted, monkeypatch):
             add_bytes(outer, f"{folder.name}.tar", inner.getvalue())
     monkeypatch.setitem(ARCHIVE_META, "train", (path.name, hashlib.md5(path.read_bytes()).hexdigest()))
     return root
+
+
+def special(kind, link=""):
+    member = tarfile.TarInfo()
+    member.type, member.linkname = kind, link
+    return member
+
+
+HOSTILE = {
+    "/tmp/lgffem_evil.JPEG": None,
+    "../evil.JPEG": None,
+    "deeper/evil.JPEG": None,
+    "..": special(tarfile.DIRTYPE),
+    "link.JPEG": special(tarfile.SYMTYPE, "/etc/passwd"),
+    "near.JPEG": special(tarfile.SYMTYPE, "n01_0.JPEG"),
+    "hard.JPEG": special(tarfile.LNKTYPE, "../../../secret"),
+    "device.JPEG": special(tarfile.CHRTYPE),
+    "pipe.JPEG": special(tarfile.FIFOTYPE),
+}
+
+
+@pytest.mark.parametrize("inner", [True, False], ids=["in a class", "in the archive"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_member_is_refused_and_nothing_is_left(tmp_path, monkeypatch, name, inner):
+    """The archive's MD5 is taken as right here, as if the published file itself were hostile."""
+
+    def add_hostile(archive):
+        member = HOSTILE[name] or tarfile.TarInfo()
+        member.name, member.size = name, 4 if HOSTILE[name] is None else 0
+        archive.addfile(member, io.BytesIO(b"evil"))
+
+    root = tmp_path / "data" / "imagenet"
+    root.mkdir(parents=True)
+    path, contents = root / "ILSVRC2012_img_train.tar", io.BytesIO()
+    with tarfile.open(fileobj=contents, mode="w") as archive:
+        add_bytes(archive, "n01_0.JPEG", b"good")
+        if inner:
+            add_hostile(archive)
+    with tarfile.open(path, "w") as outer:
+        add_bytes(outer, "n01.tar", contents.getvalue())
+        if not inner:
+            add_hostile(outer)
+    monkeypatch.setitem(ARCHIVE_META, "train", (path.name, hashlib.md5(path.read_bytes()).hexdigest()))
+    assert refusal(root, StudyError) == f"{path}: holds {name!r}, which is no plain file; download it again."
+    assert not (root / "train").exists() and getattr(tarfile.TarFile, "extraction_filter", None) is None
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file() or p.is_symlink()} <= {
+        path.name,
+        "n01.tar",
+        "n01_0.JPEG",
+    }
+    assert not Path("/tmp/lgffem_evil.JPEG").exists()
 
 
 def refusal(root, kind=RequestError):

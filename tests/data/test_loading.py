@@ -67,11 +67,21 @@ def test_an_unreadable_image_is_one_sentence_that_names_the_file(tmp_path, pictu
     assert str(caught.value).startswith(f"{bad}: cannot be decoded (") and "\n" not in str(caught.value)
 
 
-def test_an_unreadable_image_is_named_from_a_worker_too(tmp_path, patches, monkeypatch):
+def test_a_file_is_decoded_only_where_its_bytes_are_those_of_the_index(tmp_path, patches, picture):
+    dataset = patches()
+    dataset[0, 7]
+    picture(tmp_path / "7.png", seed=1007, size=20)  # a sound image, but another one
+    with pytest.raises(StudyError) as caught:
+        dataset[0, 7]
+    assert str(caught.value).startswith(f"{tmp_path / '7.png'}: changed since the index was made")
+    dataset[0, 6]
+
+
+def test_a_file_that_changed_is_named_from_a_worker_too(tmp_path, patches, monkeypatch):
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # seconds to wait for its end
     dataset = patches()
     (tmp_path / "7.png").write_bytes(b"")
-    with pytest.raises(StudyError, match="7.png: cannot be decoded"):
+    with pytest.raises(StudyError, match="7.png: changed since the index was made"):
         list(evaluation_loader(dataset, 4, workers=1))
     gc.collect()  # ends the worker now
 

@@ -1,0 +1,226 @@
+"""From a data set's folder to its PatchTable (see ``table``), and back to the table from its file, the *index*.
+
+``prepare`` makes the images where they are synthetic, converts PanNuke's official folds, examines every file
+(see ``quarantine``), checks counts, and writes the index to ``artifacts/<profile>/index``. ``patch_table`` gives the
+table back; ``check_unchanged`` says whether the files are still those that it names.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lgffem_core.data import facts, imagenet, kimia, pannuke, synthetic
+from lgffem_core.data.census import census, data_digest, files_cache
+from lgffem_core.data.quarantine import FAULT, REPORT_COLUMNS, Finding, examine, report_rows, summary, write_findings
+from lgffem_core.data.table import Row, build_table, read_table, write_table
+from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.params import DATASETS
+from lgffem_core.study import Study
+
+
+def images_root(study: Study, dataset: str) -> Path:
+    """Folder that a PatchTable's paths count from: the data root, or where official folds were converted."""
+    root = study.data_root(dataset)
+    if dataset == "pannuke" and pannuke.is_official(root):
+        return study.artifacts / "data" / f"pannuke_{data_digest(study, dataset)[:8]}"
+    return root
+
+
+def prepare(study: Study, dataset: str) -> pd.DataFrame:
+    """Bring a data set into place and return its PatchTable, freshly read from disk.
+
+    Every file is examined before any fault stops the study; all findings go to ``<dataset>.faults.csv`` beside
+    the index. Raises ``RequestError`` for missing data, and for faulty files unless data.faulty_files=leave_out;
+    then the old index stays as it was.
+    """
+    images = bring_into_place(study, dataset)
+    rows, labels = read_layout(study, dataset, images)
+    if study.params.data.check_counts:
+        check_counts(dataset, pd.DataFrame({"split": [split for _, _, split, _ in rows]}), study)
+    hashes = files_census(study, dataset, [path for path, *_ in rows])
+    findings = examine(dataset, images, rows, hashes, indexed_hashes(study, dataset))
+    write_findings(dataset, findings, faults_file(study, dataset))
+    faults = [finding for finding in findings if finding.severity == FAULT]
+    if faults and study.params.data.faulty_files == "refuse":
+        raise RequestError(refusal(study, dataset, faults))
+    table = build_table(images, without(study, dataset, rows, faults), labels, hashes)
+    write_index(study, dataset, table, len(rows))
+    return table
+
+
+def bring_into_place(study: Study, dataset: str) -> Path:
+    """Make or convert the images where that is needed; returns the folder that holds them."""
+    root, images = study.data_root(dataset), images_root(study, dataset)
+    if study.is_synthetic(dataset):
+        if dataset not in study.params.data.synthetic.datasets:
+            raise RequestError(f"data.{dataset}.root is not set; this profile does not make synthetic {dataset}.")
+        if not root.exists():
+            synthetic.make(dataset, study.params.data.synthetic, root)
+    elif not root.is_dir():
+        raise RequestError(f"data.{dataset}.root: {root} is not a folder.")
+    elif images != root and not images.exists():
+        pannuke.convert_folds(root, images)
+    return images
+
+
+def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:
+    """The sentence that refuses faulty files: how many, the first, where the list is, what to do."""
+    made = study.is_synthetic(dataset) or images_root(study, dataset) != study.data_root(dataset)
+    remedy = f"remove {images_root(study, dataset)} to have it made again" if made else "restore them"
+    files = len({fault.path for fault in faults})
+    return (
+        f"data.{dataset}: {files} faulty file{'s' * (files != 1)} ({summary(faults)}); the first is "
+        f"{images_root(study, dataset) / faults[0].path}: {faults[0].reason}; all are listed in "
+        f"{faults_file(study, dataset)}; {remedy}, or set data.faulty_files=leave_out."
+    )
+
+
+def without(study: Study, dataset: str, rows: list[Row], faults: list[Finding]) -> list[Row]:
+    """``rows`` without the faulty files; a label that loses all its images of a split is an error."""
+    faulty = {fault.path for fault in faults}
+    left = [row for row in rows if row[0] not in faulty]
+    lost = {(label, split) for _, label, split, _ in rows} - {(label, split) for _, label, split, _ in left}
+    if lost:
+        label, split = min(lost)
+        raise RequestError(
+            f"data.{dataset}: {label} loses all its {split} images, since each is faulty (see "
+            f"{faults_file(study, dataset)}); restore at least one."
+        )
+    return left
+
+
+# -- the index -------------------------------------------------------------------------------------------------
+
+
+def write_index(study: Study, dataset: str, table: pd.DataFrame, examined: int) -> None:
+    """Write the index and, last, what it was made for and its own hash: without that it counts as not written."""
+    index = study.index(dataset)
+    index.with_suffix(".json").unlink(missing_ok=True)
+    write_table(table, index)
+    made = index_settings(study, dataset) | {"index_sha256": sha256_file(index), "files_examined": examined}
+    write_json(index.with_suffix(".json"), made)
+
+
+def read_index(study: Study, dataset: str) -> pd.DataFrame | None:
+    """The index that was written for these settings, None where there is none.
+
+    Raises ``StudyError`` where it was changed after it was written.
+    """
+    index, settings = study.index(dataset), index_settings(study, dataset)
+    known = index.with_suffix(".json")
+    if not (known.exists() and index.exists()):
+        return None
+    made = read_json(known)
+    if "index_sha256" not in made or sha256_json({key: made.get(key) for key in settings}) != sha256_json(settings):
+        return None
+    if sha256_file(index) != made["index_sha256"]:
+        raise StudyError(f"{index}: was changed after notebook 01 wrote it; run notebook 01 again.")
+    return read_table(index)
+
+
+def patch_table(study: Study, dataset: str) -> pd.DataFrame:
+    """The PatchTable of a data set: as notebook 01 wrote it, or prepared now if it has not run yet.
+
+    With data.accept_changed_files it names the files as they are now, so that whatever is made from them is known
+    to be made from these. Raises ``StudyError`` for an index that was edited.
+    """
+    table = read_index(study, dataset)
+    if table is None:
+        return prepare(study, dataset)
+    if study.params.data.accept_changed_files:
+        table["sha256"] = table["path"].map(files_census(study, dataset, table["path"]))
+    return table
+
+
+def indexed_hashes(study: Study, dataset: str) -> dict[str, str]:
+    """Path -> SHA-256 in the last index; nothing where there is none to compare with."""
+    try:
+        table = read_index(study, dataset)
+    except StudyError:
+        return {}
+    return {} if table is None else dict(zip(table["path"], table["sha256"], strict=True))
+
+
+def files_census(study: Study, dataset: str, paths) -> dict[str, str]:
+    """The census of a data set's images; ``paths`` count from ``images_root``."""
+    images, cache = images_root(study, dataset), files_cache(study, dataset)
+    if images != study.data_root(dataset):
+        cache = cache.with_name(f"{dataset}.converted.files.csv")  # the other one remembers the arrays
+    return census(images, [f"{images}/{path}" for path in paths], cache)
+
+
+def check_unchanged(study: Study, dataset: str) -> None:
+    """Refuse files that are not those the index was made from, unless data.accept_changed_files."""
+    table, root = patch_table(study, dataset), images_root(study, dataset)
+    now = files_census(study, dataset, table["path"])
+    changed = table.loc[table["path"].map(now) != table["sha256"], "path"].tolist()
+    if changed:
+        raise RequestError(
+            f"data.{dataset}: {len(changed)} file{'s' * (len(changed) != 1)} changed since the index was made, the "
+            f"first is {root / changed[0]}; run notebook 01 again, which ./run_all.sh does by itself, or set "
+            "data.accept_changed_files=true."
+        )
+
+
+def faults_file(study: Study, dataset: str) -> Path:
+    """The list of everything that was found, beside the index."""
+    return study.index(dataset).with_suffix(".faults.csv")
+
+
+def data_report(study: Study) -> pd.DataFrame:
+    """What was found in the files of every data set, as ``prepare`` left it: the artefact "Data report"."""
+    rows = []
+    for dataset in DATASETS:
+        findings = pd.read_csv(faults_file(study, dataset), keep_default_na=False)
+        examined = read_json(study.index(dataset).with_suffix(".json"))["files_examined"]
+        rows += report_rows(dataset, examined, findings)
+    return pd.DataFrame(rows, columns=list(REPORT_COLUMNS))
+
+
+# -- what a data set is -----------------------------------------------------------------------------------------
+
+
+def channel_order(study: Study, dataset: str) -> str:
+    """Order of the colour channels in the files: only PanNuke's prepared PNGs are swapped (ledger 13)."""
+    return study.params.data.pannuke.channel_order if dataset == "pannuke" else "rgb"
+
+
+def read_layout(study: Study, dataset: str, images: Path) -> tuple[list[Row], list[str]]:
+    """Rows and labels of one data set, from the reader that knows its layout."""
+    data = study.params.data
+    if dataset == "imagenet":
+        return imagenet.layout(images)
+    if dataset == "pannuke":
+        return pannuke.layout(images, data.pannuke.split, data.pannuke.tissues)
+    return kimia.layout(images, data.kimia.scans)
+
+
+def index_settings(study: Study, dataset: str) -> dict:
+    """What the PatchTable of a data set depends on, as far as the parameters say."""
+    settings = getattr(study.params.data, dataset).model_dump(mode="json")
+    settings |= {"faulty_files": study.params.data.faulty_files}
+    return {"dataset": dataset, "images": str(images_root(study, dataset)), "settings": settings}
+
+
+def check_counts(dataset: str, table: pd.DataFrame, study: Study) -> None:
+    """Compare with the published numbers of images; a difference is an error that states both."""
+    found = table.groupby("split").size().to_dict()
+    expected = {
+        "imagenet": {"train": facts.IMAGENET_TRAIN_TOTAL},
+        "kimia": {"train": facts.KIMIA_TRAIN_TOTAL, "test": facts.KIMIA_TEST_TOTAL},
+        "pannuke": pannuke_counts(study.params.data.pannuke.split),
+    }[dataset]
+    if found != expected:
+        raise RequestError(
+            f"data.{dataset}.root: holds {found} images, the published set {expected}; restore what is missing, "
+            "or set data.check_counts=false for a set of your own."
+        )
+
+
+def pannuke_counts(split: int | None) -> dict[str, int]:
+    """Published numbers of tiles in split "train" and "test" for a value of data.pannuke.split."""
+    sizes = dict(zip(pannuke.FOLDS, facts.PANNUKE_FOLD_SIZES, strict=True))
+    if split is None:
+        return {"train": sum(sizes.values())}
+    return {"train": sizes[split], "test": sum(sizes.values()) - sizes[split]}

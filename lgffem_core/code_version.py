@@ -25,9 +25,14 @@ READ_BY = {
 }
 
 
+#: Served by the data package when asked for. Other names that it serves read the index, whose content counts, and not
+#: the code that made it.
+MAKERS = {f"{PACKAGE}.data.{name}": f"{PACKAGE}.data.preparation" for name in ("prepare", "data_report")}
+
+
 def module_file(name: str) -> Path | None:
     """The source file of a dotted name, None where it names no module of this package."""
-    path = PROJECT.joinpath(*name.split("."))
+    path = PROJECT.joinpath(*MAKERS.get(name, name).split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 

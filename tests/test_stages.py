@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from lgffem_core import code_version, stages
-from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_hash, source_files
+from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_hash, module_file, source_files
 from lgffem_core.data.census import data_digest
 from lgffem_core.files import sha256_file, sha256_json, write_json, write_text
 from lgffem_core.params import DATASETS
@@ -164,6 +166,7 @@ def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
     ("module", "again"),
     [
         ("lgffem_core/data/augment.py", ALL),
+        ("lgffem_core/data/kimia.py", {"01"}),
         ("lgffem_core/model/neck.py", ALL - {"01"}),
         ("lgffem_core/model/baselines.py", {"06", "07", "10"}),
         ("lgffem_core/training/loop.py", TRAINING | {"06", "11"} | EVALUATION),
@@ -283,16 +286,19 @@ def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
 
 
 def test_imports_are_followed_as_python_follows_them():
-    """Against the interpreter: what it loads for a notebook's imports is what we count, and more is allowed."""
-    import subprocess
-    import sys
+    """Against the interpreter: it loads nothing that is not counted, but for what the data package serves on demand."""
+    program = "import sys, lgffem_core.report.floor_tables; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    loaded = {str(module_file(name)) for name in done.stdout.split() if name.startswith("lgffem_core")}
+    counted = source_files("import lgffem_core.report.floor_tables; from lgffem_core.data import prepare")
+    assert len(loaded) > 20
+    assert loaded <= {str(PROJECT / name) for name in (*counted, *(f"lgffem_core/{name}" for name in UNRELATED))}
 
-    for module in ("lgffem_core.training.run", "lgffem_core.report.floor_tables"):
-        program = f"import sys, {module}; print(*(m.__file__ for n, m in sys.modules.items() if n[:11] == 'lgffem_core'))"
-        done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
-        loaded = {os.path.relpath(file, PROJECT) for file in done.stdout.split()}
-        counted = set(source_files(f"import {module}")) | {f"lgffem_core/{name}" for name in UNRELATED}
-        assert loaded <= counted
+
+def test_what_makes_the_index_counts_for_the_notebook_that_makes_it_only():
+    makers = {f"lgffem_core/data/{name}.py" for name in ("preparation", "kimia", "quarantine")}
+    using = {notebook for notebook in NOTEBOOKS if makers & set(source_files(code_cells(notebook)))}
+    assert using == {"01_data_preparation"}
 
 
 def test_every_file_that_is_read_by_code_is_named_with_its_reader():

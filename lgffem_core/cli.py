@@ -122,7 +122,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     run_parser = commands.add_parser("run", help="run a profile (the default command)", allow_abbrev=False)
     verify_parser = commands.add_parser("verify", help="hold results against their manifest", allow_abbrev=False)
     verify_parser.add_argument("folders", nargs="*", help="folders of results, by default all; with --rerun a profile")
-    verify_parser.add_argument("--rerun", action="store_true", help="run a profile again and compare with the reference")
+    verify_parser.add_argument(
+        "--rerun", action="store_true", help="run a profile again and compare with the reference"
+    )
     run_parser.add_argument("params", nargs="?", default=str(PROJECT / "params" / "demo.yaml"), help="a profile")
     for some in (run_parser, verify_parser):
         some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
@@ -151,7 +153,9 @@ def perform(options: argparse.Namespace) -> int:
     if options.command == "notebook":
         return notebook(options.request, options.name, options.variant, options.seed)
     if options.command == "verify" and options.rerun:
-        return verify_by_rerun(*(options.folders or [str(PROJECT / "params" / "demo.yaml")]), options.pairs, options.cores)
+        return verify_by_rerun(
+            *(options.folders or [str(PROJECT / "params" / "demo.yaml")]), options.pairs, options.cores
+        )
     if options.command == "verify":
         return verify(options.folders)
     return run(options.params, options.pairs, options.cores)

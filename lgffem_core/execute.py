@@ -11,6 +11,7 @@ import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
+from lgffem_core.data import check_unchanged
 from lgffem_core.errors import StudyError
 from lgffem_core.files import sha256_file, write_json, write_text
 from lgffem_core.machine import machine
@@ -102,17 +103,18 @@ def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) 
 
 
 def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> None:
-    """Note what a stage ran from, wrote and took: by this it is known as finished, and the manifest is made of it."""
-    after = data_state(study, stage)
-    changed = [name for name, digest in after.items() if before["data"][name] != digest and not study.is_synthetic(name)]
-    if changed:
-        raise StudyError(f"data.{changed[0]}.root: its files changed while they were read; give the command again.")
+    """Note what a stage ran from, wrote and took: by this it is known as finished, and the manifest is made of it.
+
+    Data count as they are afterwards: by then synthetic images are made and archives unpacked.
+    """
+    for dataset in before["data"]:
+        check_unchanged(study, dataset)  # against the index: a file that changed while the others were read
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the kernel, Linux: KiB
     write_json(
         note_file(study, stage),
         {
             **before,
-            "data": after,
+            "data": data_state(study, stage),
             "producer": f"notebooks/{stage.notebook}.ipynb",
             "seed": stage.seed if stage.seed != "" else None,
             "seconds": round(seconds, 1),

@@ -132,7 +132,7 @@ def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | in
     executed = executed_notebook(study, notebook, variant, seed)
     files = [executed, executed.with_suffix(".html")]
     if notebook == "01_data_preparation":
-        files += [study.index(dataset) for dataset in DATASETS]
+        files += [study.index(dataset).with_suffix(end) for dataset in DATASETS for end in (".csv", ".json")]
     elif notebook in STRATEGY_OF:
         folder = study.checkpoints(STRATEGY_OF[notebook], variant, seed)
         files += [folder / "model.safetensors", folder / "history.csv"]
@@ -195,7 +195,9 @@ def file_content(study: Study, name: str) -> str | None:
     path = study.resolve(Path(name))
     if not path.is_file():
         return None
-    return census(path.parent, [path], study.artifacts / "index" / f"{sha256_json(str(path))[:12]}.files.csv")[path.name]
+    return census(path.parent, [path], study.artifacts / "index" / f"{sha256_json(str(path))[:12]}.files.csv")[
+        path.name
+    ]
 
 
 def inputs(study: Study, stage: Stage) -> dict[str, str] | None:

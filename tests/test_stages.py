@@ -77,7 +77,7 @@ def content(study, stage, path):
     if not path.is_relative_to(study.artifacts):
         return key(study, stage)
     if stage.notebook == "01_data_preparation":
-        return data_digest(study, path.stem)
+        return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
     module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
     params, read = stage_params(study, stage.notebook), inputs(study, stage)
     if stage.notebook == "07_faiss_evaluation":

@@ -38,9 +38,13 @@ def census(root: Path, files: Iterable[Path | str], cache: Path) -> dict[str, st
         root: folder that all ``files`` lie below.
         cache: a CSV file (``FIELDS``), read first and written where anything changed. One that is damaged is
             made anew.
+
+    Raises ``ValueError`` for a file that does not lie below ``root``.
     """
-    start = len(os.path.join(root, ""))
-    names = [os.fspath(path)[start:].replace(os.sep, "/") for path in files]
+    start, paths = os.path.join(root, ""), [os.fspath(path) for path in files]
+    if not all(path.startswith(start) for path in paths):
+        raise ValueError(f"not all files lie below {root}")
+    names = [path[len(start) :].replace(os.sep, "/") for path in paths]
     known, now = read_cache(cache), time.time_ns()
     looks = {name: look(os.path.join(root, name)) for name in names}
     new = [name for name in names if looks[name] is None or known.get(name, ())[:4] != looks[name]]

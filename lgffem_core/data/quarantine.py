@@ -4,6 +4,7 @@ A *fault* makes a file unusable or its label doubtful. It is never repaired or r
 goes on without the file and says so (``data.faulty_files``). A *notice* is worth knowing and changes nothing.
 """
 
+import hashlib
 import re
 import warnings
 from collections import Counter
@@ -33,6 +34,7 @@ MODES = {
 }
 NAMED = {"imagenet": re.compile(r"(n\d+)_"), "kimia": re.compile(r"(s\d+)_")}  # a label at the start of a file's name
 REPORT_COLUMNS = ("data set", "finding", "outcome", "files", "file", "reason")
+EMPTY = hashlib.sha256().hexdigest()  # of no bytes
 LISTED = 50  # findings of one kind that the report shows one by one
 
 
@@ -77,7 +79,7 @@ def examine_image(dataset: str, path: Path, digest: str):
     if not digest:
         yield "unreadable", FAULT, "cannot be opened"
         return
-    if path.stat().st_size == 0:
+    if digest == EMPTY:
         yield "empty", FAULT, "holds no bytes"
         return
     lenient = NOTICE if dataset not in HISTOLOGY else FAULT  # ImageNet-1k itself holds a PNG and CMYK under .JPEG
@@ -115,7 +117,9 @@ def duplicates(rows: list[Row], hashes: Mapping[str, str]) -> list[Finding]:
     """A notice for each file whose bytes an earlier one has, saying what the two share."""
     first, found = {}, []
     for path, label, split, _ in rows:
-        other, other_label, other_split = first.setdefault(hashes[path] or path, (path, label, split))
+        if hashes[path] in ("", EMPTY):  # faults by themselves
+            continue
+        other, other_label, other_split = first.setdefault(hashes[path], (path, label, split))
         if other != path:
             kind = "twice" if label == other_label else "twice, under two labels"
             kind += "" if split == other_split else ", in train and test"

@@ -130,6 +130,11 @@ def test_hidden_files_and_other_suffixes_are_left_out(folder):
     assert list(walk(folder / "nowhere", (".jpg",))) == []
 
 
+def test_a_file_elsewhere_is_an_error(folder):
+    with pytest.raises(ValueError, match="below"):
+        census(folder, [folder.parent / "rootless.jpg"], folder.parent / "cache.csv")
+
+
 # -- one hash for a data set -------------------------------------------------------------------------------
 
 

@@ -1,5 +1,9 @@
 """Preparing a data set: what is missing is said, folds are converted once, and the table is kept."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +106,32 @@ def test_official_folds_are_converted_once(study, official_folds, monkeypatch):
     np.testing.assert_array_equal(read_rgb(images / path, data.channel_order(mine, "pannuke")), first)
     monkeypatch.setattr(data.pannuke, "convert_folds", lambda *_: pytest.fail("converted again"))
     assert prepare(mine, "pannuke").equals(table)
+
+
+def test_other_arrays_of_the_same_size_and_time_are_converted_anew(study, official_folds):
+    source = official_folds()
+    mine = study(data__pannuke__root=str(source))
+    before, first = prepare(mine, "pannuke"), images_root(mine, "pannuke")
+    array = source / "Fold 1" / "images" / "fold1" / "images.npy"
+    times, pixels = array.stat(), np.load(array)
+    np.save(array, pixels[::-1].copy())
+    os.utime(array, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert array.stat().st_size == times.st_size
+    after = prepare(mine, "pannuke")
+    assert images_root(mine, "pannuke") != first
+    assert (after["sha256"] != before["sha256"])[:3].tolist() == [True, False, True]  # the middle one of three stays
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(study):
+    mine = study(data__synthetic__image_size=32, data__synthetic__imagenet_classes=2)
+    root = mine.data_root("imagenet")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, making = root.with_name(f".imagenet.{dead.pid}"), root.with_name(f".imagenet.{os.getppid()}")
+    for folder in (left, making):
+        (folder / "train").mkdir(parents=True)
+    prepare(mine, "imagenet")
+    assert not left.exists() and making.exists()
 
 
 def test_a_prepared_folder_is_read_where_it_is(study, picture, tmp_path):

@@ -146,14 +146,16 @@ def test_all_faults_are_listed_at_once_and_the_old_index_stays(kimia, picture):
     prepare(mine, "kimia")
     index = mine.index("kimia")
     before = [path.read_bytes() for path in (index, index.with_suffix(".json"))]
-    (root / "train" / "s0" / "1.jpg").write_bytes(b"")
+    for name in ("train/s0/1.jpg", "train/s2/1.jpg"):
+        (root / name).write_bytes(b"")
     picture(root / "train" / "s1" / "s0_7.jpg", seed=7)
     in_mode("L")(root / "test" / "s2" / "s2_10.jpg")
     sentence = refusal(prepare, mine, "kimia")
-    assert sentence.startswith("data.kimia: 3 faulty files (1 empty, 1 mislabelled, 1 wrong mode)")
-    assert [finding for finding in faults(mine) if finding[2] == "fault"] == [
+    assert sentence.startswith("data.kimia: 4 faulty files (2 empty, 1 mislabelled, 1 wrong mode)")
+    assert [finding for finding in faults(mine) if finding[1] != "changed"] == [
         ("train/s0/1.jpg", "empty", "fault"),
         ("train/s1/s0_7.jpg", "mislabelled", "fault"),
+        ("train/s2/1.jpg", "empty", "fault"),
         ("test/s2/s2_10.jpg", "wrong mode", "fault"),
     ]
     assert [path.read_bytes() for path in (index, index.with_suffix(".json"))] == before

@@ -81,7 +81,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     except Exception as error:  # a kernel that was killed, or never came up
         raise StudyError(
             f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, or "
-            "memory ran out. Give the same command again: it goes on from there."
+            "memory ran out; give the same command again."
         ) from error
     outputs = stage_outputs(study, *stage)
     missing = [path for path in outputs if path.parent != final.parent and not path.exists()]

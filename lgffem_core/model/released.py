@@ -111,5 +111,7 @@ def load_released(model: LGFFEM, path: Path) -> None:
     try:
         model.load_trainable_state(state)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise RequestError(f"{path}: does not fit model.neck and model.toggles ({reason})") from None
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise RequestError(f"{path}: does not fit model.neck and model.toggles ({reason}).") from None
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None

@@ -7,6 +7,7 @@ the command line; what only a notebook meets goes through the function that the 
 import errno
 import fcntl
 import os
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -363,6 +364,26 @@ def script(*given: str, **surroundings: str):
     return give
 
 
+# -- tools ------------------------------------------------------------------------------------------------
+
+
+def tool(name: str, function: str, *arguments):
+    """A function of one of the tools, in this project; ``arguments`` may be functions of the workshop."""
+
+    def give(shop):
+        given = [argument(shop) if callable(argument) else argument for argument in arguments]
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(PROJECT / "tools" / f"{name}.py"))[function](*given)
+        return 1, f"{caught.value.code}\n"  # Python ends with 1 where the code is text
+
+    return give
+
+
+def project(shop):
+    """The workshop's project, for tools that take it."""
+    return shop.root
+
+
 # -- the table --------------------------------------------------------------------------------------------
 
 FILE, SET = "mine.yaml: ", "--set "
@@ -518,6 +539,25 @@ MACHINE = [
     Case("PYTHON that is none", script(PYTHON="/nowhere/python"), 2, ("PYTHON=/nowhere/python is no Python 3.11",)),
     Case("an option of the doctor", script("doctor", "--cores", "1"), 2, ("unrecognized arguments",), "usage"),
 ]
+TOOLS = [
+    Case("no profile to keep", tool("keep_reference", "main", []), 1, ("error: name one profile",), "usage"),
+    Case("a path to keep", tool("keep_reference", "main", ["../mine"]), 1, ("error: name one profile",), "usage"),
+    Case("no run to keep", tool("keep_reference", "main", ["none"], project), 1, ("none/manifest.json: is not",)),
+    Case("a damaged manifest", tool("keep_reference", "main", ["mine"], project), 1, ("mine/manifest.json: is not",)),
+    Case(
+        "no place in the README",
+        tool("readme", "with_blocks", "# a README without its blocks"),
+        1,
+        ("must hold one block <!-- artefacts -->",),
+    ),
+    Case(
+        "a file for PanNuke",
+        tool("prepare_pannuke_pathml", "prepare", lambda shop: shop.root / "results" / "mine" / "manifest.json"),
+        1,
+        ("manifest.json is a file; name a folder",),
+        "usage",
+    ),
+]
 TABLE = {
     "params": PARAMS,
     "commands": COMMANDS,
@@ -525,6 +565,7 @@ TABLE = {
     "released": RELEASED,
     "data": DATA,
     "machine": MACHINE,
+    "tools": TOOLS,
 }
 
 
@@ -583,6 +624,15 @@ def test_without_the_fault_the_data_are_read(shop, dataset):
 def test_without_the_fault_the_weights_are_read(shop):
     save_file(state(shop), path := shop.folder / "w.safetensors")
     assert len(Backbone(BackboneParams(name=NETWORK, pretrained=False), path).channels) == 4
+
+
+def test_a_run_that_is_not_complete_does_not_replace_the_reference(shop):
+    """What is kept stays until all of the new run is there."""
+    (kept := shop.root / "results" / "reference" / "mine" / "manifest.json").parent.mkdir(parents=True)
+    kept.write_text("kept")
+    (shop.root / "results" / "mine" / "manifest.json").write_text('{"inputs": {"kimia": {"synthetic": true}}}')
+    code, said = tool("keep_reference", "main", ["mine"], project)(shop)
+    assert code == 1 and "is missing; run the profile to its end first" in said and kept.read_text() == "kept"
 
 
 def test_the_table_is_long_enough():

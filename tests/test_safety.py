@@ -27,6 +27,7 @@ from lgffem_core.model import backbone, released
 from lgffem_core.parameter_files import PlainLoader, parse_pairs, read_yaml, validate
 from lgffem_core.params import Backbone as BackboneParams
 from lgffem_core.report.page import run_command
+from lgffem_core.runner import snakemake_command
 from lgffem_core.stages import Request
 from lgffem_core.study import PROJECT
 
@@ -260,6 +261,20 @@ def test_the_rules_of_the_graph_quote_what_they_hand_to_the_shell(awkward):
 def test_the_graphs_wildcards_are_letters_and_digits():
     text = (PROJECT / "Snakefile").read_text(encoding="utf-8")
     assert 'variant="[a-z]+"' in text and 'seed="[0-9]+"' in text
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["plain", pytest.param("a: b #1", marks=pytest.mark.xfail(reason="runner.py: quote the request for YAML"))],
+)
+def test_the_graph_of_a_profile_in_an_awkward_folder(awkward, folder):
+    """Snakemake's dry run, with the request in a checkout whose path means something in YAML."""
+    (file := awkward / "mine.yaml").write_text((PROJECT / "params" / "smoke.yaml").read_text().replace("smoke", "mine"))
+    request_file = Request(str(file), {}).write(awkward.parent / folder / "request.json")
+    own_notes = ("--directory", str(awkward.parent))  # of Snakemake
+    command = [*snakemake_command(request_file, 1), *own_notes, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "ledger" in done.stdout + done.stderr, done.stderr
 
 
 def test_a_request_with_awkward_paths_reads_as_it_was_written(awkward):

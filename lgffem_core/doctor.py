@@ -164,7 +164,7 @@ def environment(folder: Path, root: Path, lock: str) -> Finding:
     code, text = answer(str(folder / "bin" / "python"), "-c", "", limit=5)
     if code:
         reason = (text.splitlines() or ["it says nothing"])[-1]
-        return fault(f"{folder.name}: its Python does not start ({reason})", ANEW)
+        return fault(f"{folder.name}: its Python does not start ({reason})", "the next ./run_all.sh makes it anew")
     stamp = folder / ".complete"
     made = stamp.read_text().strip() if stamp.is_file() else None
     if made is None:

@@ -433,6 +433,21 @@ def test_a_python_that_is_none_is_named(fresh):
     assert done.stderr == "error: PYTHON=/nowhere/python is no Python 3.8; name another, or unset PYTHON.\n"
 
 
+def test_run_all_does_not_trust_an_environment_whose_checkout_was_moved_away(fresh):
+    """It sets about making it anew, for which it is given no Python here."""
+    python = program(fresh / ".venv" / "bin" / "python", 'case "$*" in *lgffem_core*) exit 1; esac')
+    stamp = doctor.checksum(fresh / "requirements.lock", fresh / "pyproject.toml")
+    (fresh / ".venv" / ".complete").write_text(stamp)
+    environment = {key: value for key, value in os.environ.items() if key != "LGFFEM_LOCK"}
+    done = subprocess.run(
+        [fresh / "run_all.sh"], capture_output=True, text=True, env={**environment, "PYTHON": "/nowhere/python"}
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: PYTHON=/nowhere/python is no Python 3.11")
+    program(python, "echo ran")
+    done = subprocess.run([fresh / "run_all.sh"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran"
+
+
 def test_this_checkout_with_its_own_environment():
     """What the tests run in is sound, apart from where it stands; the doctor asks it about the demo."""
     if not (PROJECT / ".venv" / ".complete").is_file():

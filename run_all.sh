@@ -3,6 +3,7 @@
 #
 #   ./run_all.sh                                        profile demo: everything synthetic, minutes
 #   ./run_all.sh params/FILE.yaml [--set key.path=value …] [--cores N]
+#   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
 #   ./run_all.sh test [pytest options]                  the tests
 #   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included
 #
@@ -18,12 +19,13 @@ fail() { # fail MESSAGE: one sentence, and exit code 2
 
 find_python() { # find_python MINIMUM [MAXIMUM]: a Python within these minor versions of 3
   local candidate minor
-  for candidate in ${PYTHON:-} python3 python3.11 python3.12 python3.13; do
-    minor=$("$candidate" -c 'import sys; print(sys.version_info[1] if sys.version_info[0] == 3 else 0)' 2>/dev/null) || continue
+  for candidate in "${PYTHON:-python3}" python3.11 python3.12 python3.13; do
+    minor=$("$candidate" -c 'import sys; print(sys.version_info[1] if sys.version_info[0] == 3 else 0)' 2>/dev/null) || minor=0
     if [ "$minor" -ge "$1" ] && [ "$minor" -le "${2:-99}" ]; then
       command -v "$candidate"
       return
     fi
+    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is no Python 3.$1${2:+ to 3.$2}; name another, or unset PYTHON."
   done
   fail "no Python 3.$1${2:+ to 3.$2} found; install one, or name it: PYTHON=/path/to/python $0"
 }
@@ -32,7 +34,7 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   local environment="$here/$1" lock="$here/$2" python uv stamp
   [ -f "$lock" ] || fail "$2 is not in $here; set LGFFEM_LOCK to one of the requirements*.lock files."
   stamp=$(cat "$lock" "$here/pyproject.toml" | cksum)
-  if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -c '' 2>/dev/null; then
+  if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -P -c 'import lgffem_core' 2>/dev/null; then
     return
   fi
   python=$(find_python "$3" "${4:-}")
@@ -50,6 +52,10 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
 }
 
 case "${1:-}" in
+  doctor) # an old Python will do, which the doctor then names
+    python=$(find_python 11 2>/dev/null) || python=$(find_python 8)
+    exec "$python" -I "$here/lgffem_core/doctor.py" "${@:2}"
+    ;;
   test)
     set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11
     cd "$here"

@@ -36,14 +36,19 @@ def missing_data(study: Study) -> list[str]:
     return items
 
 
-def missing_weights(study: Study) -> list[str]:
-    """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
-    backbone, baselines, items = study.params.model.backbone, study.params.baselines, []
-    networks = {
+def wanted_networks(study: Study) -> dict[str, tuple]:
+    """Section of the parameters -> (timm's name, the section's settings) of each network that a run builds."""
+    backbone, baselines = study.params.model.backbone, study.params.baselines
+    return {
         "model.backbone": (backbone.name, backbone),
         "baselines.densenet121": ("densenet121", baselines.densenet121),
         "baselines.ma_ms": (baselines.ma_ms.network, baselines.ma_ms),
     }
+
+
+def missing_weights(study: Study) -> list[str]:
+    """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
+    networks, items = wanted_networks(study), []
     files = {f"{key}.weights": settings.weights for key, (_, settings) in networks.items()}
     files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in "abc"}
     for key, path in files.items():
@@ -83,8 +88,20 @@ def hub_has(name: str) -> bool:
     return not constants.HF_HUB_OFFLINE and server_answers("/".join((address or constants.ENDPOINT).split("/")[:3]))
 
 
+def hub_state(study: Study) -> dict | None:
+    """Networks whose weights come from the model hub, and whether it answers; None where there are none."""
+    networks = [n for n, settings in wanted_networks(study).values() if settings.pretrained and not settings.weights]
+    if not networks:
+        return None
+    from huggingface_hub import constants
+
+    offline = bool(constants.HF_HUB_OFFLINE)
+    answers = not offline and server_answers(constants.ENDPOINT)
+    return {"networks": networks, "server": constants.ENDPOINT, "offline": offline, "answers": answers}
+
+
 @cache  # several networks, one question
-def server_answers(server: str, timeout: float = 2.0) -> bool:
+def server_answers(server: str, timeout: float = 1.5) -> bool:
     """True where ``server`` ("https://…") answers within ``timeout`` seconds; asked once a process."""
     from huggingface_hub.utils import get_session
 

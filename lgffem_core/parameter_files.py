@@ -1,6 +1,9 @@
 """Reading parameters: YAML files and ``--set`` pairs become a tree that ``params`` checks."""
 
 import difflib
+import json
+import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from lgffem_core.errors import RequestError
 from lgffem_core.params import Params
+
+LARGEST = 2**32 - 1  # the largest seed that NumPy's and scikit-learn's generators take
+LONGEST = 100  # characters of a user's value that a sentence quotes
 
 
 def known_keys(section: type[BaseModel] = Params, prefix: str = "") -> list[str]:
@@ -32,12 +38,38 @@ def nearest_key(key: str) -> str:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Plain types only, and ``1e-3`` is a number as in YAML 1.2; PyYAML itself takes it for a string."""
+    """Plain types only, each key once, and ``1e-3`` is a number as in YAML 1.2; PyYAML itself takes it for a string.
+
+    Aliases are refused: a few lines of them can stand for more values than fit into memory.
+    """
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"alias *{self.peek_event().anchor}; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[0]!r} stands there twice")
+        return super().construct_mapping(node, deep)
 
 
 PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of white space as one blank, for sentences that quote what a user wrote."""
+    return " ".join(text.split())
+
+
+def shown(value) -> str:
+    """A value as a sentence quotes it, cut where it is long."""
+    text = one_line(repr(value))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def read_yaml(path: Path) -> dict:
@@ -46,9 +78,10 @@ def read_yaml(path: Path) -> dict:
         tree = yaml.load(Path(path).read_text(encoding="utf-8"), PlainLoader)
     except FileNotFoundError:
         raise RequestError(f"{path}: no such parameter file; the profiles are in params/.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RequestError(f"{path}: cannot be read as YAML ({reason}).") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
+    except Exception as error:  # PyYAML's constructors raise ValueError, KeyError, RecursionError … of their own
+        raise RequestError(f"{path}: cannot be read as YAML ({one_line(str(error))}).") from None
     if not isinstance(tree, dict):
         raise RequestError(f"{path}: must be a mapping of parameters, as in params/demo.yaml.")
     return tree
@@ -59,13 +92,33 @@ def parse_pairs(pairs: list[str]) -> dict[str, Any]:
     overrides = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise RequestError(f"--set {pair}: write it as key.path=value, e.g. training.a.epochs=2.")
+        quoted = one_line(pair[:LONGEST])
+        if not equals or not all(key.split(".")):
+            raise RequestError(f"--set {quoted}: write it as key.path=value, e.g. training.a.epochs=2.")
         try:
             overrides[key] = yaml.load(value, PlainLoader)
-        except yaml.YAMLError:
-            raise RequestError(f"--set {pair}: the value is not valid YAML.") from None
+        except Exception:  # as in ``read_yaml``
+            raise RequestError(f"--set {quoted}: the value is not valid YAML.") from None
+        check_leaves(overrides[key], key, "--set")
     return overrides
+
+
+def check_leaves(value, key: str, source: str) -> None:
+    """Refuse what no parameter can be: a number beyond every use, or text that is no path on any system."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, part in inside:
+        check_leaves(part, f"{key}.{name}" if key else str(name), source)
+    fault = None
+    if isinstance(value, float) and not math.isfinite(value):
+        fault = "must be a finite number"
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        fault = f"must not be larger than {LARGEST}"
+    elif isinstance(value, str) and "\0" in value:
+        fault = "must not hold the character 0"
+    elif isinstance(value, str) and value.startswith("~") and os.path.expanduser(value).startswith("~"):
+        fault = "names a home folder that is not there"
+    if fault:
+        raise RequestError(one_line(f"{source}: parameter {key}: {fault}, got {shown(value)}."))
 
 
 def apply_overrides(tree: dict, overrides: dict[str, Any]) -> dict:
@@ -83,9 +136,13 @@ def apply_overrides(tree: dict, overrides: dict[str, Any]) -> dict:
 
 
 def validate(tree: dict, source: str) -> Params:
-    """Check ``tree`` against the schema; the first fault becomes one sentence naming key and remedy."""
+    """Check ``tree`` against the schema; the first fault becomes one sentence naming key and remedy.
+
+    Types are taken at their word, as in JSON: ``true`` is no number, and ``"3"`` neither.
+    """
+    check_leaves(tree, "", source)
     try:
-        return Params.model_validate(tree)
+        return Params.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         faults = error.errors()  # a mistyped key may also be one that is missing: the typo is what to say
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
@@ -94,8 +151,10 @@ def validate(tree: dict, source: str) -> Params:
             message = f"unknown parameter {key}; did you mean {nearest_key(key)}?"
         elif fault["type"] == "missing":
             message = f"parameter {key} is missing."
+        elif fault["type"] == "model_type":
+            message = f"parameter {key}: must be a section, as in params/paper.yaml, got {shown(fault['input'])}."
         elif not key:  # a rule about the whole tree: its text says all
             message = f"{fault['msg'].removeprefix('Value error, ')}."
         else:
-            message = f"parameter {key}: {fault['msg']}, got {fault['input']!r}."
-        raise RequestError(f"{source}: {message}") from None
+            message = f"parameter {key}: {fault['msg']}, got {shown(fault['input'])}."
+        raise RequestError(one_line(f"{source}: {message}")) from None

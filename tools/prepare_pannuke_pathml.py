@@ -43,6 +43,8 @@ def load_pathml():
 
 def check_folder(data_dir: Path) -> bool:
     """True where all folds are there already; exits where PathML could not do its work."""
+    if data_dir.exists() and not data_dir.is_dir():
+        sys.exit(f"{data_dir} is a file; name a folder.")
     for name in ("images", "masks"):
         if (data_dir / name).exists():
             sys.exit(f"{data_dir / name} already exists: use {data_dir} as data.pannuke.root, or remove it.")

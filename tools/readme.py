@@ -31,9 +31,14 @@ def artefact_map() -> list[str]:
 
 def eta_p(run: str, table: str, **row) -> str:
     """η_p of a reference run's table in the first row that has these values."""
-    rows = pd.read_csv(PROJECT / "results" / "reference" / run / "tables" / f"{table}.csv", keep_default_na=False)
+    file = PROJECT / "results" / "reference" / run / "tables" / f"{table}.csv"
+    if not file.is_file():
+        raise SystemExit(f"error: {file} is missing; keep a run of {run} with tools/keep_reference.py.")
+    rows = pd.read_csv(file, keep_default_na=False)
     for column, value in row.items():
         rows = rows[rows[column] == value]
+    if rows.empty:
+        raise SystemExit(f"error: {file} has no row with {row}.")
     return f"{float(rows['eta_p'].iloc[0]):.1f}"
 
 

@@ -9,9 +9,12 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.parameter_files import one_line
 from lgffem_core.params import Backbone as BackboneParams
 
 STRIDES = (4, 8, 16, 32)
+#: Options of timm.create_model that the study sets itself, or that would read another file of weights.
+OWN_OPTIONS = ("pretrained", "features_only", "out_indices", "in_chans", "checkpoint_path")
 
 
 class Backbone(nn.Module):
@@ -39,6 +42,8 @@ class Backbone(nn.Module):
         configuration = getattr(self.features, "pretrained_cfg", None) or {}
         self.mean = tuple(params.mean or configuration.get("mean") or (0.485, 0.456, 0.406))
         self.std = tuple(params.std or configuration.get("std") or (0.229, 0.224, 0.225))
+        if min(self.std) <= 0:
+            raise RequestError(f"model.backbone.std: must be positive in every channel, got {self.std}.")
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -52,12 +57,16 @@ class Backbone(nn.Module):
 def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
     """timm's feature extractor at strides 4, 8, 16 and 32, with weights from the hub or random ones."""
     check_name(params.name)
+    own = next((option for option in OWN_OPTIONS if option in params.options), None)
+    if own:
+        raise RequestError(f"model.backbone.options: {own} is set by the study itself; leave it out.")
     try:
         reductions = timm.create_model(
             params.name, pretrained=False, features_only=True, **params.options
         ).feature_info.reduction()
-    except (TypeError, RuntimeError, AttributeError, ValueError) as error:
-        raise RequestError(f"model.backbone: timm cannot build {params.name} ({error}).") from None
+    except Exception as error:  # each network has ways of its own to fail on an option
+        reason = one_line(str(error)) or type(error).__name__
+        raise RequestError(f"model.backbone: timm cannot build {params.name} ({reason}).") from None
     if not set(STRIDES) <= set(reductions):
         raise RequestError(
             f"model.backbone.name: {params.name} has strides {reductions}; the neck needs 4, 8, 16 and 32."
@@ -103,8 +112,11 @@ def load_local_weights(network: nn.Module, path: Path, key: str = "model.backbon
     try:
         stored = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # safetensors, pickle and zip each have exceptions of their own
-        raise RequestError(f"{key}.weights: {path} cannot be read as weights ({type(error).__name__}).") from error
-    by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items()}
+        raise RequestError(
+            f"{key}.weights: {path} cannot be read as weights ({type(error).__name__}); get it again, as .safetensors "
+            "or .pth."
+        ) from error
+    by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items() if isinstance(tensor, Tensor)}
     state = network.state_dict()
     for name, tensor in state.items():
         found = by_name.get(name.replace(".", "_"))

@@ -89,7 +89,7 @@ def convert_released(neck: dict[str, Tensor], head: dict[str, Tensor]) -> dict[s
         for key, tensor in part.items():
             name = rename(key)
             if name is None:
-                raise RequestError(f"released checkpoint: unknown weight {key!r}; is this an ffnir checkpoint?")
+                raise RequestError(f"unknown weight {key!r}; is this an ffnir checkpoint?")
             state[name] = tensor.flatten() if ".gc." in key else tensor
     return state
 
@@ -101,13 +101,17 @@ def load_released(model: LGFFEM, path: Path) -> None:
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        neck, head = stored["model_neck_state_dict"], stored["model_head_state_dict"]
+        state = convert_released(stored["model_neck_state_dict"], stored["model_head_state_dict"])
     except FileNotFoundError:
         raise RequestError(f"{path}: no such released checkpoint.") from None
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
     except Exception as error:  # unpickling reports a foreign file in many ways
         raise RequestError(f"{path}: not an ffnir checkpoint with neck and head ({type(error).__name__}).") from error
     try:
-        model.load_trainable_state(convert_released(neck, head))
+        model.load_trainable_state(state)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise RequestError(f"{path}: does not fit model.neck and model.toggles ({reason})") from None
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise RequestError(f"{path}: does not fit model.neck and model.toggles ({reason}).") from None
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None

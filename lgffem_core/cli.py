@@ -178,6 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a full disk, a folder of somebody else's
+        print(f"error: {error.filename or 'a file of the run'}: {error.strerror}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130

@@ -80,8 +80,8 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
         raise StudyError(describe_failure(notebook, error, failed)) from None
     except Exception as error:  # a kernel that was killed, or never came up
         raise StudyError(
-            f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, or "
-            "memory ran out; give the same command again."
+            f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
+            "or memory ran out; give the same command again."
         ) from error
     outputs = stage_outputs(study, *stage)
     missing = [path for path in outputs if path.parent != final.parent and not path.exists()]

@@ -229,4 +229,6 @@ class Params(Section):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must list at least one value, none of them twice")
+        if not self.retrieval.protocols:
+            raise ValueError("retrieval.protocols must list at least one protocol")
         return self

@@ -21,7 +21,12 @@ POLL = 0.25  # seconds between looks at the events
 @contextmanager
 def sole_run(study: Study):
     """Hold the profile's lock; a second run on the same results is refused. It is freed even by a kill."""
-    study.artifacts.mkdir(parents=True, exist_ok=True)
+    try:
+        study.artifacts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"{study.artifacts}: cannot be written ({error.strerror}); see ./run_all.sh doctor."
+        ) from None
     with open(study.artifacts / "run.lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,7 +60,7 @@ def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]
         "--rerun-triggers",
         "params",
         "--config",
-        f"request={request_file}",
+        f"request={os.path.relpath(request_file, study.artifacts)}",  # read as YAML: a full path may hold ": "
     ]
 
 

@@ -282,9 +282,11 @@ def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, 
 
 
 def test_snakemake_is_told_the_request_and_the_cores(sandbox):
-    command = snakemake_command(study(sandbox), Path("/a/request.json"), 3)
+    mine = study(sandbox)
+    command = snakemake_command(mine, mine.artifacts / "request.json", 3)
     assert command[:3] == [sys.executable, "-m", "snakemake"]
-    assert command[command.index("--cores") + 1] == "3" and "request=/a/request.json" in command
+    assert command[command.index("--cores") + 1] == "3" and "request=request.json" in command
+    assert command[command.index("--directory") + 1] == str(mine.artifacts)
     assert Path(command[command.index("--snakefile") + 1]).is_file()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.cli import PATH_KEYS
-from lgffem_core.errors import StudyError
+from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import read_json, write_json
 from lgffem_core.study import PROJECT
 from lgffem_core.verify import check_folder, seal
@@ -29,11 +29,17 @@ MACHINE_PATH = re.compile(r"""(?:^|[\s"'=(:,])(?:/|~/|\.\./|[A-Za-z]:[\\/])[^\s/
 def keep(results: Path, reference: Path) -> list[Path]:
     """Replace ``reference`` by the run in ``results``, a folder of a project's ``results/``; returns its files.
 
-    Raises ``StudyError``, with the old reference untouched, where the copy would not verify or would tell a path.
+    Raises ``StudyError``, with the old reference untouched, where the run is not complete, or the copy would not
+    verify or would tell a path.
     """
-    run = read_json(results / "manifest.json")
-    manifest, secrets = kept_manifest(run)
-    synthetic = all(entry["synthetic"] for entry in run["inputs"].values())
+    try:
+        run = read_json(results / "manifest.json")
+        manifest, secrets = kept_manifest(run)
+        synthetic = all(entry["synthetic"] for entry in run["inputs"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RequestError(
+            f"{results / 'manifest.json'}: is not the manifest of a run; run the profile to its end first."
+        ) from None
     files = [f for a in ARTEFACTS if synthetic or not a.shows_patches for f in a.files(results)]
     if synthetic and not secrets:  # the report shows the command, and with it every path that was given
         files.append(results / "report.html")
@@ -117,10 +123,15 @@ def refuse_paths(folder: Path, manifest: dict, secrets: set[str]) -> None:
                 raise StudyError(f"{path.relative_to(folder)} would tell a path of this machine: {secret}.")
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or not (PROJECT / "results" / sys.argv[1] / "manifest.json").is_file():
-        sys.exit("error: name a profile that has been run, e.g. tools/keep_reference.py demo")
+def main(words: list[str], project: Path = PROJECT) -> list[Path]:
+    """Keep the run of the profile that ``words`` names; ends with one sentence where there is none."""
+    if len(words) != 1 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", words[0]) or words[0] == "reference":
+        sys.exit("error: name one profile that has been run, e.g. tools/keep_reference.py demo")
     try:
-        print(*keep(PROJECT / "results" / sys.argv[1], PROJECT / "results" / "reference" / sys.argv[1]), sep="\n")
+        return keep(project / "results" / words[0], project / "results" / "reference" / words[0])
     except (StudyError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    print(*main(sys.argv[1:]), sep="\n")

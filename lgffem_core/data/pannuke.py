@@ -47,6 +47,8 @@ def load_fold(source: Path, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     types = load_array(folder / "images" / f"fold{fold}" / "types.npy")
     mask_file = folder / "masks" / f"fold{fold}" / "masks.npy"
     masks = load_array(mask_file) if mask_file.exists() else None
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise RequestError(f"{folder}: images.npy has shape {images.shape}, not (N, 256, 256, 3); download it again.")
     if len(images) != len(types) or (masks is not None and len(masks) != len(images)):
         raise RequestError(f"{folder}: images.npy, types.npy and masks.npy differ in length; download it again.")
     unknown = sorted(set(types.tolist()) - set(PANNUKE_TISSUES))

@@ -30,7 +30,7 @@ def run_command(request: Request) -> str:
         f"{key}={json.dumps(value) if not isinstance(value, str) else value}"
         for key, value in request.overrides.items()
     ]
-    return " ".join(["./run_all.sh", request.params, *(["--set", *map(shlex.quote, pairs)] if pairs else [])])
+    return shlex.join(["./run_all.sh", request.params, *(["--set", *pairs] if pairs else [])])
 
 
 TOGETHER = {  # columns that share a cell

@@ -15,14 +15,21 @@ from lgffem_core.study import VARIANTS, Study
 from lgffem_core.training import train_strategy
 
 
+def seed_number(text: str) -> int:
+    """A seed as typed: a whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train one strategy, and first those that it starts from; 0, or the error's exit code."""
     parser = argparse.ArgumentParser(prog="python -m lgffem_core.training", description=main.__doc__)
     parser.add_argument("params", help="profile, e.g. params/paper.yaml")
     parser.add_argument("--strategy", choices=STRATEGIES, required=True)
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="paper")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", nargs="+", default=[], metavar="key=value", dest="pairs")
+    parser.add_argument("--seed", type=seed_number, default=0)
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="key=value", dest="pairs")
     options = parser.parse_args(arguments)
     try:
         study = Study.load(options.params, parse_pairs(options.pairs))

@@ -56,7 +56,7 @@ def test_contents_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
     monkeypatch.setattr(files.os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
     write_text(tmp_path / "table.csv", "text")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the last: of the folder, so that the name survives too
 
 
 def test_json_round_trip_is_sorted_and_utf8(tmp_path):

@@ -85,7 +85,7 @@ def fingerprint(study: Study, seed: int) -> str:
 
 
 def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None) -> TrainedStrategy:
-    """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last epoch.
+    """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last checkpoint.
 
     Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in ``study.baseline("ma_ms", seed)``.
     Pairs are mined within a batch, so that processes cannot share one: ``RequestError`` where there are several.

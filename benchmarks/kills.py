@@ -20,12 +20,14 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
+from lgffem_core.data import patch_table
 from lgffem_core.files import TEMPORARY, remove_leftovers, sha256_file
-from lgffem_core.params import STRATEGIES
+from lgffem_core.params import DATASETS, STRATEGIES
 from lgffem_core.report.tables import table1, write_table
 from lgffem_core.retrieval.evaluation import evaluate_all
 from lgffem_core.study import PROJECT, Study
@@ -42,9 +44,9 @@ SMALL = {
     "data.synthetic.pannuke_per_tissue": 3,
     "data.synthetic.kimia_train_per_scan": 2,
     "training.batch_size": 8,
-    "training.a.epochs": 5,
-    "training.b.epochs": 3,
-    "training.c.epochs": 3,
+    "training.a.epochs": 4,
+    "training.b.epochs": 2,
+    "training.c.epochs": 2,
     "retrieval.bootstrap": 50,
     "compute.checkpoint_steps": 2,
 }
@@ -57,7 +59,7 @@ class Tally:
 
     workers: int
     kills: int = 0
-    during_saves: int = 0  # kills that left a half-written file behind
+    during_saves: int = 0  # kills that left an unfinished file behind
     completions: int = 0
     attempts: int = 0
     faults: tuple[str, ...] = ()
@@ -73,7 +75,13 @@ def run(study: Study) -> None:
     write_table(study, table, "table1", "Table 1", "")
 
 
-def start(study: Study, log: Path) -> int:
+def draw(study: Study) -> None:
+    """Draw the images and list them: every run here is on the same ones."""
+    for dataset in DATASETS:
+        patch_table(study, dataset)
+
+
+def start(study: Study, log: Path, body: Callable[[Study], None] = run) -> int:
     """Fork a run in a process group of its own; returns its process id."""
     child = os.fork()
     if child:
@@ -85,7 +93,7 @@ def start(study: Study, log: Path) -> int:
     code = 1
     try:
         remove_leftovers(study.root)
-        run(study)
+        body(study)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -137,8 +145,8 @@ def wait(child: int, study: Study, until: float, saves: int | None) -> int | Non
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > until:
             return None
+        time.sleep(0.0005)  # a save takes some milliseconds
         if saves is None:
-            time.sleep(0.002)
             continue
         now = names(study)
         saves -= len(now - seen)
@@ -147,15 +155,16 @@ def wait(child: int, study: Study, until: float, saves: int | None) -> int | Non
             return None
 
 
-def undisturbed(study: Study, log: Path) -> tuple[dict[str, str], float]:
-    """(contents, seconds) of a run that nobody kills."""
+def undisturbed(study: Study, log: Path, body: Callable[[Study], None] = run) -> float:
+    """Let a run come to its end; returns the seconds that it took."""
     began = time.monotonic()
-    child = start(study, log)
+    child = start(study, log, body)
     code = wait(child, study, began + PATIENCE, None)
+    if code is None:
+        os.killpg(child, signal.SIGKILL)
     if code != 0:
-        os.killpg(child, signal.SIGKILL) if code is None else None
         sys.exit(f"the undisturbed run failed:\n{log.read_text()}")
-    return contents(study), time.monotonic() - began
+    return time.monotonic() - began
 
 
 def attempt(study: Study, log: Path, tally: Tally, seconds: float, rng: random.Random) -> bool:
@@ -164,7 +173,7 @@ def attempt(study: Study, log: Path, tally: Tally, seconds: float, rng: random.R
     before = newest_steps(study)
     saves = rng.randint(1, 8) if tally.attempts % 2 else None
     child = start(study, log)
-    limit = PATIENCE if saves else rng.uniform(0, 0.6 * seconds)
+    limit = PATIENCE if saves else rng.uniform(0, seconds)
     code = wait(child, study, time.monotonic() + limit, saves)
     if code is None:
         os.killpg(child, signal.SIGKILL)
@@ -210,7 +219,10 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root, tallies = Path(folder), []
-        expected, seconds = undisturbed(make_study(root, 0), root / "log.txt")
+        study, log = make_study(root, 0), root / "log.txt"
+        undisturbed(study, log, draw)
+        seconds = undisturbed(study, log)
+        expected = contents(study)
         print(f"undisturbed: {seconds:.1f} s, {len(expected)} files", flush=True)
         print("| workers | kills | of these in a save | completions | all equal |\n|---|---|---|---|---|", flush=True)
         for workers in options.workers:

@@ -24,6 +24,7 @@ from lgffem_core.training.losses import multi_similarity
 from lgffem_core.training.run import (
     TrainedStrategy,
     make_fabric,
+    read_back,
     read_finished,
     run_trainer,
     training_set,
@@ -102,7 +103,7 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
     trainer = Trainer(fabric, mixed_attention_recipe(settings), model, multi_similarity(settings), seed)
     history = run_trainer(trainer, mixed_attention_patches(study, seed), folder, identity, study.params)
     write_finished(folder, model, history, identity)
-    return read_finished(folder, identity)
+    return read_back(folder, identity)
 
 
 def load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:

@@ -137,7 +137,7 @@ def newest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
         try:
             checkpoint = load_checkpoint(path)
         except StudyError as error:
-            print(f"{error} Going on from the checkpoint before it.")
+            print(f"{error} Going on without it.")
             continue
         if checkpoint.fingerprint == fingerprint:
             return checkpoint

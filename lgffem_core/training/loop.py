@@ -99,7 +99,7 @@ class Trainer:
     def run_steps(
         self, loader, batches: TrainingBatches, checkpoint: Checkpoint, folder, lines, every: int | None
     ) -> list[dict]:
-        """Every step from the checkpoint's on; at each epoch's end its history entry, there and in between checkpoints.
+        """Every step from the checkpoint's on, with a history entry an epoch, and the checkpoints.
 
         The losses of an epoch under way stand in its checkpoints, so that its mean is that of all its steps.
         """
@@ -159,7 +159,8 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint, steps: int, where: str) -> None:
         """Put a snapshot back; ``steps`` are those of an epoch, ``where`` names the file.
 
-        ``StudyError`` where a tensor is missing, superfluous or of another shape, or the losses are not one a step.
+        ``StudyError`` where a tensor is missing, superfluous or of another shape, the losses are not one a step,
+        or the loss scale of fp16 is missing or too much.
         """
         expected = layout_of(self.state())
         for name, optimizer in self.optimizers.items():
@@ -169,6 +170,12 @@ class Trainer:
             raise StudyError(
                 f"{where}: holds {len(checkpoint.history)} epochs and {len(checkpoint.losses)} losses, which are not "
                 f"{checkpoint.step} steps of {steps} an epoch; delete it and start again."
+            )
+        precision = self.fabric.strategy.precision
+        if checkpoint.precision.keys() != precision.state_dict().keys():
+            raise StudyError(
+                f"{where}: was made with another precision than this run's; set compute.precision to that one, "
+                "or delete it and start again."
             )
         parts = {"model": {}, "loss": {}}
         for key, tensor in checkpoint.tensors.items():
@@ -180,4 +187,4 @@ class Trainer:
         for name, optimizer in self.optimizers.items():
             if name not in checkpoint.untouched:
                 restore_optimizer(name, optimizer, checkpoint.tensors)
-        self.fabric.strategy.precision.load_state_dict(checkpoint.precision)
+        precision.load_state_dict(checkpoint.precision)

@@ -136,7 +136,7 @@ def train_strategy(
     if fabric.global_rank == 0:
         write_finished(folder, model, history, identity)
     fabric.barrier()
-    return read_finished(folder, identity, writer=False)
+    return read_back(folder, identity)
 
 
 def training_patches(study: Study, strategy: str, table: pd.DataFrame, model: LGFFEM, seed: int) -> PatchDataset:
@@ -240,8 +240,8 @@ def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedSt
     """The finished run in ``folder`` if it is the one that ``identity`` names, or None.
 
     Damaged weights are named and count as not finished; the last checkpoint, or training, makes them again.
-    A ``history.csv`` that is not what the weights' header says is named and, by the one ``writer`` among
-    the processes, written again.
+    A ``history.csv`` that is not what the weights' header says is named and written again. Of several
+    processes, one is the ``writer``, and speaks.
     """
     weights, csv = folder / "model.safetensors", folder / "history.csv"
     if not weights.exists():
@@ -249,7 +249,8 @@ def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedSt
     try:
         header = load_tensors(weights)[1]
     except StudyError as error:
-        print(f"{error} Making it again from the last checkpoint.")
+        if writer:
+            print(f"{error} Making it again from the last checkpoint.")
         return None
     if header.get("fingerprint") != identity:
         return None
@@ -258,3 +259,11 @@ def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedSt
         print(f"{csv}: is missing or was changed; written again from {weights.name}.")
         write_text(csv, text)
     return TrainedStrategy(weights, history_table(header["history"]), identity)
+
+
+def read_back(folder: Path, identity: str) -> TrainedStrategy:
+    """The finished run that was written just now; ``StudyError`` where the disk gives back something else."""
+    finished = read_finished(folder, identity, writer=False)
+    if finished is None:
+        raise StudyError(f"{folder}: the weights that were just written cannot be read back; check the disk.")
+    return finished

@@ -81,6 +81,13 @@ def test_nothing_is_drawn_from_global_generators(tiny_study, monkeypatch):
     assert contents(trained.weights.parent) == contents(expected.weights.parent)
 
 
+def test_weights_that_do_not_read_back_are_an_error(tiny_study, monkeypatch):
+    original = run.save_tensors
+    monkeypatch.setattr(run, "save_tensors", lambda path, *rest: (original(path, *rest), flip_last_bit(path)))
+    with pytest.raises(StudyError, match="strategy_a: the weights that were just written cannot be read back"):
+        train_a(tiny_study())
+
+
 # -- what a checkpoint must hold ---------------------------------------------------------------------------
 
 
@@ -154,6 +161,8 @@ def test_the_loss_scale_of_fp16_and_a_skipped_first_step_are_kept(stopped, monke
     assert scaler.get_scale() == 2.0**5
     with pytest.raises(StudyError, match="missing, e.g. loss_optimizer/0/exp_avg"):
         trainer.restore(replace(kept, untouched=[]), 3, "here")
+    with pytest.raises(StudyError, match="here: was made with another precision"):
+        trainer.restore(replace(kept, precision={}), 3, "here")
 
 
 # -- final files -------------------------------------------------------------------------------------------

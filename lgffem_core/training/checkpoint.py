@@ -122,9 +122,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; ``StudyError`` names a file that is damaged."""
-    tensors, header = load_tensors(path)
+    tensors, header = load_tensors(path, remedy="Going on without it.")
     if header.keys() != {entry.name for entry in fields(Checkpoint)} - {"tensors"}:
-        raise StudyError(f"{path}: is no checkpoint of this study.")
+        raise StudyError(f"{path}: is no checkpoint of this study. Going on without it.")
     return Checkpoint(**header, tensors=tensors)
 
 
@@ -137,7 +137,7 @@ def newest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
         try:
             checkpoint = load_checkpoint(path)
         except StudyError as error:
-            print(f"{error} Going on without it.")
+            print(error)
             continue
         if checkpoint.fingerprint == fingerprint:
             return checkpoint
@@ -166,10 +166,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
         file.write(contents)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Read what ``save_tensors`` wrote: the tensors on the CPU, and the header.
+def load_tensors(path: Path, remedy: str = "Delete it: the same command makes it again.") -> tuple[dict, dict]:
+    """Read what ``save_tensors`` wrote: the tensors by name, on the CPU, and the header.
 
-    ``StudyError`` names a file that cannot be read or does not fit its checksum.
+    ``StudyError`` names a file that cannot be read or does not fit its checksum, and ends with ``remedy``.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -178,5 +178,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         if checksum(tensors, header) != stamp["sha256"]:
             raise ValueError("its checksum does not fit its contents")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StudyError(f"{path}: is damaged or was not written by this study ({error}).") from None
+        raise StudyError(f"{path}: is damaged or was not written by this study ({error}). {remedy}") from None
     return tensors, header
+
+
+def read_header(path: Path, remedy: str = "Making it again.") -> dict | None:
+    """The header of a file of ``save_tensors``, None where there is none or, said in a line, it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return load_tensors(path, remedy)[1]
+    except StudyError as error:
+        print(error)
+        return None

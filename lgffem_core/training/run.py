@@ -20,7 +20,7 @@ from lgffem_core.model.released import load_released
 from lgffem_core.params import Params
 from lgffem_core.progress import emit
 from lgffem_core.study import CURRICULUM, Study
-from lgffem_core.training.checkpoint import load_tensors, save_tensors
+from lgffem_core.training.checkpoint import load_tensors, read_header, save_tensors
 from lgffem_core.training.loop import Recipe, Trainer
 from lgffem_core.training.losses import sub_center_arcface
 from lgffem_core.training.schedule import learning_rate
@@ -240,19 +240,12 @@ def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedSt
     """The finished run in ``folder`` if it is the one that ``identity`` names, or None.
 
     Damaged weights are named and count as not finished; the last checkpoint, or training, makes them again.
-    A ``history.csv`` that is not what the weights' header says is named and written again. Of several
-    processes, one is the ``writer``, and speaks.
+    A ``history.csv`` that is not what the weights' header says is named and written again by one of
+    the processes, the ``writer``.
     """
     weights, csv = folder / "model.safetensors", folder / "history.csv"
-    if not weights.exists():
-        return None
-    try:
-        header = load_tensors(weights)[1]
-    except StudyError as error:
-        if writer:
-            print(f"{error} Making it again from the last checkpoint.")
-        return None
-    if header.get("fingerprint") != identity:
+    header = read_header(weights, "Making it again from the last checkpoint.")
+    if header is None or header.get("fingerprint") != identity:
         return None
     text = history_csv(header["history"])
     if writer and not (csv.is_file() and csv.read_bytes() == text.encode()):

@@ -16,6 +16,7 @@ from lgffem_core.training.checkpoint import (
     load_tensors,
     newest_checkpoint,
     optimizer_layout,
+    read_header,
     restore_optimizer,
     save_checkpoint,
     save_tensors,
@@ -223,3 +224,16 @@ def test_another_run_s_later_checkpoints_do_not_outlive_this_run_s(tmp_path, cap
     assert newest_checkpoint(tmp_path, "f").step == 3
     save_checkpoint(tmp_path, a_checkpoint(6))
     assert [load_checkpoint(path).step for path in checkpoint_files(tmp_path)] == [6, 3]
+
+
+def test_the_header_alone_of_a_whole_a_missing_and_a_damaged_file(tmp_path, capsys):
+    path = tmp_path / "embeddings.safetensors"
+    assert read_header(path) is None and capsys.readouterr().out == ""
+    save_tensors(path, {"w": torch.zeros(2)}, {"made_from": "x"})
+    assert read_header(path) == {"made_from": "x"}
+    flip(path, -1)
+    assert read_header(path) is None
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path}: is damaged") and said.endswith("does not fit its contents). Making it again.\n")
+    with pytest.raises(StudyError, match=r"Delete it: the same command makes it again\.$"):
+        load_tensors(path)

@@ -207,6 +207,7 @@ class Compute(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     threads: Positive = 2  # of torch on the CPU: part of the result's last bits
     workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment
+    checkpoint_steps: Positive | None = None  # between checkpoints within an epoch; null = only at each epoch's end
 
 
 class Params(Section):

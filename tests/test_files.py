@@ -1,12 +1,24 @@
 """Files: written whole or not at all, and named by their contents."""
 
+import errno
 import hashlib
 import json
+import os
+import stat
 
 import pytest
 
 from lgffem_core import files
-from lgffem_core.files import atomic_path, read_json, sha256_file, sha256_json, write_json, write_text
+from lgffem_core.errors import StudyError
+from lgffem_core.files import (
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):
@@ -56,7 +68,83 @@ def test_contents_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
     monkeypatch.setattr(files.os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
     write_text(tmp_path / "table.csv", "text")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the last: of the folder, so that the name survives too
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [("ENOSPC", "free space"), ("EROFS", "make it writable"), ("EFBIG", "raise the limit")]
+)
+def test_a_refusal_to_write_is_one_sentence_with_a_remedy(tmp_path, number, remedy):
+    number, target = getattr(errno, number), write_text(tmp_path / "table.csv", "old")
+    with pytest.raises(StudyError) as caught, atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value).startswith(f"{target}: cannot be written ({os.strerror(number)}); {remedy}")
+    assert target.read_text() == "old" and names(tmp_path) == ["table.csv"]
+
+
+def test_a_folder_in_its_place_and_a_file_in_its_folder_s_place_are_named(tmp_path):
+    (tmp_path / "table.csv").mkdir()
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "table.csv", tmp_path / "file" / "table.csv"):
+        with pytest.raises(StudyError, match=f"{target}: cannot be written .* move away what stands in its place"):
+            write_text(target, "text")
+    assert names(tmp_path) == ["file", "table.csv"]
+
+
+def test_an_error_about_something_else_is_left_as_it_is(tmp_path):
+    """The body could not read its source: that is no reason to free space for the target."""
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "table.csv"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "elsewhere" / "source.csv"))
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "table.csv"):
+        open(tmp_path / "source.csv")
+
+
+def test_a_second_error_while_tidying_up_does_not_hide_the_first(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.os, "unlink", refuse)
+    with pytest.raises(RuntimeError, match="half way"), atomic_path(tmp_path / "table.csv") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("half way")
+    monkeypatch.undo()
+    assert remove_leftovers(tmp_path) == [temporary]
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_only_a_file_system_that_cannot_flush_folders_is_forgiven(tmp_path, monkeypatch, number, passes):
+    fsync = os.fsync
+
+    def refuse(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", refuse)
+    if passes:
+        write_text(tmp_path / "table.csv", "text")
+    else:
+        with pytest.raises(StudyError, match="check the disk"):
+            write_text(tmp_path / "table.csv", "text")
+
+
+def test_leftovers_of_killed_writers_are_known_by_their_names(tmp_path):
+    left = []
+    for name in ("step_000000004.safetensors", "a.b.csv", "deep/er/table.csv", "no_suffix"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+            raise RuntimeError
+        temporary.write_text("half")
+        left.append(temporary)
+    kept = [".hidden.csv", ".git.tmp", ".a.tmp.csv", "x.12.tmp.csv", ".x.12.tmp.csv.gz", ".12.tmp"]
+    for name in kept:
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.12.tmp").mkdir()
+    assert remove_leftovers(tmp_path) == sorted(left) and remove_leftovers(tmp_path) == []
+    assert set(names(tmp_path)) == {*kept, ".folder.12.tmp", "deep"}
+    assert remove_leftovers(tmp_path / "absent") == []
 
 
 def test_json_round_trip_is_sorted_and_utf8(tmp_path):

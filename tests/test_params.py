@@ -247,7 +247,7 @@ def test_paper_yaml_says_what_the_defaults_say():
     paper = flat(validate(tree, "paper.yaml").model_dump())
     defaults = flat(Params(profile="default").model_dump())
     differ = {key for key in paper if paper[key] != defaults[key]}
-    assert differ == {"profile", "variants", "data.check_counts", "compute.workers"}
+    assert differ == {"profile", "variants", "data.check_counts", "compute.workers", "compute.checkpoint_steps"}
 
 
 def test_paper_yaml_lists_every_parameter_but_those_of_synthetic_images():

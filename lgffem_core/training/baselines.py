@@ -24,6 +24,7 @@ from lgffem_core.training.losses import multi_similarity
 from lgffem_core.training.run import (
     TrainedStrategy,
     make_fabric,
+    read_back,
     read_finished,
     run_trainer,
     training_set,
@@ -85,7 +86,7 @@ def fingerprint(study: Study, seed: int) -> str:
 
 
 def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None) -> TrainedStrategy:
-    """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last epoch.
+    """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last checkpoint.
 
     Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in ``study.baseline("ma_ms", seed)``.
     Pairs are mined within a batch, so that processes cannot share one: ``RequestError`` where there are several.
@@ -102,7 +103,7 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
     trainer = Trainer(fabric, mixed_attention_recipe(settings), model, multi_similarity(settings), seed)
     history = run_trainer(trainer, mixed_attention_patches(study, seed), folder, identity, study.params)
     write_finished(folder, model, history, identity)
-    return read_finished(folder, identity)
+    return read_back(folder, identity)
 
 
 def load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:

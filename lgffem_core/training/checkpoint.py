@@ -1,22 +1,27 @@
 """Checkpoints of a training run: one safetensors file each, written whole or not at all.
 
 Tensors are named ``model/…``, ``loss/…``, ``optimizer/<i>/…`` and ``loss_optimizer/<i>/…``; the header
-holds the step, the history of epochs and the fingerprint of everything the run depends on.
+holds the step, the history of epochs, the losses of the epoch under way and the fingerprint of everything
+the run depends on. A checksum over both is kept in the file, and the same state gives the same bytes.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lgffem_core.errors import StudyError
-from lgffem_core.files import atomic_path
+from lgffem_core.files import atomic_path, remove_file
 
 KEPT = 2  # checkpoints kept: the newest, and the one before it
+STAMP = "study"  # the one key of the file's metadata: safetensors writes several in an order that varies
+
+Layout = dict[str, tuple[torch.Size, torch.dtype]]  # what tensors a state consists of
 
 
 @dataclass
@@ -27,6 +32,9 @@ class Checkpoint:
     fingerprint: str
     history: list[dict] = field(default_factory=list)  # one entry an epoch: epoch, loss, lr
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)  # of the steps since the last epoch's end
+    precision: dict = field(default_factory=dict)  # fp16's loss scale and its growth; empty for other precisions
+    untouched: list[str] = field(default_factory=list)  # optimisers that fp16 has not let take a step yet
 
 
 def flatten_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -35,19 +43,55 @@ def flatten_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, 
     return {f"{name}/{i}/{key}": value for i, entry in state.items() for key, value in entry.items()}
 
 
+def optimizer_layout(name: str, optimizer: torch.optim.Optimizer) -> Layout:
+    """What ``flatten_optimizer`` gives once every parameter has taken a step.
+
+    A step of the same class and settings with small stand-ins tells which tensors there are: those of a
+    stand-in's own shape (the moments) have the parameter's shape, the others (the step count) their own.
+    """
+    kind, layout, position = type(getattr(optimizer, "optimizer", optimizer)), {}, 0
+    for group in optimizer.param_groups:
+        small = [torch.nn.Parameter(parameter.new_zeros(2, 3)) for parameter in group["params"]]
+        for stand_in in small:
+            stand_in.grad = torch.ones_like(stand_in)
+        probe = kind(small)
+        probe.param_groups[0].update({key: value for key, value in group.items() if key != "params"})
+        probe.step()
+        for parameter, stand_in in zip(group["params"], small, strict=True):
+            for key, value in probe.state[stand_in].items():
+                shape = parameter.shape if value.shape == stand_in.shape else value.shape
+                layout[f"{name}/{position}/{key}"] = (shape, value.dtype)
+            position += 1
+    return layout
+
+
 def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what ``flatten_optimizer`` gave; a parameter without its state is an error."""
+    """Put back what ``flatten_optimizer`` gave; ``check_layout`` tells before whether it is whole."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         owner, _, rest = key.partition("/")
         if owner == name:
             index, _, leaf = rest.partition("/")
             state.setdefault(int(index), {})[leaf] = value
-    current = optimizer.state_dict()
-    expected = sum(len(group["params"]) for group in current["param_groups"])
-    if len(state) != expected:
-        raise StudyError(f"checkpoint: {name} holds {len(state)} of {expected} parameters' states.")
-    optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def layout_of(tensors: dict[str, Tensor]) -> Layout:
+    """Shape and type of each tensor."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
+def check_layout(tensors: dict[str, Tensor], expected: Layout, where: str) -> None:
+    """``StudyError`` unless ``tensors`` are those of ``expected``: none missing, superfluous or of another shape."""
+    found = layout_of(tensors)
+    faults = {
+        "missing": expected.keys() - found.keys(),
+        "superfluous": found.keys() - expected.keys(),
+        "of another shape or type": {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
+    }
+    said = [f"{len(names)} {fault}, e.g. {min(names)}" for fault, names in faults.items() if names]
+    if said:
+        raise StudyError(f"{where}: its tensors are not this run's ({'; '.join(said)}); delete it and start again.")
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -55,24 +99,37 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.safetensors"), reverse=True)
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """The file of the checkpoint after ``step`` steps."""
+    return folder / f"step_{step:09d}.safetensors"
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint atomically, then remove all but the two newest."""
-    path = folder / f"step_{checkpoint.step:09d}.safetensors"
-    header = {"step": checkpoint.step, "fingerprint": checkpoint.fingerprint, "history": checkpoint.history}
+    """Write a checkpoint atomically, then remove all but it and the one before it.
+
+    Files of later steps go too: they are damaged or another run's, or this run would have gone on from them.
+    """
+    path = checkpoint_path(folder, checkpoint.step)
+    header = {key: value for key, value in vars(checkpoint).items() if key != "tensors"}
     save_tensors(path, checkpoint.tensors, header)
-    for old in checkpoint_files(folder)[KEPT:]:
-        old.unlink()
+    files = [file for file in checkpoint_files(folder) if file.is_file()]
+    kept = [file for file in files if file.name <= path.name][:KEPT]
+    for file in files:
+        if file not in kept:
+            remove_file(file)
     return path
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; ``StudyError`` names a file that is damaged."""
-    tensors, header = load_tensors(path)
-    return Checkpoint(header["step"], header["fingerprint"], header["history"], tensors)
+    tensors, header = load_tensors(path, remedy="Going on without it.")
+    if header.keys() != {entry.name for entry in fields(Checkpoint)} - {"tensors"}:
+        raise StudyError(f"{path}: is no checkpoint of this study. Going on without it.")
+    return Checkpoint(**header, tensors=tensors)
 
 
 def newest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest readable checkpoint of the run that ``fingerprint`` names, or None.
+    """The newest valid checkpoint of the run that ``fingerprint`` names, or None.
 
     A damaged file, and a run with other parameters, code or data, are named on the way.
     """
@@ -80,27 +137,57 @@ def newest_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
         try:
             checkpoint = load_checkpoint(path)
         except StudyError as error:
-            print(f"{error} Going on from the checkpoint before it.")
+            print(error)
             continue
         if checkpoint.fingerprint == fingerprint:
             return checkpoint
-        print(f"{path.name}: was made with other parameters, code or data; training starts anew.")
-        return None
+        print(f"{path.name}: was made with other parameters, code or data; it is not used.")
     return None
 
 
+def checksum(tensors: dict[str, Tensor], header: dict) -> str:
+    """SHA-256 over the header and each tensor's name, type, shape and bytes, whatever their order."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
-    """Write tensors and a JSON header as safetensors, atomically."""
+    """Write tensors and a JSON header as safetensors, with a checksum over both, atomically.
+
+    The same tensors and header give the same bytes. ``StudyError`` where the file cannot be written.
+    """
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata={"header": json.dumps(header, sort_keys=True)})
+    stamp = json.dumps({"header": header, "sha256": checksum(stored, header)}, sort_keys=True)
+    contents = save(stored, metadata={STAMP: stamp})
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(contents)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Read what ``save_tensors`` wrote: the tensors on the CPU, and the header."""
+def load_tensors(path: Path, remedy: str = "Delete it: the same command makes it again.") -> tuple[dict, dict]:
+    """Read what ``save_tensors`` wrote: the tensors by name, on the CPU, and the header.
+
+    ``StudyError`` names a file that cannot be read or does not fit its checksum, and ends with ``remedy``.
+    """
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads(file.metadata()["header"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header
+            stamp = json.loads(file.metadata()[STAMP])
+            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, stamp["header"]
+        if checksum(tensors, header) != stamp["sha256"]:
+            raise ValueError("its checksum does not fit its contents")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise StudyError(f"{path}: is damaged or was not written by this study ({error}).") from None
+        raise StudyError(f"{path}: is damaged or was not written by this study ({error}). {remedy}") from None
+    return tensors, header
+
+
+def read_header(path: Path, remedy: str = "Making it again.") -> dict | None:
+    """The header of a file of ``save_tensors``, None where there is none or, said in a line, it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return load_tensors(path, remedy)[1]
+    except StudyError as error:
+        print(error)
+        return None

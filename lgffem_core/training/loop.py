@@ -1,4 +1,9 @@
-"""The training loop: one run, from its first step (or the last checkpoint's) to its last."""
+"""The training loop: one run, from its first step (or the last checkpoint's) to its last.
+
+What is drawn at a step is a function of the seed and the step alone: the order of samples and their
+augmentation (``data.loading``), dropout (``train_step``), and the learning rate follows from the step too. So
+no generator's state is kept in a checkpoint, and a run that goes on from any step gives the same bits.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,12 +14,18 @@ from lightning_fabric import Fabric
 
 from lgffem_core.data.loading import PatchDataset, TrainingBatches, make_loader
 from lgffem_core.errors import StudyError
+from lgffem_core.files import remove_leftovers
+from lgffem_core.params import Compute
 from lgffem_core.progress import EpochLines
 from lgffem_core.seeds import derive_seed
 from lgffem_core.training.checkpoint import (
     Checkpoint,
+    check_layout,
+    checkpoint_path,
     flatten_optimizer,
+    layout_of,
     newest_checkpoint,
+    optimizer_layout,
     restore_optimizer,
     save_checkpoint,
 )
@@ -36,7 +47,7 @@ class Recipe:
 
 
 class Trainer:
-    """Model, loss and their optimisers, with what is needed to stop after any epoch and go on.
+    """Model, loss and their optimisers, with what is needed to stop after any step and go on.
 
     Args:
         fabric: device, precision and processes.
@@ -57,16 +68,16 @@ class Trainer:
             self.loss, centers = fabric.setup(loss, recipe.loss_optimizer(list(loss.parameters())))
             self.optimizers["loss_optimizer"] = centers
 
-    def fit(self, dataset: PatchDataset, folder, fingerprint: str, workers: int) -> list[dict]:
+    def fit(self, dataset: PatchDataset, folder, fingerprint: str, compute: Compute) -> list[dict]:
         """Train to the end and return the history: one dict an epoch with epoch, loss (mean) and lr (last).
 
-        A checkpoint is written to ``folder`` after each epoch, and the newest one there with this
-        ``fingerprint`` is where training goes on.
+        A checkpoint is written to ``folder`` after each epoch, and within it every ``compute.checkpoint_steps``
+        steps; the newest valid one there with this ``fingerprint`` is where training goes on.
         """
         batch_size, epochs = self.recipe.batch_size, self.recipe.epochs
+        if self.fabric.global_rank == 0:
+            remove_leftovers(folder)
         checkpoint = newest_checkpoint(folder, fingerprint) or Checkpoint(0, fingerprint)
-        if checkpoint.step:
-            self.restore(checkpoint)
         batches = TrainingBatches(
             len(dataset),
             batch_size,
@@ -76,29 +87,36 @@ class Trainer:
             self.fabric.global_rank,
             self.fabric.world_size,
         )
-        loader = self.fabric.setup_dataloaders(make_loader(dataset, batches, workers), use_distributed_sampler=False)
+        if checkpoint.step:
+            self.restore(checkpoint, batches.steps, str(checkpoint_path(folder, checkpoint.step)))
+        loader = make_loader(dataset, batches, compute.workers)
+        loader = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
         lines = EpochLines(
             self.recipe.title, epochs, checkpoint.step // batches.steps, quiet=self.fabric.global_rank > 0
         )
-        return self.run_steps(loader, batches, checkpoint, folder, lines)
+        return self.run_steps(loader, batches, checkpoint, folder, lines, compute.checkpoint_steps)
 
-    def run_steps(self, loader, batches: TrainingBatches, checkpoint: Checkpoint, folder, lines) -> list[dict]:
-        """Every step from the checkpoint's on; at each epoch's end, its history entry and a checkpoint."""
-        history, losses, images = list(checkpoint.history), [], 0
+    def run_steps(
+        self, loader, batches: TrainingBatches, checkpoint: Checkpoint, folder, lines, every: int | None
+    ) -> list[dict]:
+        """Every step from the checkpoint's on, with a history entry an epoch, and the checkpoints.
+
+        The losses of an epoch under way stand in its checkpoints, so that its mean is that of all its steps.
+        """
+        history, losses, images = list(checkpoint.history), list(checkpoint.losses), 0
         self.model.train()
         for step, (inputs, labels, _) in enumerate(loader, start=checkpoint.step):
             lr = self.recipe.rate(step, batches.steps)
             losses.append(self.train_step(step, lr, inputs, labels))
             images += len(labels) * self.fabric.world_size
-            if (step + 1) % batches.steps:
-                continue
-            epoch = step // batches.steps
-            mean = sum(losses) / len(losses)
-            history.append({"epoch": epoch + 1, "loss": mean, "lr": lr})
-            losses = []
-            if self.fabric.global_rank == 0:
-                save_checkpoint(folder, self.snapshot(step + 1, checkpoint.fingerprint, history))
-            lines.epoch_done(epoch, images, mean, lr)
+            epoch, ended = step // batches.steps, (step + 1) % batches.steps == 0
+            if ended:
+                history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "lr": lr})
+                losses = []
+            if self.fabric.global_rank == 0 and (ended or (every and (step + 1) % every == 0)):
+                save_checkpoint(folder, self.snapshot(step + 1, checkpoint.fingerprint, history, losses))
+            if ended:
+                lines.epoch_done(epoch, images, history[-1]["loss"], lr)
         return history
 
     def train_step(self, step: int, lr: float, inputs, labels) -> float:
@@ -122,16 +140,43 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         return value
 
-    def snapshot(self, step: int, fingerprint: str, history: list[dict]) -> Checkpoint:
-        """Everything that the steps to come depend on."""
-        tensors = {f"model/{k}": v for k, v in self.plain_model.trainable_state().items()}
-        tensors |= {f"loss/{k}": v for k, v in self.plain_loss.state_dict().items()}
+    def snapshot(self, step: int, fingerprint: str, history: list[dict], losses: list[float]) -> Checkpoint:
+        """Everything that the steps to come depend on; ``losses`` are those since the last epoch's end."""
+        tensors, untouched = self.state(), []
         for name, optimizer in self.optimizers.items():
-            tensors |= flatten_optimizer(name, optimizer)
-        return Checkpoint(step, fingerprint, history, tensors)
+            moments = flatten_optimizer(name, optimizer)
+            tensors |= moments
+            if not moments:
+                untouched.append(name)
+        precision = self.fabric.strategy.precision.state_dict()
+        return Checkpoint(step, fingerprint, history, tensors, losses, precision, untouched)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Put a snapshot back; whatever is missing in it is an error."""
+    def state(self) -> dict[str, torch.Tensor]:
+        """What is trained: the tensors of model and loss, under their names in a checkpoint."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.plain_model.trainable_state().items()}
+        return tensors | {f"loss/{name}": tensor for name, tensor in self.plain_loss.state_dict().items()}
+
+    def restore(self, checkpoint: Checkpoint, steps: int, where: str) -> None:
+        """Put a snapshot back; ``steps`` are those of an epoch, ``where`` names the file.
+
+        ``StudyError`` where a tensor is missing, superfluous or of another shape, the losses are not one a step,
+        or the loss scale of fp16 is missing or too much.
+        """
+        expected = layout_of(self.state())
+        for name, optimizer in self.optimizers.items():
+            expected |= {} if name in checkpoint.untouched else optimizer_layout(name, optimizer)
+        check_layout(checkpoint.tensors, expected, where)
+        if (len(checkpoint.history), len(checkpoint.losses)) != divmod(checkpoint.step, steps):
+            raise StudyError(
+                f"{where}: holds {len(checkpoint.history)} epochs and {len(checkpoint.losses)} losses, which are not "
+                f"{checkpoint.step} steps of {steps} an epoch; delete it and start again."
+            )
+        precision = self.fabric.strategy.precision
+        if checkpoint.precision.keys() != precision.state_dict().keys():
+            raise StudyError(
+                f"{where}: was made with another precision than this run's; set compute.precision to that one, "
+                "or delete it and start again."
+            )
         parts = {"model": {}, "loss": {}}
         for key, tensor in checkpoint.tensors.items():
             owner, _, name = key.partition("/")
@@ -140,4 +185,6 @@ class Trainer:
         self.plain_model.load_trainable_state(parts["model"])
         self.plain_loss.load_state_dict(parts["loss"])
         for name, optimizer in self.optimizers.items():
-            restore_optimizer(name, optimizer, checkpoint.tensors)
+            if name not in checkpoint.untouched:
+                restore_optimizer(name, optimizer, checkpoint.tensors)
+        precision.load_state_dict(checkpoint.precision)

@@ -13,14 +13,14 @@ from lgffem_core.code_version import code_hash
 from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
 from lgffem_core.data.augment import training_augment
 from lgffem_core.data.loading import PatchDataset
-from lgffem_core.errors import RequestError
-from lgffem_core.files import atomic_path, sha256_file, sha256_json
+from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.files import sha256_file, sha256_json, write_text
 from lgffem_core.model.lgffem import LGFFEM, build_model
 from lgffem_core.model.released import load_released
 from lgffem_core.params import Params
 from lgffem_core.progress import emit
 from lgffem_core.study import CURRICULUM, Study
-from lgffem_core.training.checkpoint import load_tensors, save_tensors
+from lgffem_core.training.checkpoint import load_tensors, read_header, save_tensors
 from lgffem_core.training.loop import Recipe, Trainer
 from lgffem_core.training.losses import sub_center_arcface
 from lgffem_core.training.schedule import learning_rate
@@ -110,7 +110,7 @@ def train_strategy(
     """Train strategy "a", "b" or "c", after the ones it starts from; what is done is not done again.
 
     Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in
-    ``study.checkpoints(strategy, variant, seed)``. An interrupted run goes on from its last epoch.
+    ``study.checkpoints(strategy, variant, seed)``. An interrupted run goes on from its last checkpoint.
     """
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
     fabric = fabric or make_fabric(study)
@@ -121,7 +121,7 @@ def train_strategy(
     table = training_set(study, dataset)
     identity = fingerprint(study, strategy, variant, seed)
     folder = study.checkpoints(strategy, variant, seed)
-    done = read_finished(folder, identity)
+    done = read_finished(folder, identity, writer=fabric.global_rank == 0)
     if done:
         return done
     model = build_model(study, variant, seed)
@@ -136,7 +136,7 @@ def train_strategy(
     if fabric.global_rank == 0:
         write_finished(folder, model, history, identity)
     fabric.barrier()
-    return read_finished(folder, identity)
+    return read_back(folder, identity)
 
 
 def training_patches(study: Study, strategy: str, table: pd.DataFrame, model: LGFFEM, seed: int) -> PatchDataset:
@@ -213,22 +213,51 @@ def run_trainer(trainer: Trainer, patches: PatchDataset, folder: Path, identity:
     """Train to the end, telling whoever listens when it begins and ends; returns the history of epochs."""
     name, began = trainer.recipe.name, time.monotonic()
     emit("training", strategy=name, images=len(patches), classes=max(patches.labels) + 1)
-    history = trainer.fit(patches, folder, identity, params.compute.workers)
+    history = trainer.fit(patches, folder, identity, params.compute)
     emit("trained", strategy=name, seconds=time.monotonic() - began)
     return history
 
 
 def write_finished(folder: Path, model: torch.nn.Module, history: list[dict], identity: str) -> None:
-    """Write the loss curve, then the weights, whose presence says that the run is finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "history.csv") as temporary:
-        pd.DataFrame(history, columns=["epoch", "loss", "lr"]).to_csv(temporary, index=False)
-    save_tensors(folder / "model.safetensors", model.trainable_state(), {"fingerprint": identity})
+    """Write the loss curve, then the weights, whose presence says that the run is finished.
+
+    The weights' header holds the curve too: ``history.csv`` is a copy for readers.
+    """
+    write_text(folder / "history.csv", history_csv(history))
+    save_tensors(folder / "model.safetensors", model.trainable_state(), {"fingerprint": identity, "history": history})
 
 
-def read_finished(folder: Path, identity: str) -> TrainedStrategy | None:
-    """The finished run in ``folder`` if it is the one that ``identity`` names, or None."""
-    weights = folder / "model.safetensors"
-    if not weights.exists() or load_tensors(weights)[1].get("fingerprint") != identity:
+def history_table(history: list[dict]) -> pd.DataFrame:
+    """The loss curve as a table: epoch, loss, lr."""
+    return pd.DataFrame(history, columns=["epoch", "loss", "lr"])
+
+
+def history_csv(history: list[dict]) -> str:
+    """The text of ``history.csv``; its numbers read back to the last bit."""
+    return history_table(history).to_csv(index=False)
+
+
+def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedStrategy | None:
+    """The finished run in ``folder`` if it is the one that ``identity`` names, or None.
+
+    Damaged weights are named and count as not finished; the last checkpoint, or training, makes them again.
+    A ``history.csv`` that is not what the weights' header says is named and written again by one of
+    the processes, the ``writer``.
+    """
+    weights, csv = folder / "model.safetensors", folder / "history.csv"
+    header = read_header(weights, "Making it again from the last checkpoint.")
+    if header is None or header.get("fingerprint") != identity:
         return None
-    return TrainedStrategy(weights, pd.read_csv(folder / "history.csv"), identity)
+    text = history_csv(header["history"])
+    if writer and not (csv.is_file() and csv.read_bytes() == text.encode()):
+        print(f"{csv}: is missing or was changed; written again from {weights.name}.")
+        write_text(csv, text)
+    return TrainedStrategy(weights, history_table(header["history"]), identity)
+
+
+def read_back(folder: Path, identity: str) -> TrainedStrategy:
+    """The finished run that was written just now; ``StudyError`` where the disk gives back something else."""
+    finished = read_finished(folder, identity, writer=False)
+    if finished is None:
+        raise StudyError(f"{folder}: the weights that were just written cannot be read back; check the disk.")
+    return finished

@@ -195,6 +195,7 @@ def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
     single = train_strategy(study, "a", "paper", 0).history
     profile = f"ddp{os.getpid()}"
     pairs = {**tiny_study.settings, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
+    pairs["compute.checkpoint_steps"] = 2
     command = [
         "-m",
         "torch.distributed.run",
@@ -209,7 +210,9 @@ def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
     try:
         done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        double = pd.read_csv(artifacts / "checkpoints" / "paper" / "seed0" / "strategy_a" / "history.csv")
+        folder = artifacts / "checkpoints" / "paper" / "seed0" / "strategy_a"
+        double = pd.read_csv(folder / "history.csv")
+        assert [path.name[:14] for path in sorted(folder.glob("step_*"))] == ["step_000000004", "step_000000006"]
     finally:
         shutil.rmtree(artifacts, ignore_errors=True)
     pd.testing.assert_frame_equal(double, single, rtol=1e-4)

@@ -3,6 +3,8 @@
 #
 #   ./run_all.sh                                        profile demo: everything synthetic, minutes
 #   ./run_all.sh params/FILE.yaml [--set key.path=value …] [--cores N]
+#   ./run_all.sh verify [results/FOLDER …]              whether results are what their run left
+#   ./run_all.sh verify --rerun [params/FILE.yaml …]    whether a rerun gives what is kept under results/reference
 #   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
 #   ./run_all.sh test [pytest options]                  the tests
 #   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included
@@ -48,6 +50,7 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   fi
   "$uv" pip install --quiet --python "$environment/bin/python" --no-deps --require-hashes -r "$lock"
   "$uv" pip install --quiet --python "$environment/bin/python" --offline --no-deps --no-build-isolation -e "$here"
+  basename "$lock" >"$environment/.lock" # what results then say they were made with
   echo "$stamp" >"$environment/.complete"
 }
 

@@ -12,6 +12,7 @@ import psutil
 from rich.console import Console
 
 from lgffem_core.errors import RequestError
+from lgffem_core.files import remove_leftovers
 from lgffem_core.progress import VARIABLE, clock, read_events
 from lgffem_core.study import PROJECT, Study
 
@@ -34,6 +35,8 @@ def sole_run(study: Study):
             raise RequestError(
                 f"another run of profile {study.params.profile} is under way in {study.root}; wait for it, or stop it."
             ) from None
+        for folder in (study.artifacts, study.results):
+            remove_leftovers(folder)
         yield
 
 

@@ -1,7 +1,7 @@
 """The whole study on its smallest profile, by the command that users type: run, rerun, stop, break."""
 
 import os
-import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -17,10 +17,10 @@ from PIL import Image
 
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.files import read_json, sha256_file
-from lgffem_core.progress import STAGE_VARIABLE, VARIABLE, read_events
+from lgffem_core.progress import VARIABLE
 from lgffem_core.report.tables import TABLE1_COLUMNS, TABLE2_COLUMNS
 from lgffem_core.runner import events_file
-from lgffem_core.stages import all_stages, is_finished
+from lgffem_core.stages import Stage, all_stages, is_finished
 from lgffem_core.study import PROJECT, Study
 
 PROFILE = f"e2e{os.getpid()}"
@@ -168,58 +168,21 @@ def test_nothing_changed_nothing_runs(smoke):
     assert done.returncode == 0 and "nothing has changed" in done.stdout
 
 
-def kernel_of(study, stage):
-    """The process in which a stage's cells run, once it is there."""
-    for process in psutil.process_iter():
-        try:
-            environment = process.environ()
-            mine = environment.get(VARIABLE) == str(events_file(study)) and environment.get(STAGE_VARIABLE) == stage
-            if mine and "ipykernel_launcher" in process.cmdline():
-                return process
-        except psutil.Error:
-            continue
-    return None
-
-
-def killed_once(study, spared):
-    """Run until a stage that is not ``spared`` has its kernel, and kill that; returns (stage, code, error).
-
-    A run in which only spared stages were left returns no stage.
-    """
-    started = subprocess.Popen(
-        [*command(), "--cores", "1"], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    position, victim = 0, None
-    while started.poll() is None and not victim:
-        new, position = read_events(events_file(study), position)
-        begun = [event["stage"] for event in new if event["event"] == "started" and event["stage"] not in spared]
-        while begun and not victim and started.poll() is None:
-            kernel = kernel_of(study, begun[0])
-            if kernel:
-                time.sleep(0.5 * len(spared) % 4)  # another moment in each notebook
-                kernel.kill()
-                victim = begun[0]
-        time.sleep(0.1)
-    _, error = started.communicate()
-    return victim, started.returncode, error
-
-
-def test_a_kernel_killed_in_each_notebook_in_turn_costs_nothing_but_time(smoke):
+def test_after_a_killed_kernel_figures_and_tables_are_made_the_same_to_the_byte(smoke):
+    """One kernel here; ``benchmarks/kernels.py`` kills that of each notebook in turn."""
     _, study = smoke
     before = kept_files(study)
-    shutil.rmtree(study.results)
-    for name in ("embeddings", "baselines", "checkpoints", "ledger", "stages"):
-        shutil.rmtree(study.artifacts / name)
-    spared = set()
-    while len(spared) < len(all_stages(study)):
-        events_file(study).unlink(missing_ok=True)
-        victim, code, error = killed_once(study, spared)
-        assert victim, (code, error)
-        assert code == 1 and re.fullmatch(rf"error: notebook {victim[:12]}.*, cell \d+: the kernel ended .*\n", error)
-        assert not [stage for stage in all_stages(study) if stage.name == victim and is_finished(study, stage)]
-        spared.add(victim)
+    for folder in (study.results, study.artifacts / "embeddings", study.artifacts / "baselines"):
+        shutil.rmtree(folder)
+    kernels = runpy.run_path(str(PROJECT / "benchmarks" / "kernels.py"))
+    spared = {stage.name for stage in all_stages(study)} - {"07_faiss_evaluation"}
+    victim, code, error = kernels["killed_once"](study, command(), spared, wait=3)
+    assert (victim, code) == ("07_faiss_evaluation", 1)
+    assert kernels["SENTENCE"].fullmatch(error)[1] == victim
+    assert not is_finished(study, Stage(victim))
     done = run()
     assert done.returncode == 0, done.stderr
+    assert "01_data_preparation" not in done.stdout
     after = kept_files(study)
     assert set(after) == set(before) and not [path.name for path in before if before[path] != after[path]]
 

@@ -15,7 +15,7 @@ from lgffem_core.retrieval.embed import Inputs, embed_table, load_embeddings, sa
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.study import Study
 from lgffem_core.training.baselines import crop_size, load_mixed_attention, train_mixed_attention
-from lgffem_core.training.checkpoint import load_tensors
+from lgffem_core.training.checkpoint import read_header
 
 DENSENET, BARCODE, MA_MS = "DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss"
 Embedded = tuple[np.ndarray, np.ndarray, np.ndarray]  # embeddings (N, D), labels (N,), test (N,) bool
@@ -28,7 +28,8 @@ def kept_embeddings(study: Study, method: str, seed: int, weights: str, compute:
     """
     path, table = study.baseline(method, seed) / "embeddings.safetensors", patch_table(study, "kimia")
     made_from = sha256_json([weights, table.to_dict("list")])
-    if not (path.exists() and load_tensors(path)[1].get("made_from") == made_from):
+    known = read_header(path, "Computing them again.")
+    if known is None or known.get("made_from") != made_from:
         save_embeddings(path, table, compute(table), {"made_from": made_from})
     return load_embeddings(path)
 

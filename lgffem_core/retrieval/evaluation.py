@@ -8,7 +8,7 @@ from lgffem_core.retrieval.embed import embed_table, load_embeddings, save_embed
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.study import Study
 from lgffem_core.training import load_trained, train_strategy
-from lgffem_core.training.checkpoint import load_tensors
+from lgffem_core.training.checkpoint import read_header
 
 
 def strategy_embeddings(
@@ -21,7 +21,8 @@ def strategy_embeddings(
     path, table = study.embeddings(strategy, variant, seed), patch_table(study, "kimia")
     weights = train_strategy(study, strategy, variant, seed).weights
     made_from = sha256_json([sha256_file(weights), table.to_dict("list"), study.params.model.image_size])
-    if not (path.exists() and load_tensors(path)[1].get("made_from") == made_from):
+    known = read_header(path, "Computing them again.")
+    if known is None or known.get("made_from") != made_from:
         model = load_trained(study, strategy, variant, seed)
         save_embeddings(path, table, embed_table(study, "kimia", table, model), {"made_from": made_from})
     return load_embeddings(path)

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from lightning_fabric import Fabric
 
-from lgffem_core.code_version import code_hash
-from lgffem_core.data import channel_order, images_root
+from lgffem_core.code_version import code_hash, lock_hash
+from lgffem_core.data import channel_order, check_unchanged, images_root
 from lgffem_core.data.augment import ma_ms_augment
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.errors import RequestError
@@ -81,6 +81,7 @@ def fingerprint(study: Study, seed: int) -> str:
             "data": sha256_json(training_set(study, DATASET).to_dict("list")),
             "order": channel_order(study, DATASET),
             "code": code_hash("import lgffem_core.training.baselines"),
+            "lock": lock_hash(),
         }
     )
 
@@ -99,6 +100,7 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
     done = read_finished(folder, identity)
     if done:
         return done
+    check_unchanged(study, DATASET)
     settings = study.params.baselines.ma_ms
     trainer = Trainer(fabric, mixed_attention_recipe(settings), model, multi_similarity(settings), seed)
     history = run_trainer(trainer, mixed_attention_patches(study, seed), folder, identity, study.params)

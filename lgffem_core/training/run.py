@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from lgffem_core.code_version import code_hash
+from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
 from lgffem_core.data.augment import training_augment
 from lgffem_core.data.loading import PatchDataset
@@ -90,6 +90,7 @@ def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
             "data": sha256_json(training_set(study, dataset).to_dict("list")),
             "order": channel_order(study, dataset),
             "code": code_hash("import lgffem_core.training.run"),
+            "lock": lock_hash(),
             "parent": parent and fingerprint(study, parent, variant, seed),
         }
     )

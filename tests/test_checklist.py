@@ -88,8 +88,8 @@ def test_files_of_weights_that_are_not_there_are_named(tmp_path):
         training__b__checkpoint="/nowhere/b.pth",
     )
     assert missing_weights(study) == [
-        f"model.backbone.weights: {tmp_path / 'project' / 'none.pth'} is not a file.",
-        f"baselines.ma_ms.weights: {tmp_path / 'project' / 'none.pth'} is not a file.",
+        f"model.backbone.weights: {PROJECT / 'none.pth'} is not a file.",
+        f"baselines.ma_ms.weights: {PROJECT / 'none.pth'} is not a file.",
         "training.b.checkpoint: /nowhere/b.pth is not a file.",
     ]
 

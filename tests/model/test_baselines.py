@@ -73,7 +73,7 @@ def test_densenet_takes_a_local_file_and_leaves_its_classifier_out(study, tmp_pa
     torch.manual_seed(5)
     full = timm.create_model("densenet121", pretrained=False).state_dict()
     save_file(full, tmp_path / "dense.safetensors")
-    loaded = build_densenet(study(densenet121__weights="dense.safetensors"), 0).state_dict()
+    loaded = build_densenet(study(densenet121__weights=str(tmp_path / "dense.safetensors")), 0).state_dict()
     assert "classifier.weight" in full and "classifier.weight" not in loaded
     assert all(torch.equal(full[name], tensor) for name, tensor in loaded.items())
 
@@ -82,7 +82,7 @@ def test_a_file_without_one_of_the_weights_is_refused(study, tmp_path):
     full = timm.create_model("densenet121", pretrained=False).state_dict()
     del full["features.norm5.running_var"]
     save_file(full, tmp_path / "dense.safetensors")
-    sentence = refusal(lambda: build_densenet(study(densenet121__weights="dense.safetensors"), 0))
+    sentence = refusal(lambda: build_densenet(study(densenet121__weights=str(tmp_path / "dense.safetensors")), 0))
     assert sentence == (
         "baselines.densenet121.weights: in dense.safetensors, features.norm5.running_var is missing; "
         "these are not the weights of this densenet121."
@@ -183,7 +183,7 @@ def test_a_local_file_fills_the_network_and_not_the_branch(study, tmp_path):
     torch.manual_seed(9)
     full = timm.create_model("legacy_seresnet18", pretrained=False).state_dict()
     save_file(full, tmp_path / "se.safetensors")
-    random, loaded = (build_mixed_attention(study(**o), 0) for o in ({}, {"ma_ms__weights": "se.safetensors"}))
+    random, loaded = (build_mixed_attention(study(**o), 0) for o in ({}, {"ma_ms__weights": str(tmp_path / "se.safetensors")}))
     assert all(torch.equal(full[name], tensor) for name, tensor in loaded.network.state_dict().items())
     for part in ("mask_branch", "embed"):
         for mine, theirs in zip(getattr(loaded, part).parameters(), getattr(random, part).parameters(), strict=True):

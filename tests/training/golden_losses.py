@@ -69,8 +69,8 @@ def write_images(root: Path) -> None:
             for name in (
                 f"imagenet/train/n{k}/{i}.JPEG",
                 f"pannuke/images/fold{i % 3 + 1}_{5 * k + i}_T{k}.png",
-                f"kimia/train/s{k}/{i}.jpg",
-                *([f"kimia/test/s{k}/s{k}_{i}.jpg"] if i < 2 else []),
+                f"kimia/train/s{k}/{i}.png",
+                *([f"kimia/test/s{k}/s{k}_{i}.png"] if i < 2 else []),
             ):
                 noise = rng.integers(-60, 61, size=(64, 64, 3))
                 pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)

@@ -119,10 +119,10 @@ def test_another_seed_gives_other_weights(tiny_study):
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_released_checkpoint_stands_in_for_training(tiny_study, monkeypatch):
-    study = tiny_study(training__b__checkpoint="ffnir.pth")
+def test_a_released_checkpoint_stands_in_for_training(tiny_study, tmp_path, monkeypatch):
+    study = tiny_study(training__b__checkpoint=str(tmp_path / "ffnir.pth"))
     study.root.mkdir()
-    (study.root / "ffnir.pth").write_bytes(b"weights")
+    (tmp_path / "ffnir.pth").write_bytes(b"weights")
     monkeypatch.setattr(
         run, "load_released", lambda model, path: torch.nn.init.constant_(model.head.mini_heads[0].gem.p, 2.5)
     )

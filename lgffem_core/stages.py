@@ -48,6 +48,12 @@ SECTIONS = {
     "10_protocol_audit": (*EVALUATED, "baselines"),
     "11_ledger": (*EVALUATED, "ledger"),
 }
+#: Sections of params/paper.yaml, which says what the defaults say, that a notebook shows or compares with.
+PUBLISHED = {
+    "02_model_definition": ("model",),
+    "03_strategy_a_imagenet": ("training",),
+    "10_protocol_audit": ("data", "model", "training", "baselines"),
+}
 COMPUTE = ("device", "precision", "threads")  # the rest of that section changes no number
 #: Of ``data``, what a later stage reads itself; everything else has gone into the index.
 DATA_READ = {"pannuke": ("split", "tissues", "channel_order"), "kimia": ("scans",), "imagenet": ()}
@@ -170,13 +176,18 @@ def stage_params(study: Study, notebook: str) -> dict:
     """The parameters that a stage's outputs depend on, with the content of files that they name."""
     tree = study.params.model_dump(mode="json")
     if notebook == "01_data_preparation":
-        return {"data": tree["data"]}
+        return {"data": tree["data"], "image_size": tree["model"]["image_size"]}  # of the augmented images it shows
     chosen = {section: tree[section] for section in SECTIONS[notebook]}
     chosen["compute"] = {key: tree["compute"][key] for key in COMPUTE}
     chosen["data"] = {d: {key: tree["data"][d][key] for key in DATA_READ[d]} for d in NOTEBOOKS[notebook]}
     if notebook in STRATEGY_OF:  # the other strategies count through the weights that this one starts from
         others = set(CURRICULUM) - {STRATEGY_OF[notebook]}
         chosen["training"] = {key: value for key, value in tree["training"].items() if key not in others}
+    if notebook in PUBLISHED:
+        paper = Study.load(PROJECT / "params" / "paper.yaml").params.model_dump(mode="json")
+        chosen["published"] = {section: paper[section] for section in PUBLISHED[notebook]}
+    if notebook == "10_protocol_audit":  # the verdicts say whether numbers of images were checked
+        chosen["check_counts"] = tree["data"]["check_counts"]
     return {**with_content(study, chosen), "label": study.label}
 
 

@@ -80,6 +80,7 @@ def content(study, stage, path):
         return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
     module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
     params, read = stage_params(study, stage.notebook), inputs(study, stage)
+    params.pop("published", None)  # is shown beside
     if stage.notebook == "07_faiss_evaluation":
         params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
     return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
@@ -218,6 +219,8 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
     ("parameter", "value", "again"),
     [
         ("model.neck.layers", 2, ALL - {"01"}),
+        ("model.image_size", 64, ALL),
+        ("data.check_counts", True, {"01", "10"}),
         ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
         ("training.a.epochs", 9, TRAINING | EVALUATION | {"11"}),
         ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
@@ -234,6 +237,19 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
 def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, again):
     run_as_planned(study_of(project))
     assert run_as_planned(study_of(project, **{parameter: value})) == again
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [("layers: 3", "layers: 2", {"02", "10"}), ("a: {epochs: 60", "a: {epochs: 61", {"03", "10"})],
+)
+def test_another_published_schedule_runs_again_what_is_compared_with_it(project, before, after, again):
+    mine, paper = study_of(project), project / "params" / "paper.yaml"
+    run_as_planned(mine)
+    text = paper.read_text()
+    assert before in text
+    paper.write_text(text.replace(before, after))
+    assert run_as_planned(mine) == again
 
 
 def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(project):

@@ -240,11 +240,12 @@ def data_state(study: Study, stage: Stage) -> dict[str, str]:
 
 
 def read_note(study: Study, stage: Stage) -> dict | None:
-    """A stage's note; None where there is none that can be read."""
+    """A stage's note; None where there is none that can be read, or it says nothing of outputs."""
     try:
-        return read_json(note_file(study, stage))
+        note = read_json(note_file(study, stage))
     except (OSError, ValueError):
         return None
+    return note if isinstance(note, dict) and isinstance(note.get("outputs"), dict) else None
 
 
 def is_finished(study: Study, stage: Stage) -> bool:

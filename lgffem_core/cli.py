@@ -95,7 +95,7 @@ def verify(folders: list[str]) -> int:
     """Hold every artefact of these folders of results, by default of all, against its manifest; 1 where one differs."""
     from lgffem_core.verify import report
 
-    return report([Path(folder).resolve() for folder in folders], PROJECT)
+    return report([Path(folder).resolve() for folder in folders], PROJECT, Path(os.environ.get(OUTPUT) or PROJECT))
 
 
 def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data.census import census, data_digest
+from lgffem_core.errors import StudyError
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.parameter_files import one_line
 from lgffem_core.params import DATASETS
 from lgffem_core.study import CURRICULUM, PROJECT, Study
 
@@ -162,14 +164,24 @@ def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | in
 
 def code_cells(notebook: str) -> str:
     """Source of a notebook's code cells: its prose may change without consequences."""
-    cells = read_json(PROJECT / "notebooks" / f"{notebook}.ipynb")["cells"]
+    path = PROJECT / "notebooks" / f"{notebook}.ipynb"
+    try:
+        cells = read_json(path)["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{path}: is no notebook, or a damaged one; restore it.") from None
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
 def code_state(notebook: str) -> list[str]:
     """A notebook's code cells, and a hash of the code that they use."""
     cells = code_cells(notebook)
-    return [cells, code_hash(cells)]
+    try:
+        return [cells, code_hash(cells)]
+    except SyntaxError as error:
+        raise StudyError(
+            f"notebook {notebook}, or a module that it uses, is not Python ({error.msg}, at "
+            f"{one_line(error.text or '')!r}); mend it; lines for IPython alone, with % or !, are not understood."
+        ) from None
 
 
 def stage_params(study: Study, notebook: str) -> dict:

@@ -11,6 +11,7 @@ import pytest
 from lgffem_core import code_version, stages
 from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_hash, module_file, source_files
 from lgffem_core.data.census import data_digest
+from lgffem_core.errors import StudyError
 from lgffem_core.files import sha256_file, sha256_json, write_json, write_text
 from lgffem_core.params import DATASETS
 from lgffem_core.stages import (
@@ -298,6 +299,16 @@ def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
     waiting = raise_flags(mine)
     assert [stage.notebook[:2] for stage in waiting] == ["07", "09", "10"]
     assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
+
+
+@pytest.mark.parametrize("text", ["%matplotlib inline", "x = ("])
+def test_what_is_not_python_is_named_with_its_notebook(project, text):
+    path = project / "notebooks" / "02_model_definition.ipynb"
+    tree = json.loads(path.read_text())
+    next(cell for cell in tree["cells"] if cell["cell_type"] == "code")["source"] = [text]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(StudyError, match="02_model_definition"):
+        key(study_of(project), Stage("02_model_definition"))
 
 
 # -- which code ------------------------------------------------------------------------------------------

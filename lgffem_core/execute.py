@@ -13,7 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.data import check_unchanged
 from lgffem_core.errors import StudyError
-from lgffem_core.files import sha256_file, write_json, write_text
+from lgffem_core.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.machine import machine
 from lgffem_core.progress import STAGE_VARIABLE, emit
 from lgffem_core.stages import (
@@ -68,8 +68,8 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            PROJECT / "notebooks" / f"{notebook}.ipynb",
-            failed,
+            no_format(PROJECT / "notebooks" / f"{notebook}.ipynb"),
+            no_format(failed),
             notebook_parameters(request, stage.variant, stage.seed),
             cwd=PROJECT / "notebooks",
             progress_bar=False,
@@ -78,6 +78,10 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
         )
     except PapermillExecutionError as error:
         raise StudyError(describe_failure(notebook, error, failed)) from None
+    except OSError as error:  # papermill writes its copy after each cell
+        if error.errno not in REMEDIES:
+            raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
+        raise refused(failed, "written", error) from None
     except Exception as error:  # a kernel that was killed, or never came up
         raise StudyError(
             f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
@@ -90,6 +94,11 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     write_text(final.with_suffix(".html"), HTMLExporter().from_filename(str(failed))[0])
     write_text(final, failed.read_text(encoding="utf-8"))
     failed.unlink()
+
+
+def no_format(path: Path) -> str:
+    """A path for papermill, which fills in what stands between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) -> str:

@@ -195,6 +195,8 @@ def stage_params(study: Study, notebook: str) -> dict:
     if notebook in STRATEGY_OF:  # the other strategies count through the weights that this one starts from
         others = set(CURRICULUM) - {STRATEGY_OF[notebook]}
         chosen["training"] = {key: value for key, value in tree["training"].items() if key not in others}
+    if notebook not in ("02_model_definition", "03_strategy_a_imagenet"):  # embeds; other sums have other last bits
+        chosen["embedded_at_once"] = tree["retrieval"]["batch_size"]
     if notebook in PUBLISHED:
         paper = Study.load(PROJECT / "params" / "paper.yaml").params.model_dump(mode="json")
         chosen["published"] = {section: paper[section] for section in PUBLISHED[notebook]}

@@ -81,7 +81,8 @@ def content(study, stage, path):
         return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
     module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
     params, read = stage_params(study, stage.notebook), inputs(study, stage)
-    params.pop("published", None)  # is shown beside
+    for shown in ("published", "embedded_at_once"):
+        params.pop(shown, None)
     if stage.notebook == "07_faiss_evaluation":
         params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
     return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
@@ -228,6 +229,7 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
         ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
         ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
         ("retrieval.bootstrap", 9, TABLES | {"06", "11"}),
+        ("retrieval.batch_size", 9, ALL - {"01", "02", "03"}),
         ("ledger.epochs", 9, {"11"}),
         ("explain.patches", 9, {"08"}),
         ("projection.method", "pca", {"09"}),

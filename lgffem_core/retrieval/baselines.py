@@ -25,11 +25,11 @@ Embedded = tuple[np.ndarray, np.ndarray, np.ndarray]  # embeddings (N, D), label
 def kept_embeddings(study: Study, method: str, seed: int, weights: str, compute: Callable) -> Embedded:
     """The embeddings in ``study.baseline(method, seed)``, by ``compute(table)`` unless they are there already.
 
-    ``weights`` says what they are made with, along with the patches' table, the code and the lock.
+    ``weights`` says what they are made with, along with the patches' table, the batch, the code and the lock.
     """
     path, table = study.baseline(method, seed) / "embeddings.safetensors", patch_table(study, "kimia")
     code = [code_hash("import lgffem_core.retrieval.embed, lgffem_core.model.baselines"), lock_hash()]
-    made_from = sha256_json([weights, table.to_dict("list"), code])
+    made_from = sha256_json([weights, table.to_dict("list"), study.params.retrieval.batch_size, code])
     known = read_header(path, "Computing them again.")
     if known is None or known.get("made_from") != made_from:
         save_embeddings(path, table, compute(table), {"made_from": made_from})

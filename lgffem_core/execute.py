@@ -21,6 +21,7 @@ from lgffem_core.stages import (
     Stage,
     data_state,
     executed_notebook,
+    failed_notebook,
     flag_file,
     inputs,
     is_finished,
@@ -64,7 +65,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     """Execute a stage's notebook, check that it left what it declares, and put the executed copy in place."""
     notebook, reached = stage.notebook, [0]
     final = executed_notebook(study, *stage)
-    failed = final.with_suffix(".failed.ipynb")
+    failed = failed_notebook(study, stage)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(

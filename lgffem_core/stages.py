@@ -125,6 +125,11 @@ def executed_notebook(study: Study, notebook: str, variant: str = "", seed: str 
     return study.results / "notebooks" / f"{Stage(notebook, variant, seed).name}.ipynb"
 
 
+def failed_notebook(study: Study, stage: Stage) -> Path:
+    """Where the copy of one that failed goes."""
+    return executed_notebook(study, *stage).with_suffix(".failed.ipynb")
+
+
 def note_file(study: Study, stage: Stage) -> Path:
     """Where a stage that finished notes what it ran from and what it left."""
     return study.artifacts / "stages" / f"{stage.name}.json"
@@ -296,4 +301,5 @@ def raise_flags(study: Study) -> list[Stage]:
             flag.unlink(missing_ok=True)
         else:
             flag.touch()
+            failed_notebook(study, stage).unlink(missing_ok=True)  # of a request that was given up since
     return waiting

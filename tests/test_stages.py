@@ -23,6 +23,7 @@ from lgffem_core.stages import (
     code_cells,
     data_state,
     due,
+    failed_notebook,
     flag_file,
     inputs,
     is_finished,
@@ -298,7 +299,9 @@ def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
     assert not any(flag_file(mine, *stage).exists() for stage in all_stages(mine))
     run_as_planned(mine)
     stage_outputs(mine, "07_faiss_evaluation")[0].unlink()
+    copies = [write_text(failed_notebook(mine, Stage(name)), "{}") for name in ("06_baselines", "09_projection")]
     waiting = raise_flags(mine)
+    assert [copy.exists() for copy in copies] == [False, True]  # what is finished has no failure to look at
     assert [stage.notebook[:2] for stage in waiting] == ["07", "09", "10"]
     assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lgffem_core import code_version, stages
-from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_hash, module_file, source_files
+from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_file, lock_hash, module_file, source_files
 from lgffem_core.data.census import data_digest
 from lgffem_core.errors import StudyError
 from lgffem_core.files import sha256_file, sha256_json, write_json, write_text
@@ -350,6 +350,24 @@ def test_a_running_process_keeps_the_code_version_it_started_with(project):
     assert key(mine, stage) == before
     forget()
     assert key(mine, stage) != before
+
+
+@pytest.mark.parametrize(
+    ("note", "asked", "lock"),
+    [
+        ("requirements-gpu.lock\n", "", "requirements-gpu.lock"),
+        ("requirements-gpu.lock\n", "requirements.lock", "requirements-gpu.lock"),
+        ("", "requirements-gpu.lock", "requirements-gpu.lock"),
+        (None, "", "requirements.lock"),
+    ],
+)
+def test_the_lock_is_the_one_that_the_environment_was_made_from(monkeypatch, tmp_path, note, asked, lock):
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setenv("LGFFEM_LOCK", asked)
+    (tmp_path / ".lock").touch()  # uv's own
+    if note is not None:
+        (tmp_path / ".made-from").write_text(note)
+    assert lock_file() == PROJECT / lock
 
 
 def test_layers_import_only_from_those_left_of_them():

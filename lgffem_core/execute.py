@@ -12,6 +12,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.data import check_unchanged
+from lgffem_core.data.census import look
 from lgffem_core.errors import StudyError
 from lgffem_core.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.machine import machine
@@ -67,6 +68,8 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     final = executed_notebook(study, *stage)
     failed = failed_notebook(study, stage)
     final.parent.mkdir(parents=True, exist_ok=True)
+    outputs = [path for path in stage_outputs(study, *stage) if path.parent != final.parent]
+    before = {path: look(path) for path in outputs if path.is_relative_to(study.results)}  # weights may stay
     try:
         papermill.execute_notebook(
             no_format(PROJECT / "notebooks" / f"{notebook}.ipynb"),
@@ -88,8 +91,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
             f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
             "or memory ran out; give the same command again."
         ) from error
-    outputs = stage_outputs(study, *stage)
-    missing = [path for path in outputs if path.parent != final.parent and not path.exists()]
+    missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
     if missing:
         raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
     write_text(final.with_suffix(".html"), HTMLExporter().from_filename(str(failed))[0])

@@ -74,6 +74,18 @@ def fail_with(ename, evalue):
     return body
 
 
+def test_a_table_of_an_earlier_run_does_not_pass_for_one_of_this(request_in, monkeypatch):
+    study = request_in.study
+    old = [path for path in stage_outputs(study, "11_ledger") if path.parent.name == "tables"]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of an earlier run")
+    pretend(monkeypatch, lambda: [path.write_text("made") for path in old[1:]])
+    with pytest.raises(StudyError, match=f"ended without writing .*{old[0].name}"):
+        execute.execute_stage(request_in, "11_ledger")
+    assert not is_finished(study, Stage("11_ledger"))
+
+
 def test_the_studys_own_error_is_one_sentence(request_in, monkeypatch):
     pretend(monkeypatch, fail_with("StudyError", "s7/1.jpg: not a readable image."))
     with pytest.raises(StudyError) as caught:

@@ -20,7 +20,8 @@ wildcard_constraints:
 
 
 def done(notebook, variant="{variant}", seed="{seed}"):
-    return str(flag_file(study, notebook, variant, seed))
+    # Counted from the folder that Snakemake works in: what stands above it may hold braces, which mean wildcards.
+    return flag_file(study, notebook, variant, seed).relative_to(study.artifacts).as_posix()
 
 
 def each_run(notebook):

@@ -37,6 +37,7 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   [ -f "$lock" ] || fail "$2 is not in $here; set LGFFEM_LOCK to one of the requirements*.lock files."
   stamp=$(cat "$lock" "$here/pyproject.toml" | cksum)
   if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -P -c 'import lgffem_core' 2>/dev/null; then
+    [ -s "$environment/.made-from" ] || { basename "$lock" >"$environment/.made-from"; } 2>/dev/null || true
     return
   fi
   python=$(find_python "$3" "${4:-}")
@@ -50,7 +51,7 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   fi
   "$uv" pip install --quiet --python "$environment/bin/python" --no-deps --require-hashes -r "$lock"
   "$uv" pip install --quiet --python "$environment/bin/python" --offline --no-deps --no-build-isolation -e "$here"
-  basename "$lock" >"$environment/.lock" # what results then say they were made with
+  basename "$lock" >"$environment/.made-from" # what results then say they were made with
   echo "$stamp" >"$environment/.complete"
 }
 

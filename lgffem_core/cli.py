@@ -14,7 +14,7 @@ from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.parameter_files import parse_pairs
 from lgffem_core.provenance import keep_report
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.stages import NOTEBOOKS, Request, all_stages, raise_flags
+from lgffem_core.stages import NOTEBOOKS, Request, all_stages, due, raise_flags
 from lgffem_core.study import OUTPUT, PROJECT, Study
 
 PATH_KEYS = ("root", "weights", "checkpoint")  # leaves whose value is a path
@@ -51,6 +51,7 @@ def run(params: str, pairs: list[str], cores: int) -> int:
         console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {cores} cores", markup=False)
         if waiting:
             run_stages(study, snakemake_command(study, request_file, cores), Reporter(len(waiting), console))
+            check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
     console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
@@ -65,6 +66,16 @@ def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
     if code:
         log = study.artifacts / "snakemake.log"
         raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
+
+
+def check_finished(study: Study) -> None:
+    """``StudyError`` where what was run is no longer what is there: the results would be of neither."""
+    if waiting := due(study):
+        names = ", ".join(stage.name for stage in waiting[:3]) + (", …" if len(waiting) > 3 else "")
+        raise StudyError(
+            "parameters, code, data or results changed while the run was under way, so that these stages are not of "
+            f"what is there now: {names}; give the same command again."
+        )
 
 
 def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
@@ -84,7 +95,7 @@ def verify(folders: list[str]) -> int:
     """Hold every artefact of these folders of results, by default of all, against its manifest; 1 where one differs."""
     from lgffem_core.verify import report
 
-    return report([Path(folder).resolve() for folder in folders], PROJECT)
+    return report([Path(folder).resolve() for folder in folders], PROJECT, Path(os.environ.get(OUTPUT) or PROJECT))
 
 
 def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
@@ -138,6 +149,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments if named else ["run", *arguments])
     if options.command == "verify" and options.rerun and len(options.folders) > 1:
         verify_parser.error("--rerun takes one profile")
+    if options.command == "verify" and options.pairs and not options.rerun:
+        verify_parser.error("--set goes with --rerun, and after the profile: it takes every word behind it")
     return options
 
 
@@ -169,6 +182,8 @@ def interrupt(*_) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code, after one sentence where something is wrong."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
+    if os.environ.get(OUTPUT):  # notebooks run in another folder
+        os.environ[OUTPUT] = os.path.abspath(os.environ[OUTPUT])
     previous = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
     for sign in previous:
         if previous[sign] != signal.SIG_IGN:  # nohup stays nohup

@@ -83,9 +83,9 @@ def code_hash(source: str) -> str:
 
 def lock_file() -> Path:
     """The lock that this environment was made from, as ``run_all.sh`` noted it."""
-    note = Path(sys.prefix) / ".lock"
-    name = note.read_text(encoding="utf-8").strip() if note.is_file() else os.environ.get("LGFFEM_LOCK")
-    return PROJECT / (name or "requirements.lock")
+    note = Path(sys.prefix) / ".made-from"  # and not ".lock", which uv keeps for itself, empty
+    name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+    return PROJECT / (name or os.environ.get("LGFFEM_LOCK") or "requirements.lock")
 
 
 @cache

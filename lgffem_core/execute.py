@@ -12,8 +12,9 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.data import check_unchanged
+from lgffem_core.data.census import look
 from lgffem_core.errors import StudyError
-from lgffem_core.files import sha256_file, write_json, write_text
+from lgffem_core.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.machine import machine
 from lgffem_core.progress import STAGE_VARIABLE, emit
 from lgffem_core.stages import (
@@ -21,6 +22,7 @@ from lgffem_core.stages import (
     Stage,
     data_state,
     executed_notebook,
+    failed_notebook,
     flag_file,
     inputs,
     is_finished,
@@ -64,12 +66,14 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     """Execute a stage's notebook, check that it left what it declares, and put the executed copy in place."""
     notebook, reached = stage.notebook, [0]
     final = executed_notebook(study, *stage)
-    failed = final.with_suffix(".failed.ipynb")
+    failed = failed_notebook(study, stage)
     final.parent.mkdir(parents=True, exist_ok=True)
+    outputs = [path for path in stage_outputs(study, *stage) if path.parent != final.parent]
+    before = {path: look(path) for path in outputs if path.is_relative_to(study.results)}  # weights may stay
     try:
         papermill.execute_notebook(
-            PROJECT / "notebooks" / f"{notebook}.ipynb",
-            failed,
+            no_format(PROJECT / "notebooks" / f"{notebook}.ipynb"),
+            no_format(failed),
             notebook_parameters(request, stage.variant, stage.seed),
             cwd=PROJECT / "notebooks",
             progress_bar=False,
@@ -78,18 +82,26 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
         )
     except PapermillExecutionError as error:
         raise StudyError(describe_failure(notebook, error, failed)) from None
+    except OSError as error:  # papermill writes its copy after each cell
+        if error.errno not in REMEDIES:
+            raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
+        raise refused(failed, "written", error) from None
     except Exception as error:  # a kernel that was killed, or never came up
         raise StudyError(
             f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
             "or memory ran out; give the same command again."
         ) from error
-    outputs = stage_outputs(study, *stage)
-    missing = [path for path in outputs if path.parent != final.parent and not path.exists()]
+    missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
     if missing:
         raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
     write_text(final.with_suffix(".html"), HTMLExporter().from_filename(str(failed))[0])
     write_text(final, failed.read_text(encoding="utf-8"))
     failed.unlink()
+
+
+def no_format(path: Path) -> str:
+    """A path for papermill, which fills in what stands between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) -> str:

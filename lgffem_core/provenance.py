@@ -21,7 +21,10 @@ def commit(root: Path) -> dict:
     """The commit that the checkout is at, whether files differ from it, and a hash of how; null outside a checkout."""
 
     def git(*arguments) -> bytes | None:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+        except OSError:  # there is no git here
+            return None
         return done.stdout if done.returncode == 0 else None
 
     head, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--binary")
@@ -32,25 +35,33 @@ def commit(root: Path) -> dict:
 
 
 def report_key(study: Study, request: Request) -> str:
-    """Hash of all that the report is made from."""
-    keys = [read_note(study, stage)["outputs"] for stage in all_stages(study)]
-    return sha256_json([keys, request.params, request.overrides, code_hash("import lgffem_core.report.page")])
+    """Hash of all that report and manifest are made from: what stages noted, what was asked for, and the code."""
+    notes = [read_note(study, stage) for stage in all_stages(study)]
+    asked = [vars(request), sha256_file(PROJECT / request.params), study.params.model_dump(mode="json")]
+    return sha256_json([notes, asked, code_hash("import lgffem_core.report.page")])
 
 
 def keep_report(study: Study, request: Request) -> bool:
     """Write report and manifest unless both are there and belong to what the stages left; True where written."""
     manifest, report = study.results / "manifest.json", study.report
-    if manifest.is_file() and report.is_file():
-        known = read_json(manifest)
-        entry = known.get("artefacts", {}).get(report.relative_to(study.root).as_posix(), {})
-        whole = known.get("sha256") == seal(known)
-        if whole and entry.get("key") == report_key(study, request) and entry["sha256"] == sha256_file(report):
-            return False
+    if is_current(study, request, manifest, report):
+        return False
     from lgffem_core.report.page import write_report
 
     write_report(study, request)
     write_manifest(study, request)
     return True
+
+
+def is_current(study: Study, request: Request, manifest: Path, report: Path) -> bool:
+    """True where a manifest is whole, and it and the report are of what the stages left."""
+    try:
+        known = read_json(manifest)
+        entry = known["artefacts"][report.relative_to(study.root).as_posix()]
+        made = known["sha256"] == seal(known), entry["key"] == report_key(study, request)
+        return all(made) and entry["sha256"] == sha256_file(report)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or of another version
+        return False
 
 
 def write_manifest(study: Study, request: Request) -> Path:

@@ -35,6 +35,7 @@ def sole_run(study: Study):
             raise RequestError(
                 f"another run of profile {study.params.profile} is under way in {study.root}; wait for it, or stop it."
             ) from None
+        end_leftovers(study)  # before anything is looked at: they would still write
         for folder in (study.artifacts, study.results):
             remove_leftovers(folder)
         yield
@@ -102,7 +103,6 @@ class Reporter:
 def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
     """Run Snakemake and show its stages; its own log goes to a file. Ctrl-C stops it and its kernels."""
     events = events_file(study)
-    end_leftovers(study)
     events.unlink(missing_ok=True)
     position = 0
     with (
@@ -151,12 +151,20 @@ def end_leftovers(study: Study) -> None:
     """Kill whatever still works for this profile: Jupyter kernels outlive a parent that was stopped.
 
     They are known by the events file in their environment. Only the holder of the profile's lock calls this.
+    One that starts another just before it is killed is why it is looked for them until none is found.
     """
     events = str(events_file(study))
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(VARIABLE) == events:
-                process.kill()
-                process.wait(5)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.TimeoutExpired, OSError):
-            continue  # it ended by itself, or is another user's
+    while any([end(process, events) for process in psutil.process_iter()]):
+        continue
+
+
+def end(process: psutil.Process, events: str) -> bool:
+    """Kill a process if it works for the run that reports to ``events``; True where it did and is gone."""
+    try:
+        if process.pid != os.getpid() and process.environ().get(VARIABLE) == events:
+            process.kill()
+            process.wait(5)
+            return True
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.TimeoutExpired, OSError):
+        pass  # it ended by itself, or is another user's
+    return False

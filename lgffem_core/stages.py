@@ -12,7 +12,9 @@ from typing import NamedTuple
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data.census import census, data_digest
+from lgffem_core.errors import StudyError
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.parameter_files import one_line
 from lgffem_core.params import DATASETS
 from lgffem_core.study import CURRICULUM, PROJECT, Study
 
@@ -47,6 +49,12 @@ SECTIONS = {
     "09_projection": ("model", "training", "variants", "seeds", "projection"),
     "10_protocol_audit": (*EVALUATED, "baselines"),
     "11_ledger": (*EVALUATED, "ledger"),
+}
+#: Sections of params/paper.yaml, which says what the defaults say, that a notebook shows or compares with.
+PUBLISHED = {
+    "02_model_definition": ("model",),
+    "03_strategy_a_imagenet": ("training",),
+    "10_protocol_audit": ("data", "model", "training", "baselines"),
 }
 COMPUTE = ("device", "precision", "threads")  # the rest of that section changes no number
 #: Of ``data``, what a later stage reads itself; everything else has gone into the index.
@@ -117,6 +125,11 @@ def executed_notebook(study: Study, notebook: str, variant: str = "", seed: str 
     return study.results / "notebooks" / f"{Stage(notebook, variant, seed).name}.ipynb"
 
 
+def failed_notebook(study: Study, stage: Stage) -> Path:
+    """Where the copy of one that failed goes."""
+    return executed_notebook(study, *stage).with_suffix(".failed.ipynb")
+
+
 def note_file(study: Study, stage: Stage) -> Path:
     """Where a stage that finished notes what it ran from and what it left."""
     return study.artifacts / "stages" / f"{stage.name}.json"
@@ -156,27 +169,44 @@ def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | in
 
 def code_cells(notebook: str) -> str:
     """Source of a notebook's code cells: its prose may change without consequences."""
-    cells = read_json(PROJECT / "notebooks" / f"{notebook}.ipynb")["cells"]
+    path = PROJECT / "notebooks" / f"{notebook}.ipynb"
+    try:
+        cells = read_json(path)["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{path}: is no notebook, or a damaged one; restore it.") from None
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
 def code_state(notebook: str) -> list[str]:
     """A notebook's code cells, and a hash of the code that they use."""
     cells = code_cells(notebook)
-    return [cells, code_hash(cells)]
+    try:
+        return [cells, code_hash(cells)]
+    except SyntaxError as error:
+        raise StudyError(
+            f"notebook {notebook}, or a module that it uses, is not Python ({error.msg}, at "
+            f"{one_line(error.text or '')!r}); mend it; lines for IPython alone, with % or !, are not understood."
+        ) from None
 
 
 def stage_params(study: Study, notebook: str) -> dict:
     """The parameters that a stage's outputs depend on, with the content of files that they name."""
     tree = study.params.model_dump(mode="json")
     if notebook == "01_data_preparation":
-        return {"data": tree["data"]}
+        return {"data": tree["data"], "image_size": tree["model"]["image_size"]}  # of the augmented images it shows
     chosen = {section: tree[section] for section in SECTIONS[notebook]}
     chosen["compute"] = {key: tree["compute"][key] for key in COMPUTE}
     chosen["data"] = {d: {key: tree["data"][d][key] for key in DATA_READ[d]} for d in NOTEBOOKS[notebook]}
     if notebook in STRATEGY_OF:  # the other strategies count through the weights that this one starts from
         others = set(CURRICULUM) - {STRATEGY_OF[notebook]}
         chosen["training"] = {key: value for key, value in tree["training"].items() if key not in others}
+    if notebook not in ("02_model_definition", "03_strategy_a_imagenet"):  # embeds; other sums have other last bits
+        chosen["embedded_at_once"] = tree["retrieval"]["batch_size"]
+    if notebook in PUBLISHED:
+        paper = Study.load(PROJECT / "params" / "paper.yaml").params.model_dump(mode="json")
+        chosen["published"] = {section: paper[section] for section in PUBLISHED[notebook]}
+    if notebook == "10_protocol_audit":  # the verdicts say whether numbers of images were checked
+        chosen["check_counts"] = tree["data"]["check_counts"]
     return {**with_content(study, chosen), "label": study.label}
 
 
@@ -229,11 +259,12 @@ def data_state(study: Study, stage: Stage) -> dict[str, str]:
 
 
 def read_note(study: Study, stage: Stage) -> dict | None:
-    """A stage's note; None where there is none that can be read."""
+    """A stage's note; None where there is none that can be read, or it says nothing of outputs."""
     try:
-        return read_json(note_file(study, stage))
+        note = read_json(note_file(study, stage))
     except (OSError, ValueError):
         return None
+    return note if isinstance(note, dict) and isinstance(note.get("outputs"), dict) else None
 
 
 def is_finished(study: Study, stage: Stage) -> bool:
@@ -270,4 +301,5 @@ def raise_flags(study: Study) -> list[Stage]:
             flag.unlink(missing_ok=True)
         else:
             flag.touch()
+            failed_notebook(study, stage).unlink(missing_ok=True)  # of a request that was given up since
     return waiting

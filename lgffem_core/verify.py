@@ -117,8 +117,8 @@ def differing(one: dict, other: dict) -> Iterator[tuple[str, Any, Any]]:
 def check_folder(folder: Path, project: Path) -> list[Fault]:
     """What in ``folder`` is not as its manifest says; empty where all is.
 
-    ``project`` is the folder that artifacts and parameter files are named from. Raises ``RequestError`` where
-    there is no manifest.
+    ``project`` is the folder that parameter files are named from, and artifacts where none lie beside ``results``.
+    Raises ``RequestError`` where there is no manifest.
     """
     return inspect(folder, project).faults
 
@@ -134,9 +134,15 @@ def inspect(folder: Path, project: Path) -> Findings:
         return findings
     if seal(tree) != manifest.sha256:
         findings.add(MANIFEST, "was edited after the run: its contents are not what its own sha256 says")
-    check_artefacts(manifest, folder, project, findings)
+    check_artefacts(manifest, folder, home(folder, project), findings)
     check_parameters(manifest, project, findings)
     return findings
+
+
+def home(folder: Path, project: Path) -> Path:
+    """The folder that a run's artifacts are in: with LGFFEM_OUTPUT it is not the project's."""
+    above = folder.absolute().parent.parent
+    return above if folder.absolute().parent.name == "results" and (above / "artifacts").is_dir() else project
 
 
 def reason(error: Exception) -> str:
@@ -244,14 +250,18 @@ def unfinished(project: Path) -> list[Path]:
     return sorted(folder for folder in found if not (folder / MANIFEST).is_file())
 
 
-def report(folders: list[Path], project: Path) -> int:
+def report(folders: list[Path], project: Path, output: Path | None = None) -> int:
     """Check ``folders``, or all there are, and print what was found; 0 where all is as the manifests say, else 1.
+
+    ``output`` is the folder whose ``results/`` are meant by all, by default the project's.
 
     Raises ``RequestError`` for a folder without a manifest, and where there is nothing to check.
     """
-    chosen = [Path(folder) for folder in folders] or finished(project)
+    output = Path(output or project)
+    chosen = [Path(folder) for folder in folders] or finished(output)
     if not chosen:
-        raise RequestError("nothing to verify: no run has finished in results/; run one first, e.g. ./run_all.sh.")
+        where = "results/" if output == Path(project) else output / "results"
+        raise RequestError(f"nothing to verify: no run has finished in {where}; run one first, e.g. ./run_all.sh.")
     for folder in chosen:  # before anything is printed
         if not (folder / MANIFEST).is_file():
             read_manifest(folder)
@@ -266,7 +276,7 @@ def report(folders: list[Path], project: Path) -> int:
             print(f"{name}: {findings.checked} artefacts as the manifest says{without}")
         for line in [*(fault.sentence for fault in findings.faults), *(f"remark: {r}" for r in findings.remarks)]:
             print(f"  {line}")
-    for folder in [] if folders else unfinished(project):
+    for folder in [] if folders else unfinished(output):
         print(f"{relative(folder, project)}: not checked; its run has not finished, as it has no {MANIFEST}")
     return int(failed)
 

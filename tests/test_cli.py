@@ -65,7 +65,16 @@ def test_a_stage_is_called_with_its_request():
     assert (options.name, options.variant, options.seed) == ("03_strategy_a_imagenet", "paper", "0")
 
 
-@pytest.mark.parametrize("words", [["--cores", "many"], ["--sets", "a=1"], ["a.yaml", "b.yaml"], ["notebook"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cores", "many"],
+        ["--sets", "a=1"],
+        ["a.yaml", "b.yaml"],
+        ["notebook"],
+        ["verify", "--set", "a=1", "results/x"],
+    ],
+)
 def test_words_that_make_no_sense_end_with_2(words, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(words)
@@ -84,6 +93,15 @@ def test_paths_count_from_where_they_were_typed(tmp_path, monkeypatch):
     assert loaded.resolve(loaded.params.model.backbone.weights) == tmp_path.parent / "w.pth"
     assert loaded.resolve(loaded.params.training.a.checkpoint) == Path("/a.pth")
     assert loaded.params.model.backbone.name == "tiles"  # no path
+
+
+def test_the_folder_of_the_output_counts_from_where_it_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LGFFEM_OUTPUT", "out")
+    roots = []
+    monkeypatch.setattr(cli, "run", lambda *_: roots.append(Study.load(PROJECT / "params" / "smoke.yaml").root))
+    main([])
+    assert roots == [tmp_path / "out"]
 
 
 def test_a_null_root_stays_null():
@@ -180,6 +198,22 @@ def test_the_lock_is_free_after_a_kill(sandbox):
         pass
 
 
+def test_whoever_still_works_for_a_profile_is_ended_before_its_results_are_looked_at(sandbox):
+    mine = study(sandbox)
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    profiles = (mine, study(sandbox, "other"))
+    working = [
+        subprocess.Popen(sleep, env={**os.environ, runner.VARIABLE: str(runner.events_file(of))}) for of in profiles
+    ]
+    try:
+        with sole_run(mine):
+            assert [alive(process.pid) for process in working] == [False, True]
+    finally:
+        for process in working:
+            process.kill()
+            process.wait()
+
+
 # -- how a run is shown ----------------------------------------------------------------------------------
 
 
@@ -268,6 +302,7 @@ def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, 
     (mine.results / "tables" / "table1.md").write_text("| strategy |\n")
     monkeypatch.setattr(cli, "keep_report", lambda study, request: kept.append(request) or len(kept) == 1)
     monkeypatch.setattr(cli, "raise_flags", lambda study: waiting)
+    monkeypatch.setattr(cli, "due", lambda study: [])
     fake_snakemake(monkeypatch, lines(FINISHED))
     assert main(["params/smoke.yaml", "--set", "seeds=[3]"]) == 0
     out = capsys.readouterr().out
@@ -279,6 +314,14 @@ def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, 
     monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
     assert main(["params/smoke.yaml"]) == 0
     assert "nothing has changed since the last run" in capsys.readouterr().out
+
+
+def test_what_changed_during_a_run_ends_it_with_a_sentence(monkeypatch, capsys):
+    fake_snakemake(monkeypatch, lines(FINISHED))
+    monkeypatch.setattr(cli, "keep_report", lambda study, request: pytest.fail("reported"))
+    assert main(["params/smoke.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert "changed while the run was under way" in error and "01_data_preparation" in error
 
 
 def test_snakemake_is_told_the_request_and_the_cores(sandbox):

@@ -1,5 +1,8 @@
 """Executing a stage: what papermill is given, what is kept, and how failures read."""
 
+import errno
+import os
+
 import nbformat
 import papermill
 import pytest
@@ -19,7 +22,7 @@ STAGE = ("03_strategy_a_imagenet", "paper", "0")
 def request_in(tmp_path, monkeypatch):
     load = Study.load
     monkeypatch.setattr(
-        Request, "study", property(lambda self: load(PROJECT / self.params, self.overrides, root=tmp_path))
+        Request, "study", property(lambda self: load(PROJECT / self.params, self.overrides, root=tmp_path / "out {x}"))
     )
     return Request("params/smoke.yaml", {"training.a.epochs": 3})
 
@@ -30,7 +33,7 @@ def pretend(monkeypatch, body):
 
     def run(source, target, parameters, **options):
         calls.append((source, parameters, options))
-        nbformat.write(nbformat.v4.new_notebook(), target)
+        nbformat.write(nbformat.v4.new_notebook(), target.format())
         body()
 
     monkeypatch.setattr(papermill, "execute_notebook", run)
@@ -71,6 +74,18 @@ def fail_with(ename, evalue):
     return body
 
 
+def test_a_table_of_an_earlier_run_does_not_pass_for_one_of_this(request_in, monkeypatch):
+    study = request_in.study
+    old = [path for path in stage_outputs(study, "11_ledger") if path.parent.name == "tables"]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of an earlier run")
+    pretend(monkeypatch, lambda: [path.write_text("made") for path in old[1:]])
+    with pytest.raises(StudyError, match=f"ended without writing .*{old[0].name}"):
+        execute.execute_stage(request_in, "11_ledger")
+    assert not is_finished(study, Stage("11_ledger"))
+
+
 def test_the_studys_own_error_is_one_sentence(request_in, monkeypatch):
     pretend(monkeypatch, fail_with("StudyError", "s7/1.jpg: not a readable image."))
     with pytest.raises(StudyError) as caught:
@@ -81,6 +96,15 @@ def test_the_studys_own_error_is_one_sentence(request_in, monkeypatch):
 def test_another_error_names_its_kind_and_where_the_traceback_is(request_in, monkeypatch):
     pretend(monkeypatch, fail_with("KeyError", "'x'"))
     with pytest.raises(StudyError, match=r"cell 5: KeyError: 'x'; traceback in .*\.failed\.ipynb"):
+        execute.execute_stage(request_in, *STAGE)
+
+
+def test_a_full_disk_is_not_taken_for_a_killed_kernel(request_in, monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pretend(monkeypatch, full)
+    with pytest.raises(StudyError, match=r"failed\.ipynb: cannot be written \(No space left on device\); free space"):
         execute.execute_stage(request_in, *STAGE)
 
 
@@ -97,10 +121,10 @@ def small_notebook(tmp_path, monkeypatch):
         kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
         first = nbformat.v4.new_code_cell("params = ''\noverrides = {}", metadata={"tags": ["parameters"]})
         cells = [first, *map(nbformat.v4.new_code_cell, sources)]
-        (tmp_path / "notebooks").mkdir()
+        (folder := tmp_path / "project {x}" / "notebooks").mkdir(parents=True)
         notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=cells)
-        nbformat.write(notebook, tmp_path / "notebooks" / "02_model_definition.ipynb")
-        monkeypatch.setattr(execute, "PROJECT", tmp_path)
+        nbformat.write(notebook, folder / "02_model_definition.ipynb")
+        monkeypatch.setattr(execute, "PROJECT", folder.parent)
 
     return write
 

@@ -70,8 +70,29 @@ def test_a_report_is_written_again_only_where_something_is_another(finished, mon
     manifest = finished.results / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seconds": 1.0', '"seconds": 0.5', 1))
     assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
+    for damaged in ("{", "[]", "{}", manifest.read_text().replace("artefacts", "artifacts")):
+        manifest.write_text(damaged)
+        assert provenance.keep_report(finished, REQUEST) and not provenance.keep_report(finished, REQUEST)
     assert provenance.keep_report(finished, Request("params/smoke.yaml", {"seeds": [0]}))
-    assert len(pages) == 4
+
+
+@pytest.mark.parametrize("edit", ["# a word", "compute: {workers: 3}", "another key"])
+def test_the_manifest_follows_parameters_and_notes_that_change_no_output(finished, monkeypatch, tmp_path, edit):
+    monkeypatch.setattr(page, "write_report", lambda study, request: None)
+    (file := tmp_path / "smoke.yaml").write_text("profile: smoke\n")
+    request = Request(str(file), {})
+    study = Study.load(file, root=tmp_path)
+    assert provenance.keep_report(study, request) and not provenance.keep_report(study, request)
+    if edit == "another key":
+        note = note_file(study, all_stages(study)[-1])
+        write_json(note, read_json(note) | {"key": edit})
+    else:
+        file.write_text(f"profile: smoke\n{edit}\n")
+    study = Study.load(file, root=tmp_path)
+    assert provenance.keep_report(study, request) and not provenance.keep_report(study, request)
+    manifest = read_json(study.results / "manifest.json")
+    assert manifest["parameters"] == study.params.model_dump(mode="json")
+    assert manifest["request"]["sha256"] == sha256_file(file)
 
 
 def test_the_graphics_card_is_asked_by_its_own_program(tmp_path, monkeypatch):
@@ -105,6 +126,11 @@ def test_commit_tells_changed_files(tmp_path):
         assert changed["id"] == clean["id"] and changed["changed_files"]
         changes.add(changed["changes_sha256"])
     assert len(changes) == 2
+
+
+def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.commit(PROJECT) == {"id": None, "changed_files": None, "changes_sha256": None}
 
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path):

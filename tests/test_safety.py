@@ -29,7 +29,7 @@ from lgffem_core.params import Backbone as BackboneParams
 from lgffem_core.report.page import run_command
 from lgffem_core.runner import snakemake_command
 from lgffem_core.stages import Request
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.study import PROJECT
 
 # -- what the code may call -------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ def test_yaml_that_would_run_code_is_refused(tmp_path, tag):
 
 # -- names and paths that a shell would run ---------------------------------------------------------------
 
-AWKWARD = "it's a user's $(touch pwned); `touch pwned` & x\ntouch pwned #\" \\"
+AWKWARD = "it's a user's $(touch pwned); `touch pwned` & {x}\ntouch pwned #\" \\"
 
 
 @pytest.mark.parametrize("name", [AWKWARD, "a b", "$(x)", "a;b", "a'b", "demo\n", "../demo", "", "-rf"])
@@ -263,11 +263,13 @@ def test_the_graphs_wildcards_are_letters_and_digits():
     assert 'variant="[a-z]+"' in text and 'seed="[0-9]+"' in text
 
 
-def test_the_graph_of_a_profile_in_an_awkward_folder(awkward):
+def test_the_graph_of_a_profile_in_an_awkward_folder(awkward, monkeypatch):
     """Snakemake's dry run, in such a folder too."""
     (file := awkward / "mine.yaml").write_text((PROJECT / "params" / "smoke.yaml").read_text().replace("smoke", "mine"))
     request = Request(str(file), {})
-    study = Study.load(file, root=awkward)
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(awkward))
+    study = request.study
+    assert study.root == awkward
     request_file = request.write(study.artifacts / "request.json")
     command = [*snakemake_command(study, request_file, 1), "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

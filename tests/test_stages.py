@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from lgffem_core import code_version, stages
-from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_hash, module_file, source_files
+from lgffem_core.code_version import READ_BY, UNRELATED, code_hash, lock_file, lock_hash, module_file, source_files
 from lgffem_core.data.census import data_digest
+from lgffem_core.errors import StudyError
 from lgffem_core.files import sha256_file, sha256_json, write_json, write_text
 from lgffem_core.params import DATASETS
 from lgffem_core.stages import (
@@ -22,6 +23,7 @@ from lgffem_core.stages import (
     code_cells,
     data_state,
     due,
+    failed_notebook,
     flag_file,
     inputs,
     is_finished,
@@ -80,6 +82,8 @@ def content(study, stage, path):
         return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
     module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
     params, read = stage_params(study, stage.notebook), inputs(study, stage)
+    for shown in ("published", "embedded_at_once"):
+        params.pop(shown, None)
     if stage.notebook == "07_faiss_evaluation":
         params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
     return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
@@ -218,12 +222,15 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
     ("parameter", "value", "again"),
     [
         ("model.neck.layers", 2, ALL - {"01"}),
+        ("model.image_size", 64, ALL),
+        ("data.check_counts", True, {"01", "10"}),
         ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
         ("training.a.epochs", 9, TRAINING | EVALUATION | {"11"}),
         ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
         ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
         ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
         ("retrieval.bootstrap", 9, TABLES | {"06", "11"}),
+        ("retrieval.batch_size", 9, ALL - {"01", "02", "03"}),
         ("ledger.epochs", 9, {"11"}),
         ("explain.patches", 9, {"08"}),
         ("projection.method", "pca", {"09"}),
@@ -234,6 +241,19 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
 def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, again):
     run_as_planned(study_of(project))
     assert run_as_planned(study_of(project, **{parameter: value})) == again
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [("layers: 3", "layers: 2", {"02", "10"}), ("a: {epochs: 60", "a: {epochs: 61", {"03", "10"})],
+)
+def test_another_published_schedule_runs_again_what_is_compared_with_it(project, before, after, again):
+    mine, paper = study_of(project), project / "params" / "paper.yaml"
+    run_as_planned(mine)
+    text = paper.read_text()
+    assert before in text
+    paper.write_text(text.replace(before, after))
+    assert run_as_planned(mine) == again
 
 
 def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(project):
@@ -263,10 +283,12 @@ def test_a_file_that_is_not_as_it_was_left_is_made_again(project, damage):
         assert run_as_planned(mine) == {stage.notebook[:2]}
 
 
-@pytest.mark.parametrize("left", ["", "{", '{"key": 1}'])
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"key": 1}', "without outputs"])
 def test_a_damaged_note_does_not_pass_for_a_finished_stage(project, left):
     mine, stage = study_of(project), Stage("08_grad_cam")
     run_as_planned(mine)
+    if left == "without outputs":
+        left = note_file(mine, stage).read_text().replace('"outputs"', '"output"')
     note_file(mine, stage).write_text(left)
     assert due(mine) == [stage]
 
@@ -277,9 +299,21 @@ def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
     assert not any(flag_file(mine, *stage).exists() for stage in all_stages(mine))
     run_as_planned(mine)
     stage_outputs(mine, "07_faiss_evaluation")[0].unlink()
+    copies = [write_text(failed_notebook(mine, Stage(name)), "{}") for name in ("06_baselines", "09_projection")]
     waiting = raise_flags(mine)
+    assert [copy.exists() for copy in copies] == [False, True]  # what is finished has no failure to look at
     assert [stage.notebook[:2] for stage in waiting] == ["07", "09", "10"]
     assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
+
+
+@pytest.mark.parametrize("text", ["%matplotlib inline", "x = ("])
+def test_what_is_not_python_is_named_with_its_notebook(project, text):
+    path = project / "notebooks" / "02_model_definition.ipynb"
+    tree = json.loads(path.read_text())
+    next(cell for cell in tree["cells"] if cell["cell_type"] == "code")["source"] = [text]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(StudyError, match="02_model_definition"):
+        key(study_of(project), Stage("02_model_definition"))
 
 
 # -- which code ------------------------------------------------------------------------------------------
@@ -316,6 +350,24 @@ def test_a_running_process_keeps_the_code_version_it_started_with(project):
     assert key(mine, stage) == before
     forget()
     assert key(mine, stage) != before
+
+
+@pytest.mark.parametrize(
+    ("note", "asked", "lock"),
+    [
+        ("requirements-gpu.lock\n", "", "requirements-gpu.lock"),
+        ("requirements-gpu.lock\n", "requirements.lock", "requirements-gpu.lock"),
+        ("", "requirements-gpu.lock", "requirements-gpu.lock"),
+        (None, "", "requirements.lock"),
+    ],
+)
+def test_the_lock_is_the_one_that_the_environment_was_made_from(monkeypatch, tmp_path, note, asked, lock):
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setenv("LGFFEM_LOCK", asked)
+    (tmp_path / ".lock").touch()  # uv's own
+    if note is not None:
+        (tmp_path / ".made-from").write_text(note)
+    assert lock_file() == PROJECT / lock
 
 
 def test_layers_import_only_from_those_left_of_them():

@@ -82,6 +82,18 @@ def test_a_run_as_it_was_left_has_no_fault(project, capsys):
     assert capsys.readouterr().out == "results/tiny: 6 artefacts as the manifest says\n"
 
 
+def test_a_run_that_lies_elsewhere_is_held_against_its_own_artifacts(project, tmp_path_factory, capsys):
+    elsewhere = tmp_path_factory.mktemp("output")
+    for name in ("results", "artifacts"):
+        (project / name).rename(elsewhere / name)
+    assert check_folder(elsewhere / "results/tiny", project) == [] and report([], project, elsewhere) == 0
+    (elsewhere / "artifacts/tiny/model.safetensors").write_bytes(b"other weights")
+    (fault,) = check_folder(elsewhere / "results/tiny", project)
+    assert fault.file == "artifacts/tiny/model.safetensors"
+    with pytest.raises(RequestError, match="nothing to verify"):
+        report([], project, project)
+
+
 def test_a_changed_digit_is_found(project, capsys):
     table = project / "results/tiny/tables/table1.csv"
     table.write_text(table.read_text().replace("32.81", "32.91"))

@@ -7,7 +7,6 @@ functions is first asked for: ``census``, which stages ask on every start, needs
 import importlib
 
 PREPARATION = (
-    "channel_order",
     "check_counts",
     "check_unchanged",
     "data_report",
@@ -16,6 +15,14 @@ PREPARATION = (
     "patch_table",
     "prepare",
 )
+
+
+def channel_order(study, dataset: str) -> str:
+    """Order of the colour channels in the files: only PanNuke's prepared PNGs are swapped (ledger 13).
+
+    It is here, and not in ``preparation``, because the index does not hold it: whoever reads images depends on it.
+    """
+    return study.params.data.pannuke.channel_order if dataset == "pannuke" else "rgb"
 
 
 def __getattr__(name: str):

@@ -191,11 +191,6 @@ def data_report(study: Study) -> pd.DataFrame:
 # -- what a data set is -----------------------------------------------------------------------------------------
 
 
-def channel_order(study: Study, dataset: str) -> str:
-    """Order of the colour channels in the files: only PanNuke's prepared PNGs are swapped (ledger 13)."""
-    return study.params.data.pannuke.channel_order if dataset == "pannuke" else "rgb"
-
-
 def read_layout(study: Study, dataset: str, images: Path) -> tuple[list[Row], list[str]]:
     """Rows and labels of one data set, from the reader that knows its layout."""
     data = study.params.data

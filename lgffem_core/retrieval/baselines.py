@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data import patch_table
 from lgffem_core.data.augment import ma_ms_evaluation
 from lgffem_core.files import sha256_file, sha256_json
@@ -24,10 +25,11 @@ Embedded = tuple[np.ndarray, np.ndarray, np.ndarray]  # embeddings (N, D), label
 def kept_embeddings(study: Study, method: str, seed: int, weights: str, compute: Callable) -> Embedded:
     """The embeddings in ``study.baseline(method, seed)``, by ``compute(table)`` unless they are there already.
 
-    ``weights`` says what they are made with, along with the patches' table.
+    ``weights`` says what they are made with, along with the patches' table, the batch, the code and the lock.
     """
     path, table = study.baseline(method, seed) / "embeddings.safetensors", patch_table(study, "kimia")
-    made_from = sha256_json([weights, table.to_dict("list")])
+    code = [code_hash("import lgffem_core.retrieval.embed, lgffem_core.model.baselines"), lock_hash()]
+    made_from = sha256_json([weights, table.to_dict("list"), study.params.retrieval.batch_size, code])
     known = read_header(path, "Computing them again.")
     if known is None or known.get("made_from") != made_from:
         save_embeddings(path, table, compute(table), {"made_from": made_from})

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data import patch_table
 from lgffem_core.files import sha256_file, sha256_json
 from lgffem_core.retrieval.embed import embed_table, load_embeddings, save_embeddings
@@ -16,11 +17,13 @@ def strategy_embeddings(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(embeddings (N, 4·C), labels (N,), test (N,) bool) of Kimia's patches by a trained strategy.
 
-    They are computed once for given weights, patches and image size, and kept in a file.
+    They are computed once for given weights, patches, sizes of image and batch, code and lock, and kept in a file.
     """
     path, table = study.embeddings(strategy, variant, seed), patch_table(study, "kimia")
     weights = train_strategy(study, strategy, variant, seed).weights
-    made_from = sha256_json([sha256_file(weights), table.to_dict("list"), study.params.model.image_size])
+    code = [code_hash("import lgffem_core.retrieval.embed"), lock_hash()]
+    settings = [study.params.model.image_size, study.params.retrieval.batch_size]
+    made_from = sha256_json([sha256_file(weights), table.to_dict("list"), settings, code])
     known = read_header(path, "Computing them again.")
     if known is None or known.get("made_from") != made_from:
         model = load_trained(study, strategy, variant, seed)

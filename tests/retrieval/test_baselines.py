@@ -93,6 +93,9 @@ def test_embeddings_are_kept_until_what_they_depend_on_changes(study, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(baselines, "embed_table", lambda *a: pytest.fail("embedded again"))
         assert np.array_equal(embed(study(), 0)[0], first)
+        patch.setattr(baselines, "code_hash", lambda source: "other code")
+        with pytest.raises(pytest.fail.Exception, match="embedded again"):
+            embed(study(), 0)
     assert not np.array_equal(embed(study(**change), 0)[0], first)
 
 

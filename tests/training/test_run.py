@@ -172,12 +172,15 @@ def test_embeddings_have_unit_length_iff_the_variant_says_so(tiny_study):
         assert (abs(lengths - 1) < 1e-5).all() == unit
 
 
-def test_embeddings_are_kept_until_the_weights_change(tiny_study, monkeypatch):
+def test_embeddings_are_kept_until_the_weights_or_the_code_change(tiny_study, monkeypatch):
     study = tiny_study()
     first = strategy_embeddings(study, "a", "paper", 0)[0]
     with monkeypatch.context() as patch:
         patch.setattr("lgffem_core.retrieval.evaluation.embed_table", lambda *a: pytest.fail("embedded again"))
         assert (strategy_embeddings(study, "a", "paper", 0)[0] == first).all()
+        patch.setattr("lgffem_core.retrieval.evaluation.code_hash", lambda source: "other code")
+        with pytest.raises(pytest.fail.Exception, match="embedded again"):
+            strategy_embeddings(study, "a", "paper", 0)
     other = strategy_embeddings(tiny_study(training__a__epochs=1), "a", "paper", 0)[0]
     assert (other != first).any()
 

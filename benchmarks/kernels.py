@@ -55,8 +55,9 @@ def killed_once(study: Study, command: list[str], spared: set[str], wait: float)
         kernel = kernel_of(study, begun[0]) if begun else None
         if kernel:
             time.sleep(wait)
-            kernel.kill()
-            victim = begun[0]
+            if kernel.is_running():
+                kernel.kill()
+                victim = begun[0]
         time.sleep(0.1)
     _, error = started.communicate()
     return victim, started.returncode, error

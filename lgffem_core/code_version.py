@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from lgffem_core.files import sha256_file, sha256_json
+from lgffem_core.machine import installed_versions
 from lgffem_core.study import PROJECT
 
 PACKAGE = "lgffem_core"
@@ -82,13 +83,14 @@ def code_hash(source: str) -> str:
 
 
 def lock_file() -> Path:
-    """The lock that this environment was made from, as ``run_all.sh`` noted it."""
+    """What this environment was made from: the lock that ``run_all.sh`` noted, or conda's ``environment.yml``."""
     note = Path(sys.prefix) / ".made-from"  # and not ".lock", which uv keeps for itself, empty
     name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
-    return PROJECT / (name or os.environ.get("LGFFEM_LOCK") or "requirements.lock")
+    conda = sys.prefix == os.environ.get("CONDA_PREFIX")
+    return PROJECT / (name or os.environ.get("LGFFEM_LOCK") or ("environment.yml" if conda else "requirements.lock"))
 
 
 @cache
 def lock_hash() -> str:
-    """Hash of that lock: what else is installed, as far as numbers may depend on it."""
-    return sha256_file(lock_file())
+    """Hash of that lock, and of the versions that are installed: they may be others, and are under conda."""
+    return sha256_json([sha256_file(lock_file()), installed_versions()])

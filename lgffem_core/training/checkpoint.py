@@ -34,6 +34,7 @@ class Checkpoint:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)  # of the steps since the last epoch's end
     precision: dict = field(default_factory=dict)  # fp16's loss scale and its growth; empty for other precisions
+    arithmetic: str = ""  # processor and precision that made it, as "cuda bf16-mixed": others go on to other bits
     untouched: list[str] = field(default_factory=list)  # optimisers that fp16 has not let take a step yet
 
 

@@ -149,7 +149,12 @@ class Trainer:
             if not moments:
                 untouched.append(name)
         precision = self.fabric.strategy.precision.state_dict()
-        return Checkpoint(step, fingerprint, history, tensors, losses, precision, untouched)
+        return Checkpoint(step, fingerprint, history, tensors, losses, precision, self.arithmetic, untouched)
+
+    @property
+    def arithmetic(self) -> str:
+        """Kind of processor and precision of this run."""
+        return f"{self.fabric.device.type} {self.fabric.strategy.precision.precision}"
 
     def state(self) -> dict[str, torch.Tensor]:
         """What is trained: the tensors of model and loss, under their names in a checkpoint."""
@@ -160,7 +165,7 @@ class Trainer:
         """Put a snapshot back; ``steps`` are those of an epoch, ``where`` names the file.
 
         ``StudyError`` where a tensor is missing, superfluous or of another shape, the losses are not one a step,
-        or the loss scale of fp16 is missing or too much.
+        the loss scale of fp16 is missing or too much, or another kind of processor or precision made it.
         """
         expected = layout_of(self.state())
         for name, optimizer in self.optimizers.items():
@@ -170,6 +175,11 @@ class Trainer:
             raise StudyError(
                 f"{where}: holds {len(checkpoint.history)} epochs and {len(checkpoint.losses)} losses, which are not "
                 f"{checkpoint.step} steps of {steps} an epoch; delete it and start again."
+            )
+        if checkpoint.arithmetic != self.arithmetic:
+            raise StudyError(
+                f"{where}: was made with {checkpoint.arithmetic}, this run computes with {self.arithmetic}; set "
+                "compute.device and compute.precision to those, or delete it and start again."
             )
         precision = self.fabric.strategy.precision
         if checkpoint.precision.keys() != precision.state_dict().keys():

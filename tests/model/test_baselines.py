@@ -183,7 +183,8 @@ def test_a_local_file_fills_the_network_and_not_the_branch(study, tmp_path):
     torch.manual_seed(9)
     full = timm.create_model("legacy_seresnet18", pretrained=False).state_dict()
     save_file(full, tmp_path / "se.safetensors")
-    random, loaded = (build_mixed_attention(study(**o), 0) for o in ({}, {"ma_ms__weights": str(tmp_path / "se.safetensors")}))
+    given = {"ma_ms__weights": str(tmp_path / "se.safetensors")}
+    random, loaded = (build_mixed_attention(study(**o), 0) for o in ({}, given))
     assert all(torch.equal(full[name], tensor) for name, tensor in loaded.network.state_dict().items())
     for part in ("mask_branch", "embed"):
         for mine, theirs in zip(getattr(loaded, part).parameters(), getattr(random, part).parameters(), strict=True):

@@ -22,7 +22,8 @@ from lgffem_core.training.checkpoint import (
     save_tensors,
 )
 
-HEADER = {"step": 0, "fingerprint": "f", "history": [], "losses": [], "precision": {}, "untouched": []}
+HEADER = {"step": 0, "fingerprint": "f", "history": [], "losses": []}
+HEADER |= {"precision": {}, "arithmetic": "", "untouched": []}
 
 
 def a_checkpoint(step, fingerprint="f"):

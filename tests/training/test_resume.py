@@ -149,7 +149,9 @@ def test_the_loss_scale_of_fp16_and_a_skipped_first_step_are_kept(stopped, monke
     """fp16 leaves out steps whose gradients overflow, at first too: an optimiser then has no state yet."""
     _, trainer, path = stopped
     whole = load_checkpoint(path)
-    assert (whole.precision, whole.untouched) == ({}, [])
+    assert (whole.precision, whole.arithmetic, whole.untouched) == ({}, "cpu 32-true", [])
+    with pytest.raises(StudyError, match="here: was made with cuda bf16-mixed, this run computes with cpu 32-true"):
+        trainer.restore(replace(whole, arithmetic="cuda bf16-mixed"), 3, "here")
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7)
     monkeypatch.setattr(trainer.fabric.strategy.precision, "state_dict", scaler.state_dict, raising=False)
     monkeypatch.setattr(trainer.fabric.strategy.precision, "load_state_dict", scaler.load_state_dict, raising=False)

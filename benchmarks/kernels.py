@@ -1,10 +1,11 @@
-"""Kill the kernel of each notebook in turn, and compare what the run comes to with one that nobody disturbed.
+"""Kill the command, then the kernel of each notebook in turn, and compare what comes out with a calm run.
 
     .venv/bin/python benchmarks/kernels.py [params/smoke.yaml]
 
-Two whole runs, in folders of their own. Each kill must end the command with one sentence that names notebook and
-cell, and the stage must not pass for finished. Exits with 1 where that is not so, or where a table or figure differs.
-Some minutes in profile smoke.
+Two whole runs, in folders of their own. First the command alone is killed a few times, so that Snakemake and kernels
+are left behind and the next call has to end them. Then kernels are killed: each time the command must end with one sentence
+that names notebook and cell, and the stage must not pass for finished. Exits with 1 where that is not so, or where a
+table or figure differs. Some minutes in profile smoke.
 """
 
 import os
@@ -68,6 +69,16 @@ def run_to_the_end(study: Study, command: list[str]) -> None:
     subprocess.run(command, cwd=PROJECT, env={**os.environ, OUTPUT: str(study.root)}, check=True, capture_output=True)
 
 
+def kill_the_command(study: Study, command: list[str], wait: float) -> None:
+    """Start the command and kill it, and nothing that it started, after ``wait`` seconds."""
+    environment = {**os.environ, OUTPUT: str(study.root)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = subprocess.Popen(command, cwd=PROJECT, env=environment, **quiet)
+    time.sleep(wait)
+    started.kill()
+    print(f"| the command, after {wait} s | | {started.wait()} | |", flush=True)
+
+
 def kept(study: Study) -> dict[str, bytes]:
     """Every table and figure of a run."""
     files = [path for name in ("tables", "figures") for path in (study.results / name).iterdir()]
@@ -77,7 +88,6 @@ def kept(study: Study) -> dict[str, bytes]:
 def disturbed(study: Study, command: list[str]) -> bool:
     """Kill every stage's kernel once, each a little later than the one before; True where all was said as it should."""
     spared, sound = set(), True
-    print("| notebook | cell | exit code | taken for finished |\n|---|---|---|---|")
     while len(spared) < len(all_stages(study)):
         victim, code, error = killed_once(study, command, spared, 0.4 * (len(spared) % 10))
         said = SENTENCE.fullmatch(error)
@@ -98,6 +108,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         calm, killed = (Study.load(PROJECT / profile, root=Path(folder) / name) for name in ("calm", "killed"))
         run_to_the_end(calm, command)
+        print("| killed | cell | exit code | taken for finished |\n|---|---|---|---|")
+        for wait in (3, 12, 25, 40):
+            kill_the_command(killed, command, wait)
         sound = disturbed(killed, [*command, "--cores", "1"])
         run_to_the_end(killed, command)
         undisturbed, again = kept(calm), kept(killed)

@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/kernels.py [params/smoke.yaml]
 
 Two whole runs, in folders of their own. First the command alone is killed a few times, so that Snakemake and kernels
-are left behind and the next call has to end them. Then kernels are killed: each time the command must end with one sentence
-that names notebook and cell, and the stage must not pass for finished. Exits with 1 where that is not so, or where a
-table or figure differs. Some minutes in profile smoke.
+are left behind and the next call has to end them. Then kernels are killed: each time the command must end with one
+sentence that names notebook and cell, and the stage must not pass for finished. Exits with 1 where that is not so, or
+where a table or figure differs. Some minutes in profile smoke.
 """
 
 import os

@@ -44,11 +44,11 @@ def killed_once(study: Study, command: list[str], spared: set[str], wait: float)
 
     Returns the stage, None where only spared ones ran, with the command's exit code and what it said of the error.
     """
-    events_file(study).unlink(missing_ok=True)
     environment = {**os.environ, OUTPUT: str(study.root)}
-    started = subprocess.Popen(
-        command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = subprocess.Popen(command, cwd=PROJECT, env=environment, **pipes)
+    started.stdout.readline()  # what is to run: until it says so, what an earlier command left behind may still report
+    time.sleep(1)
     victim, position, begun = None, 0, []
     while started.poll() is None and victim is None:
         new, position = read_events(events_file(study), position)

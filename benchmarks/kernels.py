@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/kernels.py [params/smoke.yaml]
 
-Two whole runs, in folders of their own. First the command alone is killed a few times, so that Snakemake and kernels
-are left behind and the next call has to end them. Then kernels are killed: each time the command must end with one
-sentence that names notebook and cell, and the stage must not pass for finished. Exits with 1 where that is not so, or
-where a table or figure differs. Some minutes in profile smoke.
+Three whole runs, in folders of their own. In one the command alone is killed a few times, so that Snakemake and
+kernels are left behind and the next call has to end them. In another kernels are killed: each time the command must
+end with one sentence that names notebook and cell, and the stage must not pass for finished. Exits with 1 where that
+is not so, or where a table or figure differs. Some minutes in profile smoke.
 """
 
 import os
@@ -106,15 +106,18 @@ def main() -> int:
     profile = sys.argv[1] if len(sys.argv) > 1 else "params/smoke.yaml"
     command = [sys.executable, "-m", "lgffem_core", profile]
     with tempfile.TemporaryDirectory() as folder:
-        calm, killed = (Study.load(PROJECT / profile, root=Path(folder) / name) for name in ("calm", "killed"))
+        names = ("calm", "left behind", "kernels")
+        studies = [Study.load(PROJECT / profile, root=Path(folder) / name) for name in names]
+        calm, alone, killed = studies
         run_to_the_end(calm, command)
         print("| killed | cell | exit code | taken for finished |\n|---|---|---|---|")
         for wait in (3, 12, 25, 40):
-            kill_the_command(killed, command, wait)
+            kill_the_command(alone, command, wait)
+        run_to_the_end(alone, command)
         sound = disturbed(killed, [*command, "--cores", "1"])
         run_to_the_end(killed, command)
-        undisturbed, again = kept(calm), kept(killed)
-        other = [name for name in undisturbed | again if undisturbed.get(name) != again.get(name)]
+        undisturbed, *others = map(kept, studies)
+    other = sorted({n for again in others for n in undisturbed | again if undisturbed.get(n) != again.get(n)})
     print(f"{len(undisturbed)} tables and figures, of which differ: {', '.join(other) or 'none'}")
     return 0 if sound and not other else 1
 

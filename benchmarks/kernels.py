@@ -39,14 +39,18 @@ def kernel_of(study: Study, stage: str) -> psutil.Process | None:
     return None
 
 
+def into(study: Study) -> dict[str, str]:
+    """The environment in which a command leaves its results where ``study`` has them."""
+    return {**os.environ, OUTPUT: str(study.root)}
+
+
 def killed_once(study: Study, command: list[str], spared: set[str], wait: float) -> tuple[str | None, int, str]:
     """Run until a stage that is not ``spared`` has had its kernel for ``wait`` seconds, and kill that.
 
     Returns the stage, None where only spared ones ran, with the command's exit code and what it said of the error.
     """
-    environment = {**os.environ, OUTPUT: str(study.root)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = subprocess.Popen(command, cwd=PROJECT, env=environment, **pipes)
+    started = subprocess.Popen(command, cwd=PROJECT, env=into(study), **pipes)
     started.stdout.readline()  # what is to run: until it says so, what an earlier command left behind may still report
     time.sleep(1)
     victim, position, begun = None, 0, []
@@ -66,14 +70,13 @@ def killed_once(study: Study, command: list[str], spared: set[str], wait: float)
 
 def run_to_the_end(study: Study, command: list[str]) -> None:
     """Run without disturbing; a failure ends the benchmark."""
-    subprocess.run(command, cwd=PROJECT, env={**os.environ, OUTPUT: str(study.root)}, check=True, capture_output=True)
+    subprocess.run(command, cwd=PROJECT, env=into(study), check=True, capture_output=True)
 
 
 def kill_the_command(study: Study, command: list[str], wait: float) -> None:
     """Start the command and kill it, and nothing that it started, after ``wait`` seconds."""
-    environment = {**os.environ, OUTPUT: str(study.root)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = subprocess.Popen(command, cwd=PROJECT, env=environment, **quiet)
+    started = subprocess.Popen(command, cwd=PROJECT, env=into(study), **quiet)
     time.sleep(wait)
     started.kill()
     print(f"| the command, after {wait} s | | {started.wait()} | |", flush=True)
@@ -102,7 +105,7 @@ def disturbed(study: Study, command: list[str]) -> bool:
 
 
 def main() -> int:
-    """The two runs and their comparison; 0 where nothing differs."""
+    """The three runs and their comparison; 0 where nothing differs."""
     profile = sys.argv[1] if len(sys.argv) > 1 else "params/smoke.yaml"
     command = [sys.executable, "-m", "lgffem_core", profile]
     with tempfile.TemporaryDirectory() as folder:

@@ -225,9 +225,8 @@ def file_content(study: Study, name: str) -> str | None:
     path = study.resolve(Path(name))
     if not path.is_file():
         return None
-    return census(path.parent, [path], study.artifacts / "index" / f"{sha256_json(str(path))[:12]}.files.csv")[
-        path.name
-    ]
+    cache = study.artifacts / "index" / f"{sha256_json(str(path))[:12]}.files.csv"
+    return census(path.parent, [path], cache)[path.name]
 
 
 def inputs(study: Study, stage: Stage) -> dict[str, str] | None:

@@ -272,6 +272,13 @@ def cut(name: str):
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-40])
 
 
+def without_pixels(name: str):
+    """Ends a JPEG where its pixels would begin, behind the 14 bytes that begin a scan of three colours."""
+    return lambda root: (root / name).write_bytes(
+        (data := (root / name).read_bytes())[: data.index(b"\xff\xda") + 14] + b"\xff\xd9"
+    )
+
+
 def replaced(name: str, by: bytes):
     return lambda root: (root / name).write_bytes(by)
 
@@ -487,6 +494,7 @@ DATA = [
     Case("a scan too many", data("kimia", also("train/s7/1.jpg")), 2, ("s7/1.jpg: belongs to s7", "data.kimia.scans")),
     Case("a patch of no scan", data("kimia", also("test/1.jpg")), 2, ("test/1.jpg: belongs to no scan",)),
     Case("cut off image", data("kimia", cut("test/s1_1.jpg")), said=("s1_1.jpg", "restore"), **BROKEN),
+    Case("damaged image", data("kimia", without_pixels("test/s1_1.jpg")), said=("s1_1.jpg", "restore"), **BROKEN),
     Case("empty image", data("kimia", replaced("train/s0/1.jpg", b"")), said=("s0/1.jpg", "restore"), **BROKEN),
     Case("text as image", data("kimia", replaced("test/s0_1.jpg", b"404")), said=("s0_1.jpg", "restore"), **BROKEN),
     Case("cut off tile", data("pannuke", cut("images/fold1_0_Breast.png")), said=("fold1_0", "restore"), **BROKEN),

@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from lgffem_core.data.census import in_threads
+from lgffem_core.data.decoding import decode_whole, unheeded
 from lgffem_core.data.table import Row
 from lgffem_core.files import atomic_path
 
@@ -58,6 +59,7 @@ def examine(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of tags that are not read
         found = list(in_threads(lambda row: list(examine_file(dataset, root, row, hashes[row[0]])), rows))
     found += [duplicates(rows, hashes), changes(hashes, before or {})]
     order = {path: number for number, (path, *_) in enumerate(rows)}
@@ -90,7 +92,8 @@ def examine_image(dataset: str, path: Path, digest: str):
                 yield "wrong format", lenient, f"is {image.format}, its name says {promised}"
             if mode:
                 yield "wrong mode", lenient, mode
-            image.load()
+            decode_whole(image, path)
+            yield from ((kind, NOTICE, reason) for kind, reason in unheeded(image, path))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         yield "oversized", FAULT, f"claims more than {Image.MAX_IMAGE_PIXELS} pixels; it was not decoded"
     except UnidentifiedImageError:

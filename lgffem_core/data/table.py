@@ -13,6 +13,7 @@ from natsort import natsorted
 from PIL import Image
 
 from lgffem_core.data.census import in_threads, walk
+from lgffem_core.data.decoding import decode_whole
 from lgffem_core.errors import StudyError
 from lgffem_core.files import atomic_path, sha256_file
 
@@ -45,10 +46,10 @@ def inspect_file(path: Path) -> str:
 
 
 def check_image(path: Path) -> None:
-    """Decode the image at ``path`` once; a file that is truncated or no image is an error."""
+    """Decode the image at ``path`` once; a file that is damaged, truncated or no image is an error."""
     try:
         with Image.open(path) as image:
-            image.load()
+            decode_whole(image, path)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
         raise StudyError(
             f"{path}: not a readable image ({error}); restore it from the original data, it is never skipped."

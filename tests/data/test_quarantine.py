@@ -67,9 +67,15 @@ def png_header(width, height, depth=8):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def without_pixels(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\xff\xda") + 14] + b"\xff\xd9")
+
+
 PLANTED = {
     "empty": (lambda path: path.write_bytes(b""), "holds no bytes"),
     "unreadable": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "cannot be decoded"),
+    "unreadable, no pixels": (without_pixels, "cannot be decoded (Corrupt JPEG data: premature end of data segment)"),
     "no image": (lambda path: path.write_text("<html>404</html>" * 50), "is no JPEG, PNG, TIFF, GIF, BMP image"),
     "a link to nothing": (lambda path: (path.unlink(), path.symlink_to("nowhere.jpg")), "cannot be opened"),
     "wrong format": (lambda path: Image.open(path).save(path, "PNG"), "is PNG, its name says JPEG"),
@@ -107,6 +113,11 @@ PNGS = {
         lambda path: Image.fromarray(np.zeros((8, 8), np.uint16)).save(path),
         "wrong mode",
         "holds more than 8 bits a channel",
+    ),
+    "checksum": (
+        lambda path: path.write_bytes(path.read_bytes()[:-16] + bytes(4) + path.read_bytes()[-12:]),
+        "unreadable",
+        "cannot be decoded (broken PNG file (bad header checksum",
     ),
     "a JPEG": (lambda path: Image.open(path).save(path, "JPEG"), "wrong format", "is JPEG, its name says PNG"),
     "a bomb": (lambda path: path.write_bytes(png_header(40000, 40000)), "oversized", "claims more than"),
@@ -202,6 +213,19 @@ def test_what_imagenet_itself_holds_is_a_notice(study, tmp_path, picture):
         ("train/n01/n01_4.JPEG", "wrong mode", "notice"),
         ("train/n01/n01_7.JPEG", "wrong mode", "notice"),
         ("train/n02/n01_9.JPEG", "mislabelled", "fault"),
+    ]
+
+
+def test_what_a_file_says_about_itself_and_is_not_acted_on_is_a_notice(kimia):
+    root, study = kimia
+    picture, exif = Image.open(root / "train" / "s1" / "2.jpg"), Image.Exif()
+    exif[0x0112] = 8
+    picture.save(root / "train" / "s0" / "20.jpg", exif=exif)
+    picture.save(root / "test" / "s2" / "s2_20.tif", save_all=True, append_images=[picture.rotate(90)])
+    assert len(prepare(study(), "kimia")) == 15 + 2
+    assert faults(study()) == [
+        ("train/s0/20.jpg", "orientation", "notice"),
+        ("test/s2/s2_20.tif", "several images", "notice"),
     ]
 
 

@@ -294,7 +294,7 @@ def official(array: str, value):
         shutil.rmtree(root)
         for fold in (1, 2, 3):
             (folder := root / f"Fold {fold}" / "images" / f"fold{fold}").mkdir(parents=True)
-            np.save(folder / "images.npy", np.zeros((2, 8, 8, 3)))
+            np.save(folder / "images.npy", np.full((2, 8, 8, 3), 99.0))
             np.save(folder / "types.npy", np.array(["Breast", "Colon"]))
         file = root / "Fold 2" / "images" / "fold2" / array
         if value is None:
@@ -519,7 +519,14 @@ DATA = [
     Case("neither layout", data("pannuke", renamed("images", "tiles")), 2, ("neither images/ nor 'Fold 1' is in",)),
     Case("a fold without images", data("pannuke", official("images.npy", None)), 2, ("images.npy: is missing",)),
     Case("a fold cut off", data("pannuke", official("images.npy", b"\x93NUMPY")), 2, ("images.npy", "download")),
-    Case("a fold too short", data("pannuke", official("images.npy", np.zeros((1, 8, 8, 3)))), 2, ("differ in length",)),
+    Case("a fold too short", data("pannuke", official("images.npy", np.ones((1, 8, 8, 3)))), 2, ("differ in length",)),
+    Case(
+        "a fold of other values",
+        data("pannuke", official("images.npy", np.full((2, 8, 8, 3), 0.5))),
+        2,
+        ("images.npy: holds float64 from 0.5 to 0.5", "not whole numbers from 0 to 255", "download the fold again"),
+    ),
+    Case("tissues in a column", data("pannuke", official("types.npy", np.array([["Colon"]] * 2))), 2, ("(2, 1)",)),
     Case(
         "a fold without colours",
         data("pannuke", official("images.npy", np.zeros((2, 8, 8)))),

@@ -182,9 +182,10 @@ def test_no_reader_falls_back_on_unpickling_where_the_careful_one_fails(tmp_path
 @pytest.mark.parametrize("name", ["images/fold1/images.npy", "images/fold1/types.npy", "masks/fold1/masks.npy"])
 def test_arrays_of_pickled_objects_are_refused(tmp_path, name):
     made = tmp_path / "made"
+    sound = {"images": np.ones((1, 8, 8, 3)), "types": np.array(["Colon"]), "masks": np.ones((1, 8, 8, 6))}
     for array in ("images/fold1/images.npy", "images/fold1/types.npy", "masks/fold1/masks.npy"):
         (file := tmp_path / "Fold 1" / array).parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, np.zeros(1))
+        np.save(file, sound[file.stem])
     np.save(tmp_path / "Fold 1" / name, np.array([MakesFolder(made)], dtype=object), allow_pickle=True)
     np.load(tmp_path / "Fold 1" / name, allow_pickle=True)
     made.rmdir()

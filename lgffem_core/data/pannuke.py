@@ -10,6 +10,7 @@ reads what the other wrote.
 import re
 import shutil
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,8 @@ from lgffem_core.errors import RequestError
 FOLDS = (1, 2, 3)
 NAME = re.compile(r"fold([123])_(\d+)_([^_]+)\.png")
 WHERE = "PanNuke is published by its authors at Warwick; data.pannuke.root holds 'Fold 1' … 'Fold 3'"
+AGAIN = "download the fold again"
+TILES = 16  # that are checked at a time
 
 
 def is_official(root: Path) -> bool:
@@ -30,31 +33,57 @@ def is_official(root: Path) -> bool:
     return any((root / f"Fold {fold}").is_dir() for fold in FOLDS)
 
 
-def load_array(path: Path) -> np.ndarray:
-    """Map one of the official .npy files; pickled objects in it are refused."""
+def load_array(path: Path, kinds: str, shape: tuple) -> np.ndarray:
+    """Map one of the official .npy files; pickled objects in it are refused, and so is an archive of arrays.
+
+    Args:
+        kinds: NumPy's letters for the types that it may hold: b, i, u, f, U.
+        shape: that it must have; a letter stands for any length.
+    """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise RequestError(f"{path}: is missing; {WHERE}.") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise RequestError(f"{path}: cannot be read as an array ({error}); download the fold again.") from None
+    except Exception as error:  # of a damaged header NumPy raises what Python's tokeniser and parser raise
+        raise RequestError(f"{path}: cannot be read as an array ({shorten(str(error), 200)}); {AGAIN}.") from None
+    if array.dtype.kind not in kinds:
+        raise RequestError(f"{path}: holds {array.dtype}, not {'names' if kinds == 'U' else 'numbers'}; {AGAIN}.")
+    fits = (isinstance(wanted, str) or wanted == length for wanted, length in zip(shape, array.shape, strict=False))
+    if array.ndim != len(shape) or not all(fits) or not array.size:
+        raise RequestError(f"{path}: has shape {array.shape}, not ({', '.join(map(str, shape))}); {AGAIN}.")
+    return array
 
 
 def load_fold(source: Path, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Images (N, 256, 256, 3) RGB, tissue names (N,) and masks (N, 256, 256, 6) or None, of one fold."""
     folder = source / f"Fold {fold}"
-    images = load_array(folder / "images" / f"fold{fold}" / "images.npy")
-    types = load_array(folder / "images" / f"fold{fold}" / "types.npy")
+    images_file = folder / "images" / f"fold{fold}" / "images.npy"
+    images = load_array(images_file, "iuf", ("N", "H", "W", 3))
+    types = load_array(images_file.with_name("types.npy"), "U", ("N",))
     mask_file = folder / "masks" / f"fold{fold}" / "masks.npy"
-    masks = load_array(mask_file) if mask_file.exists() else None
-    if images.ndim != 4 or images.shape[3] != 3:
-        raise RequestError(f"{folder}: images.npy has shape {images.shape}, not (N, 256, 256, 3); download it again.")
+    masks = load_array(mask_file, "biuf", ("N", *images.shape[1:3], 6)) if mask_file.exists() else None
     if len(images) != len(types) or (masks is not None and len(masks) != len(images)):
         raise RequestError(f"{folder}: images.npy, types.npy and masks.npy differ in length; download it again.")
     unknown = sorted(set(types.tolist()) - set(PANNUKE_TISSUES))
     if unknown:
         raise RequestError(f"{folder}: types.npy has the unknown tissue {unknown[0]!r}.")
+    check_values(images_file, images)
     return images, types, masks
+
+
+def check_values(path: Path, images: np.ndarray) -> None:
+    """Refuse tiles that are not whole numbers from 0 to 255, of whatever type; read a few at a time."""
+    low, high, whole = np.inf, -np.inf, True
+    for start in range(0, len(images), TILES):
+        part = images[start : start + TILES]
+        if not np.isfinite(part).all():
+            tile = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
+            raise RequestError(f"{path}: tile {tile} holds values that are no finite numbers; {AGAIN}.")
+        low, high = min(low, part.min()), max(high, part.max())
+        whole = whole and bool((part == np.rint(part)).all())
+    if low < 0 or not 1 < high <= 255 or not whole:
+        found = f"{images.dtype} from {low:g} to {high:g}{'' if whole else ', with fractions'}"
+        raise RequestError(f"{path}: holds {found}, not whole numbers from 0 to 255; {AGAIN}.")
 
 
 def convert_folds(source: Path, target: Path) -> Path:
@@ -85,9 +114,8 @@ def convert_folds(source: Path, target: Path) -> Path:
 
 
 def write_bgr(image: np.ndarray, path: Path) -> None:
-    """Write an RGB image (256, 256, 3), values 0–255 of any type, with its channels in BGR order."""
-    rgb = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    Image.fromarray(np.ascontiguousarray(rgb[..., ::-1])).save(path)
+    """Write an RGB image (256, 256, 3), whole numbers 0–255 of any type, with its channels in BGR order."""
+    Image.fromarray(np.ascontiguousarray(image[..., ::-1].astype(np.uint8))).save(path)
 
 
 def layout(root: Path, split: int | None = None, tissues: str = "pannuke") -> tuple[list[Row], list[str]]:

@@ -94,6 +94,8 @@ def examine_image(dataset: str, path: Path, digest: str):
                 yield "wrong mode", lenient, mode
             decode_whole(image, path)
             yield from ((kind, NOTICE, reason) for kind, reason in unheeded(image, path))
+            if image.mode == "RGB" and image.getcolors(1):
+                yield "blank", NOTICE, "all its pixels have one colour"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         yield "oversized", FAULT, f"claims more than {Image.MAX_IMAGE_PIXELS} pixels; it was not decoded"
     except UnidentifiedImageError:

@@ -71,12 +71,6 @@ def test_masks_are_optional_and_written_only_where_all_folds_have_them(official_
         assert not (target / "masks").exists() and len(list((target / "images").iterdir())) == 7
 
 
-def test_values_between_integers_are_rounded_and_kept_within_a_byte(tmp_path):
-    image = np.array([[[254.6, -3.0, 300.0]]])
-    pannuke.write_bgr(image, tmp_path / "a.png")
-    assert read_rgb(tmp_path / "a.png", "bgr").tolist() == [[[255, 0, 255]]]
-
-
 def test_a_conversion_that_was_stopped_leaves_nothing_that_looks_complete(official_folds, tmp_path, monkeypatch):
     source, target, original, written = official_folds(), tmp_path / "prepared", pannuke.write_bgr, []
 
@@ -120,6 +114,111 @@ def test_arrays_of_different_length_are_refused(official_folds, tmp_path, name):
     path = fold_file(source, 1, name)
     np.save(path, np.load(path)[:-1])
     assert refusal(convert_folds, source, tmp_path / "prepared").startswith(f"{source / 'Fold 1'}: ")
+
+
+#: What a fold's images may have become, and what the refusal says was found.
+VALUES = {
+    "0 to 1": (lambda tiles: tiles / 255, "holds float64 from 0 to 1, with fractions, not whole numbers"),
+    "-1 to 1": (lambda tiles: tiles / 127.5 - 1, "holds float64 from -1 to 1, with fractions, not whole numbers"),
+    "0 or 1": (lambda tiles: np.rint(tiles / 255), "holds float64 from 0 to 1, not whole numbers from 0 to 255"),
+    "nothing but 0": (lambda tiles: tiles * 0, "holds float64 from 0 to 0, not whole numbers from 0 to 255"),
+    "fractions": (lambda tiles: np.minimum(tiles + 0.25, 255), "holds float64 from 0.25 to 255, with fractions"),
+    "16 bits": (lambda tiles: (tiles * 257).astype(np.uint16), "holds uint16 from 0 to 65535, not whole numbers"),
+    "one NaN": (lambda tiles: np.where(np.arange(tiles.size).reshape(tiles.shape) == 200, np.nan, tiles), "tile 1 "),
+    "one infinity": (
+        lambda tiles: np.where(np.arange(tiles.size).reshape(tiles.shape) == 9, -np.inf, tiles),
+        "tile 0 ",
+    ),
+    "yes and no": (lambda tiles: tiles > 99, "holds bool, not numbers"),
+    "complex": (lambda tiles: tiles + 0j, "holds complex128, not numbers"),
+    "text": (lambda tiles: tiles.astype(str), "holds <U32, not numbers"),
+    "dates": (lambda tiles: tiles.astype("M8[s]"), "holds datetime64[s], not numbers"),
+    "channels first": (lambda tiles: tiles.transpose(0, 3, 1, 2), "has shape (2, 3, 8, 8), not (N, H, W, 3)"),
+    "flat": (lambda tiles: tiles.reshape(2, -1), "has shape (2, 192), not (N, H, W, 3)"),
+    "no tile": (lambda tiles: tiles[:0], "has shape (0, 8, 8, 3), not (N, H, W, 3)"),
+}
+
+
+def tiles_over_the_whole_range():
+    tiles = np.random.default_rng(1).integers(0, 256, size=(2, 8, 8, 3)).astype(np.float64)
+    tiles[0, 0, 0, :2] = 0, 255
+    return tiles
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_what_cannot_be_8_bit_tiles_is_refused_and_what_was_found_is_said(official_folds, tmp_path, name):
+    source, (change, found) = official_folds(), VALUES[name]
+    path = fold_file(source, 2, "images")
+    np.save(path, change(tiles_over_the_whole_range()))
+    sentence = refusal(convert_folds, source, tmp_path / "prepared")
+    assert sentence.startswith(f"{path}: {found}") and sentence.endswith("; download the fold again.")
+    assert [each.name for each in tmp_path.iterdir()] == [source.name]
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 3, 100])
+def test_the_last_tile_is_checked_however_many_are_read_at_a_time(official_folds, tmp_path, monkeypatch, tiles):
+    monkeypatch.setattr(pannuke, "TILES", tiles)
+    source = official_folds()
+    images = np.load(fold_file(source, 1, "images"))
+    images[2, 7, 7, 2] = np.nan
+    np.save(fold_file(source, 1, "images"), images)
+    assert "images.npy: tile 2 holds values that are no finite numbers" in refusal(
+        convert_folds, source, tmp_path / "p"
+    )
+
+
+@pytest.mark.parametrize(
+    "store",
+    [np.asfortranarray, *(lambda a, t=t: a.astype(t) for t in ("u1", "i8", ">f8", ">i2", "f2", "f4"))],
+    ids=["Fortran order", "u1", "i8", ">f8", ">i2", "f2", "f4"],
+)
+def test_whole_numbers_are_the_same_tiles_however_they_are_stored(official_folds, tmp_path, store):
+    source, tiles = official_folds(), tiles_over_the_whole_range()
+    np.save(fold_file(source, 2, "images"), store(tiles))
+    np.save(fold_file(source, 2, "masks"), store(np.load(fold_file(source, 2, "masks"))))
+    target = convert_folds(source, tmp_path / "prepared")
+    for number, tissue in enumerate(OFFICIAL[2]):
+        np.testing.assert_array_equal(
+            read_rgb(target / "images" / f"fold2_{number}_{tissue}.png", "bgr"), tiles[number]
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("masks", lambda masks: masks[..., 0], "has shape (2, 8, 8), not (N, 8, 8, 6)"),
+        ("masks", lambda masks: masks[:, :4], "has shape (2, 4, 8, 6), not (N, 8, 8, 6)"),
+        ("masks", lambda masks: masks[..., :5], "has shape (2, 8, 8, 5), not (N, 8, 8, 6)"),
+        ("masks", lambda masks: masks.astype(str), "holds <U21, not numbers"),
+        ("types", lambda types: types[:, None], "has shape (2, 1), not (N)"),
+        ("types", lambda types: types[0], "has shape (), not (N)"),
+        ("types", lambda types: types.astype("S"), "holds |S6, not names"),
+        ("types", lambda types: np.arange(2), "holds int64, not names"),
+    ],
+)
+def test_masks_and_types_of_another_form_are_refused(official_folds, tmp_path, name, change, found):
+    source = official_folds()
+    path = fold_file(source, 2, name)
+    np.save(path, change(np.load(path)))
+    assert refusal(convert_folds, source, tmp_path / "prepared") == f"{path}: {found}; download the fold again."
+
+
+@pytest.mark.parametrize("name", ["images", "types", "masks"])
+def test_an_archive_under_an_arrays_name_is_refused(official_folds, tmp_path, name):
+    source = official_folds()
+    path = fold_file(source, 2, name)
+    np.savez(path.with_suffix(""), np.load(path))
+    path.with_suffix(".npz").rename(path)
+    assert refusal(convert_folds, source, tmp_path / "prepared").startswith(f"{path}: cannot be read as an array")
+
+
+@pytest.mark.parametrize("header", [b"(9" + b"9" * 30 + b",)", b"(-2, 8, 8, 3)", b"(True, 8, 8, 3)", b"((2, 8", b"2 8"])
+def test_a_header_that_makes_no_sense_is_one_sentence(official_folds, tmp_path, header):
+    source = official_folds()
+    path = fold_file(source, 2, "images")
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': " + header + b"}\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(3072))
+    assert refusal(convert_folds, source, tmp_path / "prepared").startswith(f"{path}: cannot be read as an array")
 
 
 class MakesFolder:

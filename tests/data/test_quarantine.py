@@ -57,12 +57,13 @@ def in_mode(mode):
 
 
 def png_header(width, height, depth=8):
-    """A PNG file of RGB pixels that are all zero, as far as a header and some rows tell."""
+    """A PNG file of RGB pixels, as far as a header and some rows tell."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = zlib.compress(bytes((1 + width * 3 * depth // 8) * min(height, 8)))
+    row = b"\0" + bytes(number % 251 for number in range(width * 3 * depth // 8))
+    rows = zlib.compress(row * min(height, 8))
     header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
@@ -227,6 +228,13 @@ def test_what_a_file_says_about_itself_and_is_not_acted_on_is_a_notice(kimia):
         ("train/s0/20.jpg", "orientation", "notice"),
         ("test/s2/s2_20.tif", "several images", "notice"),
     ]
+
+
+def test_an_image_of_one_colour_is_a_notice(kimia):
+    root, study = kimia
+    Image.new("RGB", (8, 8)).save(root / "train" / "s0" / "30.jpg")
+    prepare(study(), "kimia")
+    assert faults(study()) == [("train/s0/30.jpg", "blank", "notice")]
 
 
 def test_files_that_occur_twice_are_named_with_their_double_and_kept(kimia):

@@ -60,7 +60,7 @@ class PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"{event.anchor} stands there as an anchor or alias; write the value out")
         node = super().compose_node(parent, index)
         if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null") and not node.value:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key or dash with nothing behind it; null is a word")
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key with nothing behind it; null is a word")
         return node
 
     def construct_mapping(self, node, deep=False):

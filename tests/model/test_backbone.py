@@ -1,6 +1,6 @@
 """Backbones: four stages of any timm model, local weights read safely, and each fault said in one sentence."""
 
-import argparse
+import datetime
 import os
 import re
 from pathlib import Path
@@ -220,12 +220,12 @@ def test_other_names_than_timms_are_quoted(source, tmp_path):
     assert "not under timm's names (the file's first is trunk." in sentence
 
 
-@pytest.mark.parametrize("extra", [np.float64(3.5), Path("run/best.pth"), argparse.Namespace(lr=1)])
+@pytest.mark.parametrize("extra", [np.float64(3.5), Path("run/best.pth"), datetime.date(2026, 1, 1)])
 def test_python_objects_beside_the_weights_are_named(source, tmp_path, extra):
     torch.save({"state_dict": source("test_convnext")[0].state_dict(), "best": extra}, tmp_path / "w.pth")
     sentence = refusal(weights=tmp_path / "w.pth")
     assert "it holds Python objects beside the weights" in sentence and "save the state dict alone" in sentence
-    assert type(extra).__name__ in sentence or "multiarray" in sentence
+    assert {np.float64: "scalar", datetime.date: "date"}.get(type(extra), "Path") in sentence
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -279,7 +279,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     assert not made.exists()
 
 
-@pytest.mark.parametrize("fault", ["is missing", "has shape (1, 2, 3)"])
+@pytest.mark.parametrize("fault", ["is missing", "has shape (1, 2, 3) for (48, 1, 7, 7)"])
 def test_a_weight_that_is_missing_or_of_another_shape_is_named(source, tmp_path, fault):
     state = source("test_convnext")[0].state_dict()
     name = "stages.2.blocks.0.conv_dw.weight"

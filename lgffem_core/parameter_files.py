@@ -18,19 +18,29 @@ LARGEST = 2**32 - 1  # the largest seed that NumPy's and scikit-learn's generato
 LONGEST = 100  # characters of a user's value that a sentence quotes
 
 
-def known_keys(section: type[BaseModel] = Params, prefix: str = "") -> list[str]:
-    """Every dotted key of the tree, sections included: ``["profile", "data", "data.imagenet", …]``."""
-    keys = []
+def known_keys(section: type[BaseModel] = Params, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> type, of the whole tree and with its sections: ``profile``, ``data``, ``data.imagenet``, …"""
+    keys = {}
     for name, field in section.model_fields.items():
-        keys.append(prefix + name)
+        keys[prefix + name] = field.annotation
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += known_keys(field.annotation, f"{prefix}{name}.")
+            keys |= known_keys(field.annotation, f"{prefix}{name}.")
     return keys
+
+
+def keys_of(*kinds: type) -> frozenset[str]:
+    """The dotted keys whose value is of one of these types, or null."""
+    asked = {*kinds, *(kind | None for kind in kinds)}
+    return frozenset(key for key, kind in known_keys().items() if kind in asked)
+
+
+PATH_KEYS = keys_of(Path)
+TEXT_KEYS = keys_of(str, Path)  # a shell hands their values over as they are; YAML would read more into them
 
 
 def nearest_key(key: str) -> str:
     """The known key that a user most likely meant by ``key``."""
-    keys = known_keys()
+    keys = list(known_keys())
     by_leaf = {k.split(".")[-1]: k for k in reversed(keys)}
     close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
     leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.6)
@@ -40,13 +50,18 @@ def nearest_key(key: str) -> str:
 class PlainLoader(yaml.SafeLoader):
     """Plain types only, each key once, and ``1e-3`` is a number as in YAML 1.2; PyYAML itself takes it for a string.
 
-    Aliases are refused: a few lines of them can stand for more values than fit into memory.
+    Aliases are refused: a few lines of them can stand for more values than fit into memory. So are their anchors,
+    and a key with nothing behind it: both read as null where a value was meant.
     """
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"alias *{self.peek_event().anchor}; write the value out")
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        if event.anchor:
+            raise yaml.YAMLError(f"{event.anchor} stands there as an anchor or alias; write the value out")
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null") and not node.value:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key with nothing behind it; null is a word")
+        return node
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -88,17 +103,25 @@ def read_yaml(path: Path) -> dict:
 
 
 def parse_pairs(pairs: list[str]) -> dict[str, Any]:
-    """``["training.a.epochs=2"]`` -> ``{"training.a.epochs": 2}``; values are read as YAML."""
+    """``["training.a.epochs=2"]`` -> ``{"training.a.epochs": 2}``.
+
+    Paths and names are taken as typed, but for the word null; other values are read as YAML.
+    """
     overrides = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        key = key.strip()
         quoted = one_line(pair[:LONGEST])
         if not equals or not all(key.split(".")):
             raise RequestError(f"--set {quoted}: write it as key.path=value, e.g. training.a.epochs=2.")
         try:
-            overrides[key] = yaml.load(value, PlainLoader)
+            overrides[key] = value if key in TEXT_KEYS and value != "null" else yaml.load(value, PlainLoader)
         except Exception:  # as in ``read_yaml``
             raise RequestError(f"--set {quoted}: the value is not valid YAML.") from None
+        if not value.strip() or (overrides[key] is None and value != "null"):
+            raise RequestError(
+                f"--set {quoted}: holds no value (is a shell variable empty?); leave the pair out, or write null."
+            )
         check_leaves(overrides[key], key, "--set")
     return overrides
 
@@ -113,6 +136,8 @@ def check_leaves(value, key: str, source: str) -> None:
         fault = "must be a finite number"
     elif isinstance(value, int) and abs(value) > LARGEST:
         fault = f"must not be larger than {LARGEST}"
+    elif key in TEXT_KEYS and isinstance(value, str) and not value.strip():  # as a path, the current folder
+        fault = "must not be empty; leave it out, or write null"
     elif isinstance(value, str) and "\0" in value:
         fault = "must not hold the character 0"
     elif isinstance(value, str) and value.startswith("~") and os.path.expanduser(value).startswith("~"):
@@ -156,5 +181,7 @@ def validate(tree: dict, source: str) -> Params:
         elif not key:  # a rule about the whole tree: its text says all
             message = f"{fault['msg'].removeprefix('Value error, ')}."
         else:
-            message = f"parameter {key}: {fault['msg']}, got {shown(fault['input'])}."
+            remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
+            said = fault["msg"].removeprefix("Value error, ")
+            message = f"parameter {key}: {said}, got {shown(fault['input'])}{remedy}."
         raise RequestError(one_line(f"{source}: {message}")) from None

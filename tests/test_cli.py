@@ -95,6 +95,20 @@ def test_paths_count_from_where_they_were_typed(tmp_path, monkeypatch):
     assert loaded.params.model.backbone.name == "tiles"  # no path
 
 
+def test_paths_inside_a_section_count_from_where_they_were_typed_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = make_request(str(PROJECT / "params" / "smoke.yaml"), ["data.kimia={root: tiles, scans: 3}"])
+    loaded = Study.load(PROJECT / request.params, request.overrides)
+    assert loaded.data_root("kimia") == tmp_path / "tiles" and loaded.params.data.kimia.scans == 3
+
+
+@pytest.mark.parametrize("name", ["pp #1", "&x", "2024", "no", "[x]", "a: b", "'q'"])
+def test_a_folder_with_any_name_is_the_one_that_is_read(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    request = make_request(str(PROJECT / "params" / "smoke.yaml"), [f"data.kimia.root={name}"])
+    assert Study.load(PROJECT / request.params, request.overrides).data_root("kimia") == tmp_path / name
+
+
 def test_the_folder_of_the_output_counts_from_where_it_was_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LGFFEM_OUTPUT", "out")

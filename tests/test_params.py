@@ -5,6 +5,8 @@ import yaml
 
 from lgffem_core.errors import RequestError
 from lgffem_core.parameter_files import (
+    PATH_KEYS,
+    TEXT_KEYS,
     apply_overrides,
     known_keys,
     nearest_key,
@@ -180,7 +182,9 @@ def test_a_tag_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(RequestError, match="cannot be read as YAML"):
         read_yaml(path)
     with pytest.raises(RequestError, match="not valid YAML"):
-        parse_pairs([f"profile={attack}"])
+        parse_pairs([f"seeds={attack}"])
+    with pytest.raises(RequestError, match="parameter profile"):  # a name: taken as typed, and it is none
+        validate(parse_pairs([f"profile={attack}"]), "--set")
     assert not made.exists()
 
 
@@ -199,10 +203,72 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path, text, value):
 
 
 def test_pairs_are_read_as_yaml():
-    pairs = ["training.a.epochs=2", "seeds=[0, 1]", "data.kimia.root=/a b", "x=null", "y=a=b", "z=true", "e="]
+    pairs = ["training.a.epochs=2", "seeds=[0, 1]", "data.kimia.root=/a b", "x=null", "y=a=b", "z=true", " v =1"]
     assert parse_pairs(pairs) == {
-        "training.a.epochs": 2, "seeds": [0, 1], "data.kimia.root": "/a b", "x": None, "y": "a=b", "z": True, "e": None,
+        "training.a.epochs": 2, "seeds": [0, 1], "data.kimia.root": "/a b", "x": None, "y": "a=b", "z": True, "v": 1,
     }  # fmt: skip
+
+
+def test_the_keys_of_paths_are_those_that_the_schema_gives_a_path():
+    values = flat(Params(profile="x").model_dump())
+    paths = {key for key in values if key.split(".")[-1] in ("root", "weights", "checkpoint")}
+    assert paths == PATH_KEYS and len(paths) == 9
+    assert TEXT_KEYS - PATH_KEYS == {"profile", "model.backbone.name", "baselines.ma_ms.network"}
+
+
+AS_TYPED = [
+    "pp #1",
+    "&x",
+    "*x",
+    "2024",
+    "no",
+    "[x]",
+    "{x}",
+    "a: b",
+    "!x",
+    "'q'",
+    '"q"',
+    "- x",
+    "NULL",
+    "1e3",
+    "|",
+]
+
+
+@pytest.mark.parametrize("text", AS_TYPED)
+@pytest.mark.parametrize("key", sorted(TEXT_KEYS))
+def test_paths_and_names_are_taken_as_typed(key, text):
+    assert parse_pairs([f"{key}={text}"]) == {key: text}
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t", "#5", "~", "&x", "!!null ''"])
+@pytest.mark.parametrize("key", ["data.kimia.root", "training.b.lr", "model.backbone"])
+def test_null_must_be_written_as_such(key, text):
+    if key in TEXT_KEYS and text.strip():
+        assert parse_pairs([f"{key}={text}"]) == {key: text}
+        return
+    with pytest.raises(RequestError, match=f"^--set {key}="):
+        parse_pairs([f"{key}={text}"])
+    assert parse_pairs([f"{key}=null"]) == {key: None}
+
+
+@pytest.mark.parametrize("text", ["root:", "root: &x", "root: &x null", "datasets: [a, , b]", "datasets:\n  -\n  - a"])
+def test_nothing_behind_a_key_is_no_null(tmp_path, text):
+    (path := tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(RequestError, match="cannot be read as YAML"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_path_is_not_the_current_folder(empty):
+    with pytest.raises(RequestError, match=r"data\.kimia\.root: must not be empty"):
+        validate({"profile": "x", "data": {"kimia": {"root": empty}}}, "p.yaml")
+
+
+@pytest.mark.parametrize("value", [2024, False, 1e3])
+def test_a_path_that_yaml_read_as_something_else_wants_quotes(value):
+    with pytest.raises(RequestError, match=r"data\.kimia\.root: .*string, got .*; put it in quotes\.$"):
+        validate({"profile": "x", "data": {"kimia": {"root": value}}}, "p.yaml")
 
 
 @pytest.mark.parametrize("pair", ["training.a.epochs", "=3", ""])

@@ -208,7 +208,7 @@ def test_only_the_official_archive_is_unpacked(tmp_path):
 @pytest.mark.parametrize("tag", ["python/object/apply:os.mkdir", "python/object/new:os.mkdir", "python/name:os.mkdir"])
 def test_yaml_that_would_run_code_is_refused(tmp_path, tag):
     assert issubclass(PlainLoader, yaml.SafeLoader)
-    (path := tmp_path / "p.yaml").write_text(f"profile: !!{tag} ['{tmp_path / 'made'}']\n")
+    (path := tmp_path / "p.yaml").write_text(f"seeds: !!{tag} ['{tmp_path / 'made'}']\n")
     for read in (lambda: read_yaml(path), lambda: parse_pairs([path.read_text().replace(": ", "=", 1)])):
         with pytest.raises(StudyError) as caught:
             read()

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lgffem_core.artefacts import ARTEFACTS
-from lgffem_core.cli import PATH_KEYS
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import read_json, write_json
+from lgffem_core.parameter_files import PATH_KEYS
 from lgffem_core.study import PROJECT
 from lgffem_core.verify import check_folder, seal
 
@@ -95,7 +95,7 @@ def without_paths(tree: dict, withheld: dict[str, str], prefix: str = "") -> dic
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             value = without_paths(value, withheld, f"{name}.")
-        elif name.split(".")[-1] in PATH_KEYS and value is not None:
+        elif name in PATH_KEYS and value is not None:
             withheld[name], value = value, None
         copy[key] = value
     return copy

@@ -1,6 +1,7 @@
 """The frozen backbone: any timm model whose feature maps include strides 4, 8, 16 and 32."""
 
 import difflib
+import re
 from pathlib import Path
 
 import timm
@@ -14,7 +15,16 @@ from lgffem_core.params import Backbone as BackboneParams
 
 STRIDES = (4, 8, 16, 32)
 #: Options of timm.create_model that the study sets itself, or that would read another file of weights.
-OWN_OPTIONS = ("pretrained", "features_only", "out_indices", "in_chans", "checkpoint_path")
+OWN_OPTIONS = (
+    "pretrained",
+    "features_only",
+    "out_indices",
+    "in_chans",
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+)
+OLD_NAMES = re.compile(r"\.(norm|conv)\.([12])\.")  # torchvision's DenseNet files: timm has ".norm1." for ".norm.1."
 
 
 class Backbone(nn.Module):
@@ -23,8 +33,10 @@ class Backbone(nn.Module):
     Args:
         params: name, options and where the weights come from.
         weights: resolved path of a local weights file in timm's naming, or None.
+        image_size: pixels a side of the images that it will see; some networks take one size alone.
 
     Attributes:
+        channels_last: the network itself gives (N, H, W, C), as Swin does.
         channels: channels of the four stages, e.g. [128, 256, 512, 1024] for ConvNeXt V2 base.
         mean, std: input statistics for images in [0, 1].
 
@@ -32,7 +44,7 @@ class Backbone(nn.Module):
     should come from the hub and cannot.
     """
 
-    def __init__(self, params: BackboneParams, weights: Path | None = None):
+    def __init__(self, params: BackboneParams, weights: Path | None = None, image_size: int = 224):
         super().__init__()
         from_hub = params.pretrained and weights is None
         self.features = create_features(params, from_hub)
@@ -45,13 +57,15 @@ class Backbone(nn.Module):
         if min(self.std) <= 0:
             raise RequestError(f"model.backbone.std: must be positive in every channel, got {self.std}.")
         self.requires_grad_(False).eval()
+        self.channels_last = check_maps(params.name, self.features, image_size)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: a frozen backbone must not move its running statistics or drop paths."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:  # (N, 3, S, S) -> 4 × (N, Cᵢ, S/stride, S/stride)
-        return self.features(images)
+        maps = self.features(images)
+        return [each.permute(0, 3, 1, 2) for each in maps] if self.channels_last else maps
 
 
 def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
@@ -61,18 +75,47 @@ def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
     if own:
         raise RequestError(f"model.backbone.options: {own} is set by the study itself; leave it out.")
     try:
-        reductions = timm.create_model(
-            params.name, pretrained=False, features_only=True, **params.options
-        ).feature_info.reduction()
+        described = timm.create_model(params.name, pretrained=False, features_only=True, **params.options).feature_info
     except Exception as error:  # each network has ways of its own to fail on an option
         reason = one_line(str(error)) or type(error).__name__
         raise RequestError(f"model.backbone: timm cannot build {params.name} ({reason}).") from None
+    reductions = described.reduction()
     if not set(STRIDES) <= set(reductions):
         raise RequestError(
             f"model.backbone.name: {params.name} has strides {reductions}; the neck needs 4, 8, 16 and 32."
         )
-    stages = tuple(reductions.index(stride) for stride in STRIDES)
+    stages = tuple(described.out_indices[reductions.index(stride)] for stride in STRIDES)
     return create_model(params.name, from_hub, features_only=True, out_indices=stages, **params.options)
+
+
+def check_maps(name: str, features: nn.Module, size: int) -> bool:
+    """True where the maps come as (N, H, W, C); ``RequestError`` where they are not those that timm describes.
+
+    Looked at once, on one image of the size that the study uses: a network may take only its own size, give its
+    channels last, or lose a border on the way down.
+    """
+    if size % STRIDES[-1]:
+        raise RequestError(f"model.image_size is {size}; it must be a multiple of {STRIDES[-1]}.")
+    try:
+        with torch.no_grad():
+            shapes = [tuple(each.shape) for each in features(torch.zeros(1, 3, size, size))]
+    except Exception as error:  # each network has an exception of its own for a size it cannot take
+        reason = one_line(str(error)) or type(error).__name__
+        raise RequestError(
+            f"model.backbone.name: {name} takes no images of {size} px ({reason}); "
+            f"set model.image_size to its own, or model.backbone.options={{img_size: {size}}} where it has that."
+        ) from None
+    sides = [
+        (channels, size // stride) for channels, stride in zip(features.feature_info.channels(), STRIDES, strict=True)
+    ]
+    if shapes == [(1, channels, side, side) for channels, side in sides]:
+        return False
+    if shapes == [(1, side, side, channels) for channels, side in sides]:
+        return True
+    raise RequestError(
+        f"model.backbone.name: of an image of {size} px {name} gives maps of {[shape[2:] for shape in shapes]} pixels; "
+        "the neck needs exactly a 4th, 8th, 16th and 32nd of it a side."
+    )
 
 
 def check_name(name: str, key: str = "model.backbone.name") -> None:
@@ -101,32 +144,67 @@ def load_local_weights(network: nn.Module, path: Path, key: str = "model.backbon
     """Fill a network from a .safetensors or .pth file in timm's naming.
 
     timm joins nested names with "_" in a feature extractor ("blocks.0" becomes "blocks_0"), so names are
-    compared with every "." replaced. Each weight of the network must be in the file, in its shape; what the
-    file has beside them (a classifier) is left out.
+    compared with every "." replaced. Each weight of the network must be in the file, in its shape and finite; what
+    the file has beside them (a classifier) is left out.
 
     Args:
         key: section of the parameters that names the file, for messages.
     """
-    if not path.is_file():
-        raise RequestError(f"{key}.weights: {path} is not a file.")
-    try:
-        stored = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # safetensors, pickle and zip each have exceptions of their own
-        raise RequestError(
-            f"{key}.weights: {path} cannot be read as weights ({type(error).__name__}); get it again, as .safetensors "
-            "or .pth."
-        ) from error
-    by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items() if isinstance(tensor, Tensor)}
+    stored = {OLD_NAMES.sub(r".\1\2.", name): tensor for name, tensor in read_weights(path, key).items()}
+    by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items()}
     state = network.state_dict()
     for name, tensor in state.items():
         found = by_name.get(name.replace(".", "_"))
         if found is None and name.endswith("num_batches_tracked"):
             continue  # a counter that BatchNorm with a fixed momentum does not read, and that some files leave out
-        if found is None or found.shape != tensor.shape:
-            what = "is missing" if found is None else f"has shape {tuple(found.shape)}"
+        if fault := weight_fault(found, tensor):
             raise RequestError(
-                f"{key}.weights: in {path.name}, {name} {what}; these are not the weights of this "
-                f"{key.rpartition('.')[2]}."
+                f"{key}.weights: in {path.name}, {name} {fault}; these are not the weights of this "
+                f"{key.rpartition('.')[2]}, or not under timm's names (the file's first is {next(iter(stored), None)})."
+            )
+        if not found.isfinite().all():
+            raise RequestError(
+                f"{key}.weights: in {path.name}, {name} holds {int((~found.isfinite()).sum())} values that are not "
+                "finite; the file is damaged, or was kept from a training that failed: get another."
             )
         state[name] = found.to(torch.float32) if found.is_floating_point() else found
     network.load_state_dict(state)
+
+
+def weight_fault(found: Tensor | None, wanted: Tensor) -> str | None:
+    """What is wrong with a weight of a file, in words; None where it fits."""
+    if found is None:
+        return "is missing"
+    if found.shape != wanted.shape:
+        return f"has shape {tuple(found.shape)} for {tuple(wanted.shape)}"
+    if found.is_floating_point() != wanted.is_floating_point():  # a quantised weight would be taken for its numbers
+        return f"is {str(found.dtype).removeprefix('torch.')} for {str(wanted.dtype).removeprefix('torch.')}"
+    return None
+
+
+def read_weights(path: Path, key: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file by name; nothing in it is executed.
+
+    ``RequestError`` names ``key`` and says what to do where there is no file, or none that can be read.
+    """
+    if not path.is_file():
+        raise RequestError(f"{key}.weights: {path} is not a file.")
+    try:
+        stored = load_state_dict(str(path), weights_only=True)
+        return {name: tensor for name, tensor in stored.items() if isinstance(tensor, Tensor)}
+    except Exception as error:  # safetensors, pickle and zip each have exceptions of their own
+        objects = python_objects(path)
+        if objects:
+            reason = f"it holds Python objects beside the weights, {', '.join(objects[:3])}, which are never loaded"
+            remedy = "save the state dict alone, with torch.save or safetensors"
+        else:
+            reason, remedy = type(error).__name__, "get it again, as .safetensors or .pth"
+        raise RequestError(f"{key}.weights: {path} cannot be read as weights ({reason}); {remedy}.") from error
+
+
+def python_objects(path: Path) -> list[str]:
+    """Classes and functions that unpickling a .pth would import, beside tensors; none where it is no such file."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # damaged, or of another format
+        return []

@@ -53,8 +53,6 @@ class LGFFEM(nn.Module):
 
 def assemble(backbone: nn.Module, model: Model, variant: VariantSettings) -> LGFFEM:
     """Neck and head of ``variant`` on top of a backbone."""
-    if model.image_size % 32:
-        raise RequestError(f"model.image_size is {model.image_size}; it must be a multiple of 32.")
     channels = model.neck.channels
     neck = Neck(
         backbone.channels,
@@ -72,6 +70,7 @@ def assemble(backbone: nn.Module, model: Model, variant: VariantSettings) -> LGF
 def build_model(study: Study, variant: str, seed: int) -> LGFFEM:
     """The model of a variant with freshly drawn neck and head; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    backbone = Backbone(study.params.model.backbone, study.resolve(study.params.model.backbone.weights))
+    settings = study.params.model
+    backbone = Backbone(settings.backbone, study.resolve(settings.backbone.weights), settings.image_size)
     torch.manual_seed(seed)  # the neck's draw does not depend on how the backbone was made
-    return assemble(backbone, study.params.model, study.variant(variant))
+    return assemble(backbone, settings, study.variant(variant))

@@ -47,7 +47,7 @@ def descriptors(study: Study) -> Descriptors:
     device, size, settings = "cuda" if on_gpu else "cpu", study.params.model.image_size, study.params.model.backbone
     model = load_trained(study, "c", variant, seed).to(device)
     torch.manual_seed(derive_seed("untrained", seed))
-    untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None})).to(device)
+    untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None}), None, size).to(device)
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,

@@ -8,10 +8,10 @@ import argparse
 import os
 import sys
 
+from lgffem_core.cli import make_request
 from lgffem_core.errors import StudyError
-from lgffem_core.parameter_files import parse_pairs
 from lgffem_core.params import STRATEGIES
-from lgffem_core.study import VARIANTS, Study
+from lgffem_core.study import VARIANTS
 from lgffem_core.training import train_strategy
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="key=value", dest="pairs")
     options = parser.parse_args(arguments)
     try:
-        study = Study.load(options.params, parse_pairs(options.pairs))
+        study = make_request(options.params, options.pairs).study
         trained = train_strategy(study, options.strategy, options.variant, options.seed)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,9 @@
 """Backbones: four stages of any timm model, local weights read safely, and each fault said in one sentence."""
 
+import datetime
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +17,14 @@ from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import PatchDataset, evaluation_loader
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.model.backbone import Backbone
+from lgffem_core.model.neck import Neck
 from lgffem_core.params import Backbone as BackboneParams
 
 SMALL = ("test_convnext", "test_resnet", "test_efficientnet")  # timm's own: under half a million weights each
 
 
-def backbone(name="test_convnext", weights=None, **fields):
-    return Backbone(BackboneParams(name=name, **{"pretrained": False, **fields}), weights)
+def backbone(name="test_convnext", weights=None, size=64, **fields):
+    return Backbone(BackboneParams(name=name, **{"pretrained": False, **fields}), weights, size)
 
 
 def refusal(kind=RequestError, **arguments):
@@ -131,6 +135,116 @@ def test_a_model_without_the_four_strides_is_refused(name):
     )
 
 
+# -- every family of timm ---------------------------------------------------------------------------------
+
+#: A small member of each family of timm that offers feature maps at strides 4, 8, 16 and 32 (timm 1.0.28).
+FAMILIES = """
+    bat_resnext26ts coat_lite_tiny convnextv2_atto cpubone_nano cs3darknet_s cspnext_m cspresnet50 darknet17 davit_tiny
+    densenet121 dla34 dla46_c dm_nfnet_f0 dpn48b edgenext_xx_small efficientformer_l1 efficientformerv2_s0
+    efficientvit_b0 ese_vovnet19b_slim fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050
+    hardcorenas_a hgnetv2_b0 hiera_tiny_224 hrnet_w18_small iformer_t inception_next_atto lcnetv2_base legacy_seresnet18
+    lowformer_b0 mambaout_femto maxvit_rmlp_pico_rw_256 mobilenetv2_035 mobilenetv3_small_050 mobilenetv5_base
+    mobilevit_xxs mvitv2_tiny nasnetalarge nextvit_small pnasnet5large poolformer_s12 pvt_v2_b0 rdnet_tiny regnetx_002
+    repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_26w_4s resnest14d resnet10t resnetv2_50 rexnet_100 sam2_hiera_tiny
+    selecsls42 skresnet18 starnet_s050 swiftformer_xs swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224
+    swinv2_tiny_window8_256 test_efficientnet tiny_vit_5m_224 tresnet_m twins_pcpvt_small vgg11 xception41p
+""".split()
+ONE_SIZE = {
+    "bat_resnext26ts": 256,
+    "swinv2_tiny_window8_256": 256,
+    "maxvit_rmlp_pico_rw_256": 256,
+}  # others of one size take 224
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_maps_of_every_family_have_the_strides_and_channels_that_the_neck_expects(name):
+    """Of an image of S pixels they are S/4 … S/32 a side, channels first. On PyTorch's device of shapes alone."""
+    size = ONE_SIZE.get(name, 224)
+    with torch.device("meta"):
+        model = backbone(name, size=size)
+        maps = model(torch.rand(1, 3, size, size))
+        outputs = Neck(model.channels, channels=8, layers=1)(maps)
+    sides = [(size // stride, size // stride) for stride in (4, 8, 16, 32)]
+    assert [tuple(each.shape) for each in maps] == [
+        (1, c, *side) for c, side in zip(model.channels, sides, strict=True)
+    ]
+    assert [tuple(each.shape) for each in outputs] == [(1, 8, *side) for side in sides]
+
+
+def test_a_network_that_gives_channels_last_gives_the_same_numbers_channels_first():
+    model, images = backbone("test_mambaout", size=64), torch.rand(2, 3, 64, 64)
+    assert model.channels_last
+    for ours, theirs in zip(model(images), model.features(images), strict=True):
+        assert ours.shape[1] == theirs.shape[3] and torch.equal(ours[:, 3, 1, 0], theirs[:, 1, 0, 3])
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "legacy_xception"])
+def test_a_network_that_loses_borders_is_refused(name):
+    assert f"of an image of 96 px {name} gives maps of [" in refusal(name=name, size=96)
+
+
+def test_a_network_of_one_size_says_which_parameters_to_set():
+    sentence = refusal(name="swin_tiny_patch4_window7_224", size=96)
+    assert "takes no images of 96 px" in sentence and "model.backbone.options={img_size: 96}" in sentence
+    backbone("swin_tiny_patch4_window7_224", size=96, options={"img_size": 96})
+
+
+def test_options_that_move_a_stride_are_refused():
+    assert "strides" in refusal(name="resnet10t", options={"output_stride": 16})
+
+
+@pytest.mark.parametrize("option", ["pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"])
+def test_options_that_would_read_other_weights_are_refused(option):
+    assert f"{option} is set by the study itself" in refusal(options={option: "w.pth"})
+
+
+# -- files of weights -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenetblur121d"])
+def test_the_old_names_of_densenet_files_are_understood(tmp_path, name):
+    """torchvision's files say denselayer1.norm.1.weight where timm, like torchvision's code today, says norm1."""
+    torch.manual_seed(3)
+    state = timm.create_model(name, pretrained=False).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value for key, value in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "w.pth")
+    kept = backbone(name, tmp_path / "w.pth").features.state_dict()
+    assert all(torch.equal(value, state[key.replace("features_", "features.")]) for key, value in kept.items())
+
+
+def test_other_names_than_timms_are_quoted(source, tmp_path):
+    state = {f"trunk.{key}": value for key, value in source("test_convnext")[0].state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    sentence = refusal(weights=tmp_path / "w.safetensors")
+    assert "not under timm's names (the file's first is trunk." in sentence
+
+
+@pytest.mark.parametrize("extra", [np.float64(3.5), Path("run/best.pth"), datetime.date(2026, 1, 1)])
+def test_python_objects_beside_the_weights_are_named(source, tmp_path, extra):
+    torch.save({"state_dict": source("test_convnext")[0].state_dict(), "best": extra}, tmp_path / "w.pth")
+    sentence = refusal(weights=tmp_path / "w.pth")
+    assert "it holds Python objects beside the weights" in sentence and "save the state dict alone" in sentence
+    assert {np.float64: "scalar", datetime.date: "date"}.get(type(extra), "Path") in sentence
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_a_weight_that_is_not_finite_is_named(source, tmp_path, value, kind):
+    state = {key: tensor.to(kind) for key, tensor in source("test_convnext")[0].state_dict().items()}
+    state["stages.1.blocks.0.conv_dw.bias"][2] = value
+    save_file(state, tmp_path / "w.safetensors")
+    sentence = refusal(weights=tmp_path / "w.safetensors")
+    assert "stages_1.blocks.0.conv_dw.bias holds 1 values that are not finite" in sentence
+
+
+def test_quantised_weights_are_not_taken_for_their_numbers(source, tmp_path):
+    state = source("test_convnext")[0].state_dict()
+    state["stages.1.blocks.0.conv_dw.weight"] = state["stages.1.blocks.0.conv_dw.weight"].to(torch.int8)
+    save_file(state, tmp_path / "w.safetensors")
+    assert "conv_dw.weight is int8 for float32" in refusal(weights=tmp_path / "w.safetensors")
+
+
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.pth"
     assert refusal(weights=path) == f"model.backbone.weights: {path} is not a file."
@@ -165,7 +279,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     assert not made.exists()
 
 
-@pytest.mark.parametrize("fault", ["is missing", "has shape (1, 2, 3)"])
+@pytest.mark.parametrize("fault", ["is missing", "has shape (1, 2, 3) for (48, 1, 7, 7)"])
 def test_a_weight_that_is_missing_or_of_another_shape_is_named(source, tmp_path, fault):
     state = source("test_convnext")[0].state_dict()
     name = "stages.2.blocks.0.conv_dw.weight"

@@ -187,7 +187,7 @@ def test_embeddings_are_kept_until_the_weights_or_the_code_change(tiny_study, mo
 
 def test_the_command_trains_and_says_where(tiny_study, tmp_path, monkeypatch, capsys):
     study = tiny_study()
-    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.stages.Study.load", lambda *a: study)
     assert main(["params/smoke.yaml", "--strategy", "a"]) == 0
     assert str(weights(study, "a")) in capsys.readouterr().out
 

@@ -132,9 +132,15 @@ def read_below(dataset: str, root: Path) -> re.Pattern[str]:
     return re.compile(f"{where}{ending(suffixes)}", re.DOTALL)
 
 
-def data_files(dataset: str, root: Path) -> Listing:
-    """The files below a data set's root: those that its reader reads, and the others by kind."""
-    return list_tree(root, read_below(dataset, root))
+def data_files(dataset: str, root: Path, own: Iterable[Path] = ()) -> Listing:
+    """The files below a data set's root: those that its reader reads, and the others by kind; see ``list_tree``."""
+    return list_tree(root, read_below(dataset, root), own)
+
+
+def study_files(study, dataset: str) -> Listing:
+    """The same for a study, whose results may lie below a root themselves: they would never be the same again."""
+    own = (study.root, study.root / "artifacts", study.root / "results")
+    return data_files(dataset, study.data_root(dataset), own)
 
 
 def data_digest(study, dataset: str) -> str:
@@ -143,12 +149,12 @@ def data_digest(study, dataset: str) -> str:
     PanNuke's official folds count with their arrays, ImageNet with its archive until that is unpacked. A folder
     that is not there, such as synthetic images that are not made yet, gives the hash of no files.
     """
-    return digest(study, dataset, data_files(dataset, study.data_root(dataset)).files)
+    return digest(study, dataset, study_files(study, dataset).files)
 
 
 def data_state(study, dataset: str) -> str:
     """``data_digest``, and what is counted as not read: all that the data report depends on."""
-    found = data_files(dataset, study.data_root(dataset))
+    found = study_files(study, dataset)
     return " ".join([digest(study, dataset, found.files), *([sha256_json(found.unread)] if found.unread else [])])
 
 

@@ -5,7 +5,7 @@ Nothing here imports more than the standard library, see ``census``.
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +18,14 @@ SYSTEM = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 HIDDEN, BROKEN, LOOP, SPECIAL, PLAIN = "hidden or system", "broken link", "loop", "special", "without a suffix"
+OWN = "of this study"
 KINDS = {  # kinds that are no suffix: one of it, several
     HIDDEN: ("hidden or system file or folder", "hidden or system files or folders"),
     BROKEN: ("link to nothing", "links to nothing"),
     LOOP: ("link back to a folder above it", "links back to a folder above them"),
     SPECIAL: ("pipe, socket or device", "pipes, sockets or devices"),
     PLAIN: ("file without a suffix", "files without a suffix"),
+    OWN: ("folder of this study's results", "folders of this study's results"),
 }
 SUFFIX = re.compile(r"\.(?!\d+$)\w{1,8}")  # and not the end of "1.2.840.10008"
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
@@ -48,18 +50,19 @@ class Listing(NamedTuple):
         self.unread[kind] = Unread(count + 1, min(first, path))
 
 
-def list_tree(root: Path | str, read: re.Pattern[str]) -> Listing:
+def list_tree(root: Path | str, read: re.Pattern[str], own: Iterable[Path] = ()) -> Listing:
     """All files below ``root``; ``read`` matches the whole paths of those that are read.
 
     Links to files and folders are followed, but for one that leads back to a folder above it. Hidden and system
-    folders are not entered. A missing root holds nothing. Raises ``StudyError`` for a folder that cannot be listed.
+    folders and our ``own`` are not entered. A missing root holds nothing. Raises ``StudyError`` for a folder that
+    cannot be listed.
     """
-    found, waiting = Listing([], {}), [("", ())]
+    found, waiting, ours = Listing([], {}), [("", ())], {identity(folder) for folder in own} - {None}
     while waiting:
         folder, above = waiting.pop()
         here = identity(os.path.join(root, folder))
-        if here in above:
-            found.leave_out(LOOP, folder.rstrip("/"))
+        if here in above or (folder and here in ours):
+            found.leave_out(LOOP if here in above else OWN, folder.rstrip("/"))
             continue
         for entry in entries(os.path.join(root, folder)):
             path = folder + entry.name
@@ -74,7 +77,7 @@ def list_tree(root: Path | str, read: re.Pattern[str]) -> Listing:
     return found
 
 
-def identity(folder: str) -> tuple[int, int] | None:
+def identity(folder: Path | str) -> tuple[int, int] | None:
     """What two ways to one folder share; None where there is none."""
     try:
         found = os.stat(folder)

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 
 from lgffem_core.data import facts, imagenet, kimia, pannuke, synthetic
-from lgffem_core.data.census import FOLDS, census, data_digest, data_files, files_cache, is_official
+from lgffem_core.data.census import FOLDS, census, data_digest, files_cache, is_official, study_files
 from lgffem_core.data.listing import unread_rows
 from lgffem_core.data.quarantine import (
     FAULT,
@@ -61,7 +61,7 @@ def prepare(study: Study, dataset: str) -> pd.DataFrame:
     if faults and study.params.data.faulty_files == "refuse":
         raise RequestError(refusal(study, dataset, faults))
     table = build_table(images, without(study, dataset, rows, faults), labels, hashes)
-    write_index(study, dataset, table, len(rows), data_files(dataset, study.data_root(dataset)).unread)
+    write_index(study, dataset, table, len(rows), study_files(study, dataset).unread)
     return table
 
 

@@ -5,6 +5,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from lgffem_core.data.listing import printable, subfolders
+from lgffem_core.errors import StudyError
 
 DEPTH, SEARCHED = 3, 1000  # how deep, and in how many folders of a level, a similar name is looked for
 ALIKE = 0.7  # difflib's ratio
@@ -54,10 +55,18 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name).casefold()
 
 
+def listed(folder: Path) -> list[Path]:
+    """The folders in ``folder``; none where it cannot be listed, which is no reason to say nothing of the others."""
+    try:
+        return subfolders(folder)
+    except StudyError:
+        return []
+
+
 def folders_below(folder: Path) -> list[Path]:
     """The folders at most ``DEPTH`` below ``folder``, those near it first; of a large tree the first ``SEARCHED``."""
     level, found = [folder], []
     for _ in range(DEPTH):
-        level = [below for above in level[:SEARCHED] for below in subfolders(above)]
+        level = [below for above in level[:SEARCHED] for below in listed(above)]
         found += level
     return found

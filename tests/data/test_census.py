@@ -175,6 +175,17 @@ def test_what_is_not_read_changes_the_state_alone(study):
     assert seen[0] == digest == data_digest(study, "kimia") and len(set(seen)) == len(seen)
 
 
+@pytest.mark.parametrize("output", ["", "out"])
+def test_results_that_lie_below_a_root_are_none_of_its_files(kimia_folder, output):
+    root = kimia_folder()
+    mine = Study.load(PROJECT / "params" / "smoke.yaml", {"data.kimia.root": str(root)}, root=root / output)
+    mine.artifacts.mkdir(parents=True), mine.results.mkdir(parents=True)
+    before = data_state(mine, "kimia")
+    for folder in (mine.artifacts, mine.results):
+        (folder / "new.json").touch()
+    assert data_state(mine, "kimia") == before != data_digest(mine, "kimia")
+
+
 def test_what_a_link_leads_to_counts(study, tmp_path):
     scan = study.data_root("kimia") / "train" / "s0"
     before = data_digest(study, "kimia")

@@ -1,7 +1,10 @@
 """Near misses: the folder that was meant is named, and others are not."""
 
+import errno
+
 import pytest
 
+from lgffem_core.data import listing
 from lgffem_core.data.similar import near_miss
 
 CASES = [  # there, wanted, found
@@ -49,3 +52,15 @@ def test_a_folder_that_is_a_link_to_its_parent_ends(tmp_path):
 def test_files_are_no_folders(tmp_path):
     (tmp_path / "Training").touch()
     assert near_miss(tmp_path, "train") == ""
+
+
+def test_a_folder_that_cannot_be_listed_hides_no_other(tmp_path, monkeypatch):
+    def refuse(path):
+        if "closed" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    scandir = listing.os.scandir
+    (tmp_path / "closed").mkdir(), (tmp_path / "open" / "Training").mkdir(parents=True)
+    monkeypatch.setattr(listing.os, "scandir", refuse)
+    assert near_miss(tmp_path, "train").startswith("found open/Training/")

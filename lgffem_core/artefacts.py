@@ -100,7 +100,8 @@ ARTEFACTS = (
         "Data report",
         "tables/data_report",
         "01_data_preparation",
-        "The files of each data set that were examined, the faulty ones that were left out, and what is worth knowing.",
+        "The files of each data set that were examined, the faulty ones that were left out, what is worth knowing, and "
+        "which other files are there.",
     ),
     Artefact(
         "Audit: protocols",

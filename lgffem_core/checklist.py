@@ -3,6 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+from lgffem_core.data.census import ARCHIVE, FOLDS, is_official
+from lgffem_core.data.similar import near_miss
 from lgffem_core.params import DATASETS
 from lgffem_core.study import Study
 
@@ -14,11 +16,19 @@ WHERE = {
     "kimia": "Kimia Path24C: ask for it at its authors' site (tizhoosh.com, academic licence); put its training scans "
     "into train/s0 … s23 and its test patches into test/ of one folder and set data.kimia.root to it",
 }
-EXPECTED = {  # one of these must be in the root
-    "imagenet": ("train", "ILSVRC2012_img_train.tar"),
-    "pannuke": ("images", "Fold 1"),
-    "kimia": ("train",),
-}
+
+
+def missing_folders(study: Study, dataset: str) -> list[tuple[str, ...]]:
+    """What the root of a data set lacks: names, of which one will do."""
+    root, split = study.data_root(dataset), study.params.data.pannuke.split
+    if dataset == "imagenet":
+        return [] if (root / "train").is_dir() or (root / ARCHIVE).is_file() else [("train", ARCHIVE)]
+    if dataset == "kimia":
+        return [(name,) for name in ("train", "test") if not (root / name).is_dir()]
+    if is_official(root):
+        needed = [f"Fold {fold}" for fold in (FOLDS if split is None else (split,))]
+        return [(name,) for name in needed if not (root / name).is_dir()]
+    return [] if (root / "images").is_dir() else [(f"Fold {split or 1}", "images")]
 
 
 def missing_data(study: Study) -> list[str]:
@@ -29,10 +39,10 @@ def missing_data(study: Study) -> list[str]:
         if study.is_synthetic(dataset):
             if dataset not in study.params.data.synthetic.datasets:
                 items.append(f"data.{dataset}.root is not set. {WHERE[dataset]}.")
-        elif not any((root / name).exists() for name in EXPECTED[dataset]):
-            items.append(
-                f"data.{dataset}.root: {root} does not hold {' or '.join(EXPECTED[dataset])}. {WHERE[dataset]}."
-            )
+        elif missing := missing_folders(study, dataset):
+            names = " and ".join(" or ".join(either) for either in missing)
+            near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
+            items.append(f"data.{dataset}.root: {root} does not hold {names}{near and f' ({near})'}. {WHERE[dataset]}.")
     return items
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.code_version import code_hash, lock_hash
-from lgffem_core.data.census import census, data_digest
+from lgffem_core.data.census import census
+from lgffem_core.data.census import data_state as state_of
 from lgffem_core.errors import StudyError
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.parameter_files import one_line
@@ -250,8 +251,8 @@ def key(study: Study, stage: Stage) -> str:
 
 
 def data_state(study: Study, stage: Stage) -> dict[str, str]:
-    """Data set -> hash of its files' contents, for the stage that reads them all."""
-    return {name: data_digest(study, name) for name in DATASETS if stage.notebook == "01_data_preparation"}
+    """Data set -> what its folder holds, for the stage that reads it all."""
+    return {name: state_of(study, name) for name in DATASETS if stage.notebook == "01_data_preparation"}
 
 
 # -- what is finished ------------------------------------------------------------------------------------------

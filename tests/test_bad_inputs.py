@@ -287,6 +287,11 @@ def renamed(name: str, to: str):
     return lambda root: (root / name).rename(root / to)
 
 
+def in_bmp(root):
+    for path in (root / "train" / "s0").iterdir():
+        path.rename(path.with_suffix(".bmp"))
+
+
 def official(array: str, value):
     """PanNuke's official folds with one array replaced; ``None`` takes it away."""
 
@@ -495,6 +500,9 @@ DATA = [
     Case("root is a file", root_is(lambda path: path.write_text("x")), 2, ("slides does not hold train",), "list"),
     Case("empty root", root_is(lambda path: path.mkdir()), 2, ("slides does not hold train",), "list"),
     Case("only train", data("kimia", without("test")), 2, ("slides/test is not there", "holds train/ and test/")),
+    Case("another name of train", data("kimia", renamed("train", "Training")), 2, ("found Training/, rename or link",)),
+    Case("a name that is no text", data("kimia", also("train/s0/gr\udce4u.jpg")), 2, ("'train/s0/gr\\udce4u.jpg'",)),
+    Case("only .bmp", data("kimia", in_bmp), 2, ("scan s0 has no patches", "there are 2 .bmp files, this set reads")),
     Case("a scan without patches", data("kimia", without("train/s1")), 2, ("scan s1 has no patches", "restore it")),
     Case("a scan too many", data("kimia", also("train/s7/1.jpg")), 2, ("s7/1.jpg: belongs to s7", "data.kimia.scans")),
     Case("a patch of no scan", data("kimia", also("test/1.jpg")), 2, ("test/1.jpg: belongs to no scan",)),

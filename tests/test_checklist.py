@@ -46,11 +46,12 @@ def test_histology_needs_the_users_two_folders_and_a_backbone(tmp_path):
 
 
 NETWORKS = ("model__backbone", "baselines__densenet121", "baselines__ma_ms")
+FOLDS = ["Fold 1", "Fold 2", "Fold 3"]
 RANDOM = {f"{key}__pretrained": False for key in NETWORKS}
 
 
 def folders(tmp_path):
-    for name in ("imagenet/train", "pannuke/Fold 1", "kimia/train"):
+    for name in ("imagenet/train", *(f"pannuke/{fold}" for fold in FOLDS), "kimia/train", "kimia/test"):
         (tmp_path / name).mkdir(parents=True)
     return {f"data__{name}__root": str(tmp_path / name) for name in ("imagenet", "pannuke", "kimia")}
 
@@ -72,11 +73,38 @@ def test_a_root_without_the_expected_contents_is_named(tmp_path, name):
     assert item.startswith(f"data.{name}.root: {empty} does not hold ")
 
 
-@pytest.mark.parametrize("layout", ["images", "Fold 1"])
-def test_either_layout_of_pannuke_will_do(tmp_path, layout):
-    (tmp_path / "tiles" / layout).mkdir(parents=True)
-    study = load("histology", tmp_path, data__pannuke__root=str(tmp_path / "tiles"), model__backbone__pretrained=False)
+@pytest.mark.parametrize(
+    ("layout", "split"), [(["images"], None), (["Fold 1", "Fold 2", "Fold 3"], None), (["Fold 2"], 2)]
+)
+def test_either_layout_of_pannuke_will_do_and_of_the_folds_the_one_that_trains(tmp_path, layout, split):
+    for name in layout:
+        (tmp_path / "tiles" / name).mkdir(parents=True)
+    given = {"data__pannuke__root": str(tmp_path / "tiles"), "data__pannuke__split": split}
+    study = load("histology", tmp_path, **given, model__backbone__pretrained=False)
     assert [item.split()[0] for item in checklist(study)] == ["data.kimia.root"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "there", "said"),
+    [
+        (
+            "kimia",
+            ["Training", "test"],
+            "not hold train (found Training/, rename or link it to train/). ",
+        ),
+        ("kimia", ["train", "RGBPatches-test"], "not hold test (found RGBPatches-test/, rename or link it to test/). "),
+        ("kimia", ["train", "photos"], "not hold test. Kimia Path24C: "),
+        ("pannuke", ["fold_1"], "not hold Fold 1 or images (found fold_1/, rename or link it to Fold 1/). PanNuke: "),
+        ("pannuke", ["Fold 1", "fold 2"], "not hold Fold 2 and Fold 3 (found fold 2/, rename or link it to Fold 2/). "),
+        ("imagenet", ["Data/CLS-LOC/train"], "(found Data/CLS-LOC/train/, rename or link it to train/). ImageNet-1k: "),
+    ],
+)
+def test_a_similar_folder_is_named(tmp_path, dataset, there, said):
+    roots = folders(tmp_path) | {f"data__{dataset}__root": str(tmp_path / "mine")}
+    for name in there:
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    (item,) = checklist(load("paper", tmp_path, **roots, **RANDOM))
+    assert item.startswith(f"data.{dataset}.root: {tmp_path / 'mine'} does not hold ") and said in item
 
 
 def test_files_of_weights_that_are_not_there_are_named(tmp_path):

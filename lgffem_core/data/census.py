@@ -7,22 +7,26 @@ imports more than the standard library, so that stages can ask before any of the
 import csv
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lgffem_core.files import atomic_path, sha256_file
+from lgffem_core.data.listing import Listing, ending, list_tree
+from lgffem_core.files import atomic_path, sha256_file, sha256_json
 
 FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
-#: Data set -> the folders below its root that its reader searches, and how image files end there.
+#: Data set -> what is read below its root: where, as a regular expression, and how image files end.
 READ = {
-    "imagenet": (("train",), (".jpeg", ".jpg", ".png")),
-    "pannuke": (("images",), (".png",)),
-    "kimia": (("train", "test"), (".jpg", ".jpeg", ".png", ".tif")),
+    "imagenet": ("train/[^/]+/.+", (".jpeg", ".jpg", ".png")),
+    "pannuke": ("images/.+", (".png",)),
+    "kimia": ("(train|test)/.+", (".jpg", ".jpeg", ".png", ".tif")),
 }
 ARCHIVE = "ILSVRC2012_img_train.tar"  # ImageNet's, read while there is no folder train/
-ARRAYS = "Fold [123]/*/fold*/*.npy"  # PanNuke's official folds, read instead of images/
+#: PanNuke's official folds, read instead of images/.
+ARRAYS = re.compile(r"Fold ([123])/(images/fold\1/(images|types)|masks/fold\1/masks)\.npy")
+FOLDS = (1, 2, 3)
 
 READERS = 8  # threads that read files; hashing and decoding release the interpreter lock
 BLOCK = 8192  # files that are handed to the threads at a time
@@ -113,34 +117,30 @@ def write_cache(entries: dict[str, tuple[str, ...]], cache: Path) -> None:
             rows.writerows((path, *entry) for path, entry in entries.items())
 
 
-def walk(folder: Path | str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Paths of the files below ``folder`` that end in one of ``suffixes``, in no particular order.
-
-    Hidden files and folders are left out, and links to folders are not followed. A missing folder has no files.
-    """
-    try:
-        entries = os.scandir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    with entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from walk(entry.path, suffixes)
-            elif os.path.splitext(entry.name)[1].lower() in suffixes:
-                yield entry.path
+def is_official(root: Path) -> bool:
+    """True where ``root`` holds PanNuke's official folds, or some of them."""
+    return any((root / f"Fold {fold}").is_dir() for fold in FOLDS)
 
 
-def source_files(dataset: str, root: Path) -> list[str]:
-    """Paths of the files that a data set's reader reads below ``root``, in no particular order."""
-    arrays = [str(path) for path in root.glob(ARRAYS)] if dataset == "pannuke" else []
-    if arrays:
-        return arrays
+def read_below(dataset: str, root: Path) -> re.Pattern[str]:
+    """The paths, relative to ``root``, of the files that a data set's reader reads."""
+    if dataset == "pannuke" and is_official(root):
+        return ARRAYS
     if dataset == "imagenet" and not (root / "train").is_dir():
-        return [str(path) for path in (root / ARCHIVE,) if path.is_file()]
-    folders, suffixes = READ[dataset]
-    return [path for folder in folders for path in walk(root / folder, suffixes)]
+        return re.compile(re.escape(ARCHIVE))
+    where, suffixes = READ[dataset]
+    return re.compile(f"{where}{ending(suffixes)}", re.DOTALL)
+
+
+def data_files(dataset: str, root: Path, own: Iterable[Path] = ()) -> Listing:
+    """The files below a data set's root: those that its reader reads, and the others by kind; see ``list_tree``."""
+    return list_tree(root, read_below(dataset, root), own)
+
+
+def study_files(study, dataset: str) -> Listing:
+    """The same for a study, whose results may lie below a root themselves: they would never be the same again."""
+    own = (study.root, study.root / "artifacts", study.root / "results")
+    return data_files(dataset, study.data_root(dataset), own)
 
 
 def data_digest(study, dataset: str) -> str:
@@ -149,12 +149,23 @@ def data_digest(study, dataset: str) -> str:
     PanNuke's official folds count with their arrays, ImageNet with its archive until that is unpacked. A folder
     that is not there, such as synthetic images that are not made yet, gives the hash of no files.
     """
+    return digest(study, dataset, study_files(study, dataset).files)
+
+
+def data_state(study, dataset: str) -> str:
+    """``data_digest``, and what is counted as not read: all that the data report depends on."""
+    found = study_files(study, dataset)
+    return " ".join([digest(study, dataset, found.files), *([sha256_json(found.unread)] if found.unread else [])])
+
+
+def digest(study, dataset: str, files: list[str]) -> str:
+    """One hash over names and contents of ``files``, whose paths count from the data set's root."""
     root = study.data_root(dataset)
-    files = sorted(census(root, source_files(dataset, root), files_cache(study, dataset)).items())
-    digest = hashlib.sha256()
-    for path, content in files:
-        digest.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    known = census(root, [os.path.join(root, file) for file in files], files_cache(study, dataset))
+    whole = hashlib.sha256()
+    for path, content in sorted(known.items()):
+        whole.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
 
 
 def files_cache(study, dataset: str) -> Path:

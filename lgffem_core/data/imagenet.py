@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.data.census import ARCHIVE, READ
+from lgffem_core.data.listing import subfolders, what_is_there
+from lgffem_core.data.similar import near_miss
 from lgffem_core.data.table import Row, build_table, image_files
 from lgffem_core.errors import RequestError, StudyError
 
@@ -51,7 +53,10 @@ def extract_archive(root: Path) -> None:
 
     archive = root / ARCHIVE
     if not archive.is_file():
-        raise RequestError(f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; {WHERE}.")
+        raise RequestError(
+            f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; "
+            f"{near_miss(root, 'train') or WHERE}."
+        )
     building = root / ".train.extracting"
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -70,16 +75,17 @@ def layout(root: Path) -> tuple[list[Row], list[str]]:
     train = root / "train"
     if not train.is_dir():
         extract_archive(root)
-    classes = sorted(p.name for p in train.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(classes) < 2:
-        raise RequestError(f"{train}: has {len(classes)} class folders; two are needed at least.")
-    rows = []
-    for wnid in classes:
-        files = image_files(train / wnid, SUFFIXES)
+    by_class: dict[str, list[str]] = {folder.name: [] for folder in subfolders(train)}
+    if len(by_class) < 2:
+        there = what_is_there(train, SUFFIXES)
+        raise RequestError(f"{train}: has {len(by_class)} class folders{there}; two are needed at least.")
+    for path in image_files("imagenet", root):
+        by_class[path.split("/")[1]].append(path)
+    for wnid, files in by_class.items():
         if not files:
-            raise RequestError(f"{train / wnid}: is an empty class folder; restore its images or remove it.")
-        rows += [(p.relative_to(root).as_posix(), wnid, "train", wnid) for p in files]
-    return rows, classes
+            there = what_is_there(train / wnid, SUFFIXES)
+            raise RequestError(f"{train / wnid}: is an empty class folder{there}; restore its images or remove it.")
+    return [(path, wnid, "train", wnid) for wnid, files in by_class.items() for path in files], list(by_class)
 
 
 def patch_table(root: Path) -> pd.DataFrame:

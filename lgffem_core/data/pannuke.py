@@ -16,21 +16,27 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lgffem_core.data.census import READ
+from lgffem_core.data.census import FOLDS, READ
 from lgffem_core.data.facts import PANNUKE_TISSUES, file_tissue
+from lgffem_core.data.listing import what_is_there
+from lgffem_core.data.similar import near_miss
 from lgffem_core.data.table import Row, build_table, image_files
 from lgffem_core.errors import RequestError
 
-FOLDS = (1, 2, 3)
-NAME = re.compile(r"fold([123])_(\d+)_([^_]+)\.png")
+SUFFIXES = READ["pannuke"][1]
+NAME = re.compile(r"fold([123])_(\d+)_([^_]+)\.(?i:png)")
 WHERE = "PanNuke is published by its authors at Warwick; data.pannuke.root holds 'Fold 1' … 'Fold 3'"
 AGAIN = "download the fold again"
 TILES = 16  # that are checked at a time
 
 
-def is_official(root: Path) -> bool:
-    """True where ``root`` holds the official folds."""
-    return any((root / f"Fold {fold}").is_dir() for fold in FOLDS)
+def folds_of(source: Path, split: int | None) -> list[int]:
+    """The official folds in ``source``. Raises ``RequestError`` where one that trains is missing, see ``layout``."""
+    for fold in FOLDS if split is None else (split,):
+        images = f"Fold {fold}/images/fold{fold}"
+        if not (source / images / "images.npy").is_file():
+            raise RequestError(f"{source / images}/images.npy: is missing; {near_miss(source, images) or WHERE}.")
+    return [fold for fold in FOLDS if (source / f"Fold {fold}").is_dir()]
 
 
 def load_array(path: Path, kinds: str, shape: tuple) -> np.ndarray:
@@ -86,15 +92,17 @@ def check_values(path: Path, images: np.ndarray) -> None:
         raise RequestError(f"{path}: holds {found}, not whole numbers from 0 to 255; {AGAIN}.")
 
 
-def convert_folds(source: Path, target: Path) -> Path:
+def convert_folds(source: Path, target: Path, split: int | None = None) -> Path:
     """Write the official folds in ``source`` as the prepared layout in ``target``, which must not exist.
+
+    All three are needed, with a ``split`` only the one that trains.
 
     The folder is built under a temporary name and renamed at the end, so that a run that was stopped
     leaves nothing that looks complete. Masks are optional: they are written where all folds have them.
     """
     if (target / "images").exists():
         raise RequestError(f"{target}: already holds images/; remove it first, or use it as data.pannuke.root.")
-    folds = {fold: load_fold(source, fold) for fold in FOLDS}
+    folds = {fold: load_fold(source, fold) for fold in folds_of(source, split)}
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     with_masks = all(masks is not None for _, _, masks in folds.values())
@@ -129,21 +137,26 @@ def layout(root: Path, split: int | None = None, tissues: str = "pannuke") -> tu
     """
     folder = root / "images"
     if not folder.is_dir():
-        raise RequestError(f"data.pannuke.root: neither images/ nor 'Fold 1' is in {root}; {WHERE}.")
+        near = near_miss(root, f"Fold {split or 1}", "images")
+        raise RequestError(f"data.pannuke.root: neither images/ nor 'Fold {split or 1}' is in {root}; {near or WHERE}.")
     official = {file_tissue(tissue) for tissue in PANNUKE_TISSUES}
     rows = []
-    for path in image_files(folder, READ["pannuke"][1]):
-        match = NAME.fullmatch(path.name)
+    for path in image_files("pannuke", root):
+        match = NAME.fullmatch(path.rpartition("/")[2])
         if not match:
-            raise RequestError(f"{path}: is not named fold<1-3>_<number>_<tissue>.png.")
+            raise RequestError(f"{root / path}: is not named fold<1-3>_<number>_<tissue>.png.")
         fold, tissue = int(match.group(1)), match.group(3)
         if tissues == "pannuke" and tissue not in official:
             raise RequestError(
-                f"{path}: unknown tissue {tissue!r}; PanNuke has 19. For other tiles set data.pannuke.tissues=any."
+                f"{root / path}: unknown tissue {tissue!r}; PanNuke has 19. For other tiles set "
+                "data.pannuke.tissues=any."
             )
         use = "train" if split in (None, fold) else "test"
-        rows.append((path.relative_to(root).as_posix(), tissue, use, f"fold{fold}"))
+        rows.append((path, tissue, use, f"fold{fold}"))
     train_tissues = {label for _, label, use, _ in rows if use == "train"}
+    if not rows:
+        near = near_miss(root, *(f"Fold {fold}" for fold in FOLDS)) or WHERE
+        raise RequestError(f"{folder}: has no tiles{what_is_there(folder, SUFFIXES)}; {near}.")
     if len(train_tissues) < 2:
         raise RequestError(
             f"{folder}: has {len(train_tissues)} tissues to train on; two are needed (data.pannuke.split is {split})."

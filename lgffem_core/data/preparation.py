@@ -6,25 +6,39 @@ table back; ``check_unchanged`` says whether the files are still those that it n
 """
 
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 import pandas as pd
 import psutil
 
 from lgffem_core.data import facts, imagenet, kimia, pannuke, synthetic
-from lgffem_core.data.census import census, data_digest, files_cache
-from lgffem_core.data.quarantine import FAULT, REPORT_COLUMNS, Finding, examine, report_rows, summary, write_findings
+from lgffem_core.data.census import FOLDS, census, data_digest, files_cache, is_official, study_files
+from lgffem_core.data.listing import unread_rows
+from lgffem_core.data.quarantine import (
+    FAULT,
+    NOTICE,
+    REPORT_COLUMNS,
+    Finding,
+    examine,
+    report_row,
+    report_rows,
+    summary,
+    write_findings,
+)
 from lgffem_core.data.table import Row, build_table, read_table, write_table
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.params import DATASETS
 from lgffem_core.study import Study
 
+FOLD_NAMES = tuple(f"fold{fold}" for fold in FOLDS)  # PanNuke's groups
+
 
 def images_root(study: Study, dataset: str) -> Path:
     """Folder that a PatchTable's paths count from: the data root, or where official folds were converted."""
     root = study.data_root(dataset)
-    if dataset == "pannuke" and pannuke.is_official(root):
+    if dataset == "pannuke" and is_official(root):
         return study.artifacts / "data" / f"pannuke_{data_digest(study, dataset)[:8]}"
     return root
 
@@ -39,7 +53,7 @@ def prepare(study: Study, dataset: str) -> pd.DataFrame:
     images = bring_into_place(study, dataset)
     rows, labels = read_layout(study, dataset, images)
     if study.params.data.check_counts:
-        check_counts(dataset, pd.DataFrame({"split": [split for _, _, split, _ in rows]}), study)
+        check_counts(dataset, pd.DataFrame(rows, columns=["path", "label", "split", "group"]), study)
     hashes = files_census(study, dataset, [path for path, *_ in rows])
     findings = examine(dataset, images, rows, hashes, indexed_hashes(study, dataset))
     write_findings(dataset, findings, faults_file(study, dataset))
@@ -47,7 +61,7 @@ def prepare(study: Study, dataset: str) -> pd.DataFrame:
     if faults and study.params.data.faulty_files == "refuse":
         raise RequestError(refusal(study, dataset, faults))
     table = build_table(images, without(study, dataset, rows, faults), labels, hashes)
-    write_index(study, dataset, table, len(rows))
+    write_index(study, dataset, table, len(rows), study_files(study, dataset).unread)
     return table
 
 
@@ -62,8 +76,10 @@ def bring_into_place(study: Study, dataset: str) -> Path:
             synthetic.make(dataset, study.params.data.synthetic, root)
     elif not root.is_dir():
         raise RequestError(f"data.{dataset}.root: {root} is not a folder.")
-    elif images != root and not images.exists():
-        pannuke.convert_folds(root, images)
+    elif images != root:
+        pannuke.folds_of(root, study.params.data.pannuke.split)  # of these, some may be missing that were converted
+        if not images.exists():
+            pannuke.convert_folds(root, images, study.params.data.pannuke.split)
     return images
 
 
@@ -103,12 +119,13 @@ def without(study: Study, dataset: str, rows: list[Row], faults: list[Finding]) 
 # -- the index -------------------------------------------------------------------------------------------------
 
 
-def write_index(study: Study, dataset: str, table: pd.DataFrame, examined: int) -> None:
+def write_index(study: Study, dataset: str, table: pd.DataFrame, examined: int, unread: dict) -> None:
     """Write the index and, last, what it was made for and its own hash: without that it counts as not written."""
     index = study.index(dataset)
     index.with_suffix(".json").unlink(missing_ok=True)
     write_table(table, index)
-    made = index_settings(study, dataset) | {"index_sha256": sha256_file(index), "files_examined": examined}
+    found = {"files_examined": examined, "files_not_read": unread}
+    made = index_settings(study, dataset) | {"index_sha256": sha256_file(index)} | found
     write_json(index.with_suffix(".json"), made)
 
 
@@ -183,8 +200,9 @@ def data_report(study: Study) -> pd.DataFrame:
     rows = []
     for dataset in DATASETS:
         findings = pd.read_csv(faults_file(study, dataset), keep_default_na=False)
-        examined = read_json(study.index(dataset).with_suffix(".json"))["files_examined"]
-        rows += report_rows(dataset, examined, findings)
+        made = read_json(study.index(dataset).with_suffix(".json"))
+        rows += report_rows(dataset, made["files_examined"], findings)
+        rows += [report_row(dataset, "not read", NOTICE, *row) for row in unread_rows(made["files_not_read"])]
     return pd.DataFrame(rows, columns=list(REPORT_COLUMNS))
 
 
@@ -214,7 +232,7 @@ def check_counts(dataset: str, table: pd.DataFrame, study: Study) -> None:
     expected = {
         "imagenet": {"train": facts.IMAGENET_TRAIN_TOTAL},
         "kimia": {"train": facts.KIMIA_TRAIN_TOTAL, "test": facts.KIMIA_TEST_TOTAL},
-        "pannuke": pannuke_counts(study.params.data.pannuke.split),
+        "pannuke": pannuke_counts(study.params.data.pannuke.split, set(table.get("group", ()))),
     }[dataset]
     if found != expected:
         raise RequestError(
@@ -223,9 +241,13 @@ def check_counts(dataset: str, table: pd.DataFrame, study: Study) -> None:
         )
 
 
-def pannuke_counts(split: int | None) -> dict[str, int]:
-    """Published numbers of tiles in split "train" and "test" for a value of data.pannuke.split."""
-    sizes = dict(zip(pannuke.FOLDS, facts.PANNUKE_FOLD_SIZES, strict=True))
+def pannuke_counts(split: int | None, present: Container[str] = FOLD_NAMES) -> dict[str, int]:
+    """Published numbers of tiles in split "train" and "test" for a value of data.pannuke.split.
+
+    Of the folds that do not train, those ``present`` ("fold2") count: the others are not needed.
+    """
+    sizes = dict(zip(FOLD_NAMES, facts.PANNUKE_FOLD_SIZES, strict=True))
     if split is None:
         return {"train": sum(sizes.values())}
-    return {"train": sizes[split], "test": sum(sizes.values()) - sizes[split]}
+    test = sum(size for fold, size in sizes.items() if fold in present and fold != f"fold{split}")
+    return {"train": sizes[f"fold{split}"]} | ({"test": test} if test else {})

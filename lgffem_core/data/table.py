@@ -12,9 +12,10 @@ import pandas as pd
 from natsort import natsorted
 from PIL import Image
 
-from lgffem_core.data.census import in_threads, walk
+from lgffem_core.data.census import data_files, in_threads
 from lgffem_core.data.decoding import decode_whole
-from lgffem_core.errors import StudyError
+from lgffem_core.data.listing import UNFIT
+from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import atomic_path, sha256_file
 
 COLUMNS = ["path", "label", "label_id", "split", "group", "sha256"]
@@ -56,9 +57,19 @@ def check_image(path: Path) -> None:
         ) from None
 
 
-def image_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Image files below ``folder`` in natural order (s0_2 before s0_10); see ``census.walk``."""
-    return [Path(path) for path in natsorted(sorted(walk(folder, suffixes)))]
+def image_files(dataset: str, root: Path) -> list[str]:
+    """Paths below ``root`` of the images that a data set's reader reads, in natural order (s0_2 before s0_10).
+
+    Raises ``RequestError`` for a name that neither index nor tables can hold.
+    """
+    files = data_files(dataset, root).files
+    if unfit := [file for file in files if UNFIT.search(file)]:
+        raise RequestError(
+            f"data.{dataset}.root: {len(unfit)} of the files below {root} cannot be listed in a table, since a name "
+            f"holds control characters or bytes that are no UTF-8, the first is {min(unfit)!r}; rename what is named "
+            "so, or unpack its archive anew with the right encoding."
+        )
+    return natsorted(sorted(files))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

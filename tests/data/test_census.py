@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lgffem_core.data import census as module
-from lgffem_core.data.census import census, data_digest, files_cache, walk
+from lgffem_core.data.census import census, data_digest, data_state, files_cache
 from lgffem_core.study import PROJECT, Study
 
 
@@ -44,7 +44,7 @@ def tick():
 
 
 def look(folder):
-    return census(folder, walk(folder, (".jpg",)), folder.parent / "cache.csv")
+    return census(folder, folder.rglob("*.jpg"), folder.parent / "cache.csv")
 
 
 def plain(folder):
@@ -121,15 +121,6 @@ def test_what_cannot_be_read_has_no_hash(folder, later):
     assert found == plain(folder)
 
 
-def test_hidden_files_and_other_suffixes_are_left_out(folder):
-    for name in (".a.jpg", ".hidden/b.jpg", "notes.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("x")
-    found = sorted(os.path.relpath(path, folder) for path in walk(folder, (".jpg",)))
-    assert found == ["a.jpg", "deep/b.jpg", 'odd, "name"\n.jpg']
-    assert list(walk(folder / "nowhere", (".jpg",))) == []
-
-
 def test_a_file_elsewhere_is_an_error(folder):
     with pytest.raises(ValueError, match="below"):
         census(folder, [folder.parent / "rootless.jpg"], folder.parent / "cache.csv")
@@ -171,6 +162,38 @@ def test_every_change_of_the_data_changes_the_digest_and_a_touch_does_not(study,
         assert data_digest(study, "kimia") == digest
     assert files_cache(study, "kimia") == study.artifacts / "index" / "kimia.files.csv"
     assert files_cache(study, "kimia").is_file()
+
+
+def test_what_is_not_read_changes_the_state_alone(study):
+    """The data report counts it, and nothing else depends on it."""
+    root = study.data_root("kimia")
+    digest, seen = data_digest(study, "kimia"), [data_state(study, "kimia")]
+    for name in ("notes.txt", "train/s0/1.tiff", "train/s0/2.tiff", "Training/s0/1.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+        seen.append(data_state(study, "kimia"))
+    assert seen[0] == digest == data_digest(study, "kimia") and len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("output", ["", "out"])
+def test_results_that_lie_below_a_root_are_none_of_its_files(kimia_folder, output):
+    root = kimia_folder()
+    mine = Study.load(PROJECT / "params" / "smoke.yaml", {"data.kimia.root": str(root)}, root=root / output)
+    mine.artifacts.mkdir(parents=True), mine.results.mkdir(parents=True)
+    before = data_state(mine, "kimia")
+    for folder in (mine.artifacts, mine.results):
+        (folder / "new.json").touch()
+    assert data_state(mine, "kimia") == before != data_digest(mine, "kimia")
+
+
+def test_what_a_link_leads_to_counts(study, tmp_path):
+    scan = study.data_root("kimia") / "train" / "s0"
+    before = data_digest(study, "kimia")
+    scan.rename(tmp_path / "elsewhere")
+    scan.symlink_to(tmp_path / "elsewhere")
+    assert data_digest(study, "kimia") == before
+    flip(tmp_path / "elsewhere" / "2.jpg")
+    assert data_digest(study, "kimia") != before
 
 
 @pytest.mark.parametrize("part", ["images/fold2/images", "images/fold2/types", "masks/fold2/masks"])

@@ -157,6 +157,27 @@ def test_an_empty_class_folder_is_named(extracted):
     assert refusal(extracted) == f"{empty}: is an empty class folder; restore its images or remove it."
 
 
+def test_what_a_class_folder_holds_instead_of_images_is_said(extracted, picture):
+    picture(extracted / "train" / "n015" / "a.bmp")
+    assert "; in n015/ there is 1 .bmp file, this set reads .jpeg, .jpg, .png; restore" in refusal(extracted)
+
+
+def test_an_archive_that_was_unpacked_by_half_is_recognised(tmp_path):
+    (tmp_path / "train").mkdir()
+    for wnid in CLASSES:
+        (tmp_path / "train" / f"{wnid}.tar").touch()
+    assert "has 0 class folders; in train/ there are 2 .tar files" in refusal(tmp_path)
+
+
+def test_linked_class_folders_are_read_and_those_of_systems_are_none(extracted, picture, tmp_path):
+    before = patch_table(extracted)
+    (extracted / "train" / "n01").rename(tmp_path / "elsewhere")
+    (extracted / "train" / "n01").symlink_to(tmp_path / "elsewhere")
+    picture(extracted / "train" / "@eaDir" / "n01_0.JPEG" / "SYNOPHOTO_THUMB_M.jpg")
+    picture(extracted / "train" / "stray.JPEG")
+    assert patch_table(extracted).equals(before)
+
+
 def test_one_class_is_too_few(tmp_path, picture):
     picture(tmp_path / "train" / "n01" / "a.JPEG")
     assert "has 1 class folders; two are needed" in refusal(tmp_path)

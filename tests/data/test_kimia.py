@@ -68,6 +68,53 @@ def test_a_missing_scan_is_named(kimia_folder):
     assert refusal(root).startswith(f"{root / 'train'}: scan s1 has no patches (1 of 3 scans")
 
 
+def test_what_is_there_instead_of_patches_is_said(kimia_folder):
+    root = kimia_folder()
+    for path in (root / "train" / "s1").iterdir():
+        path.rename(path.with_suffix(".TIFF"))
+    assert "; in s1/ there are 3 .tiff files, this set reads .jpg, .jpeg, .png, .tif; restore it" in refusal(root)
+
+
+def test_a_scan_that_is_a_link_to_nothing_is_said(kimia_folder):
+    root = kimia_folder()
+    (root / "train" / "s1").rename(root / "away")
+    (root / "train" / "s1").symlink_to("nowhere")
+    assert "scan s1 has no patches" in refusal(root) and "; in train/ there is 1 link to nothing" in refusal(root)
+
+
+def test_linked_scans_and_parts_of_scans_are_read(kimia_folder, tmp_path):
+    root, columns = kimia_folder(), ["label", "split", "sha256"]
+    before = patch_table(root, 3)
+    (root / "train" / "s1").rename(tmp_path / "elsewhere")
+    (root / "train" / "s1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "part").mkdir()
+    (root / "train" / "s2" / "2.jpg").rename(tmp_path / "part" / "2.jpg")
+    (root / "train" / "s2" / "part").symlink_to(tmp_path / "part")
+    (root / "train" / "s2" / "all").symlink_to(root / "train")
+    after = patch_table(root, 3)
+    assert sorted(after[columns].values.tolist()) == sorted(before[columns].values.tolist())
+
+
+def test_what_systems_leave_is_no_patch(kimia_folder, picture):
+    root = kimia_folder()
+    before = patch_table(root, 3)
+    for name in (
+        "s0/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/s0/old.jpg",
+        "$RECYCLE.BIN/s1/old.jpg",
+        "s2/._1.jpg",
+    ):
+        picture(root / "train" / name)
+    assert patch_table(root, 3).equals(before)
+
+
+@pytest.mark.parametrize(("split", "found"), [("train", "Training"), ("test", "RGBPatches-test")])
+def test_the_archives_own_names_are_recognised(kimia_folder, split, found):
+    root = kimia_folder()
+    (root / split).rename(root / found)
+    assert f"{root / split} is not there; found {found}/, rename or link it to {split}/." in refusal(root)
+
+
 def test_an_empty_scan_folder_is_named(kimia_folder):
     root = kimia_folder(flat=False)
     for path in (root / "test" / "s2").iterdir():

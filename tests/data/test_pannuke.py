@@ -321,6 +321,41 @@ def test_a_folder_that_is_neither_layout(tmp_path):
     assert "data.pannuke.root" in sentence and str(tmp_path) in sentence and "Fold 1" in sentence
 
 
+@pytest.mark.parametrize("name", ["fold_1", "Fold_1", "Fold-1", "FOLD1", "download/Fold 1"])
+def test_a_fold_under_another_name_is_recognised(tmp_path, name):
+    (tmp_path / name / "images" / "fold1").mkdir(parents=True)
+    assert f"found {name}/, rename or link it to Fold 1/." in refusal(patch_table, tmp_path)
+
+
+def test_a_fold_within_its_fold_is_recognised(official_folds, tmp_path):
+    source = official_folds()
+    (source / "Fold 2").rename(tmp_path / "away")
+    (source / "Fold 2").mkdir()
+    (tmp_path / "away").rename(source / "Fold 2" / "Fold 2")
+    sentence = refusal(convert_folds, source, tmp_path / "prepared")
+    assert "is missing; found Fold 2/Fold 2/images/, rename or link it to Fold 2/images/." in sentence
+
+
+def test_a_root_that_is_one_fold_is_recognised(official_folds):
+    source = official_folds()
+    sentence = refusal(patch_table, source / "Fold 1")
+    assert "has no tiles; in images/ there are 2 .npy files, this set reads .png" in sentence
+    assert f"{source / 'Fold 1'} seems to be Fold 1/ itself, then name {source} instead" in sentence
+
+
+def test_tiles_of_another_format_are_said(prepared):
+    for path in (prepared / "images").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    assert "has no tiles; in images/ there are 12 .jpg files, this set reads .png; " in refusal(patch_table, prepared)
+
+
+def test_tiles_in_capitals_are_tiles(prepared):
+    before = patch_table(prepared)["sha256"].tolist()
+    for path in (prepared / "images").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    assert patch_table(prepared)["sha256"].tolist() == before
+
+
 def test_an_unreadable_tile_is_named(prepared, damage):
     bad = prepared / "images" / "fold2_1_Breast.png"
     damage(bad)

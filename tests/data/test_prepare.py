@@ -1,6 +1,7 @@
 """Preparing a data set: what is missing is said, folds are converted once, and the table is kept."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -146,6 +147,17 @@ def test_the_split_of_pannuke_reaches_the_table(study, official_folds):
     assert prepare(mine, "pannuke").groupby("split").size().to_dict() == {"train": 2, "test": 5}
 
 
+def test_the_fold_that_trains_alone_will_do(study, official_folds, monkeypatch):
+    source = official_folds()
+    shutil.rmtree(source / "Fold 2"), shutil.rmtree(source / "Fold 3")
+    monkeypatch.setattr(facts, "PANNUKE_FOLD_SIZES", (3, 2, 2))
+    alone = study(data__pannuke__root=str(source), data__pannuke__split=1, data__check_counts=True)
+    assert prepare(alone, "pannuke").groupby("split").size().to_dict() == {"train": 3}
+    for split, missing in ((2, "Fold 2"), (None, "Fold 2")):  # although the folder has been converted
+        other = study(data__pannuke__root=str(source), data__pannuke__split=split)
+        assert refusal(prepare, other, "pannuke").startswith(f"{source / missing}/images/fold2/images.npy: is missing")
+
+
 def test_only_pannukes_files_are_bgr(study):
     assert [data.channel_order(study(), d) for d in ("imagenet", "pannuke", "kimia")] == ["rgb", "bgr", "rgb"]
     assert data.channel_order(study(data__pannuke__channel_order="rgb"), "pannuke") == "rgb"
@@ -173,6 +185,13 @@ def test_pannukes_counts_follow_the_split():
     assert pannuke_counts(None) == {"train": 7901}
     assert pannuke_counts(1) == {"train": 2656, "test": 2523 + 2722}
     assert pannuke_counts(3) == {"train": 2722, "test": 2656 + 2523}
+
+
+def test_of_the_folds_that_do_not_train_those_that_are_there_are_counted():
+    assert pannuke_counts(1, {"fold1"}) == {"train": 2656}
+    assert pannuke_counts(2, {"fold1", "fold2"}) == {"train": 2523, "test": 2656}
+    assert pannuke_counts(2, {"fold1"}) == {"train": 2523, "test": 2656}  # the one that trains is always needed
+    assert pannuke_counts(None, {"fold1"}) == {"train": 7901}
 
 
 def test_one_missing_image_in_a_million_is_noticed(study):

@@ -274,6 +274,15 @@ def test_the_report_counts_what_was_examined_and_names_what_was_found(kimia, stu
         picture(tmp_path / "imagenet" / "train" / f"n0{number}" / "1.JPEG", seed=number)
     roots = {"kimia__root": str(root), "pannuke__root": str(tiles), "imagenet__root": str(tmp_path / "imagenet")}
     mine = study(**roots, faulty_files="leave_out")
+    for name in (
+        "slides.csv",
+        "train/s0/1.tiff",
+        "train/s0/2.TIFF",
+        "train/@eaDir/1.jpg/thumb.jpg",
+        "train/s1/gr\udce4u",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
     for dataset in ("imagenet", "pannuke", "kimia"):
         prepare(mine, dataset)
     assert data_report(mine).values.tolist() == [
@@ -281,6 +290,10 @@ def test_the_report_counts_what_was_examined_and_names_what_was_found(kimia, stu
         ["pannuke", "examined", "", 2, "", ""],
         ["kimia", "examined", "", 15, "", ""],
         ["kimia", "empty", "left out", 1, "train/s1/2.jpg", "holds no bytes"],
+        ["kimia", "not read", "notice", 1, "slides.csv", ".csv file"],
+        ["kimia", "not read", "notice", 2, "train/s0/1.tiff, …", ".tiff files"],
+        ["kimia", "not read", "notice", 1, "train/@eaDir", "hidden or system file or folder"],
+        ["kimia", "not read", "notice", 1, "train/s1/gr\\udce4u", "file without a suffix"],
     ]
 
 

@@ -1,12 +1,14 @@
 """The PatchTable: its columns, its hashes, its file, and images that cannot be read."""
 
 import hashlib
+import os
+import shutil
 
 import pandas as pd
 import pytest
 
 from lgffem_core.data.table import COLUMNS, build_table, check_image, image_files, read_table, write_table
-from lgffem_core.errors import StudyError
+from lgffem_core.errors import RequestError, StudyError
 
 
 def test_rows_keep_their_order_and_labels_are_numbered_as_listed(tmp_path, picture):
@@ -54,8 +56,23 @@ def test_a_missing_image_is_an_error_too(tmp_path):
 
 
 def test_images_are_found_below_in_natural_order(tmp_path, picture):
-    for name in ("s0_10.jpg", "s0_2.JPG", "s0_1.jpg", "deep/er/s0_3.jpg", ".hidden.jpg", "s0_4.png"):
-        picture(tmp_path / name)
-    (tmp_path / "Thumbs.db").write_text("x")
-    found = [path.relative_to(tmp_path).as_posix() for path in image_files(tmp_path, (".jpg",))]
-    assert found == ["deep/er/s0_3.jpg", "s0_1.jpg", "s0_2.JPG", "s0_10.jpg"]
+    for name in ("s0_10.jpg", "s0_2.JPG", "s0_1.Jpeg", "deep/er/s0_3.jpg", ".hidden.jpg", "s0_4.bmp"):
+        picture(tmp_path / "test" / name)
+    picture(tmp_path / "s0_5.jpg")
+    found = image_files("kimia", tmp_path)
+    assert found == ["test/deep/er/s0_3.jpg", "test/s0_1.Jpeg", "test/s0_2.JPG", "test/s0_10.jpg"]
+
+
+@pytest.mark.parametrize(
+    "name", [b"gr\xe4u.jpg", b"a\rb.jpg", b"a\nb.jpg", b"a\x85b.jpg", b"gr\xe4u/a.jpg", b"\t/a.jpg"]
+)
+def test_a_name_that_no_table_holds_is_refused_by_name(tmp_path, picture, name):
+    """Such as those of an archive from Windows, unpacked on Linux."""
+    picture(tmp_path / "train" / "s0" / "good.jpg")
+    bad = os.path.join(os.fsencode(tmp_path), b"train", b"s0", name)
+    os.makedirs(os.path.dirname(bad), exist_ok=True)
+    shutil.copy(tmp_path / "train" / "s0" / "good.jpg", bad)
+    with pytest.raises(RequestError) as caught:
+        image_files("kimia", tmp_path)
+    sentence = str(caught.value)
+    assert sentence.isprintable() and repr(f"train/s0/{os.fsdecode(name)}") in sentence and "rename" in sentence

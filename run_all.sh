@@ -6,12 +6,19 @@
 #   ./run_all.sh verify [results/FOLDER …]              whether results are what their run left
 #   ./run_all.sh verify --rerun [params/FILE.yaml …]    whether a rerun gives what is kept under results/reference
 #   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
+#   ./run_all.sh torchrun [torchrun options] -m lgffem_core.training params/FILE.yaml --strategy a|b|c [--variant V]
+#                                                       one strategy by itself, on several GPUs or machines
 #   ./run_all.sh test [pytest options]                  the tests
 #   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included
 #
 # The first call makes .venv from requirements.lock (LGFFEM_LOCK=requirements-gpu.lock for FAISS on the GPU). It needs
 # Python 3.11 or newer and, that once, a connection to your package index; everything else comes with the lock.
 set -euo pipefail
+# Python takes no modules and settings from the current folder or the user's environment (see lgffem_core/surroundings.py).
+chosen=${PYTHON:-}
+unset CDPATH "${!PYTHON@}"
+PYTHON=$chosen
+export PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUTF8=1 NO_ALBUMENTATIONS_UPDATE=1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 fail() { # fail MESSAGE: one sentence, and exit code 2
@@ -36,7 +43,7 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   local environment="$here/$1" lock="$here/$2" python uv stamp
   [ -f "$lock" ] || fail "$2 is not in $here; set LGFFEM_LOCK to one of the requirements*.lock files."
   stamp=$(cat "$lock" "$here/pyproject.toml" | cksum)
-  if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -P -c 'import lgffem_core' 2>/dev/null; then
+  if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -c 'import lgffem_core' 2>/dev/null; then
     [ -s "$environment/.made-from" ] || { basename "$lock" >"$environment/.made-from"; } 2>/dev/null || true
     return
   fi
@@ -59,6 +66,10 @@ case "${1:-}" in
   doctor) # an old Python will do, which the doctor then names
     python=$(find_python 11 2>/dev/null) || python=$(find_python 8)
     exec "$python" -I "$here/lgffem_core/doctor.py" "${@:2}"
+    ;;
+  torchrun)
+    set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11
+    exec "$here/.venv/bin/python" -m torch.distributed.run "${@:2}"
     ;;
   test)
     set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11

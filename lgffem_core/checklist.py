@@ -99,7 +99,7 @@ def hub_has(name: str) -> bool:
 
 
 def hub_state(study: Study) -> dict | None:
-    """Networks whose weights come from the model hub, and whether it answers; None where there are none."""
+    """Networks whose weights come from the model hub, whether it answers, and where they go; None for none."""
     networks = [n for n, settings in wanted_networks(study).values() if settings.pretrained and not settings.weights]
     if not networks:
         return None
@@ -107,7 +107,8 @@ def hub_state(study: Study) -> dict | None:
 
     offline = bool(constants.HF_HUB_OFFLINE)
     answers = not offline and server_answers(constants.ENDPOINT)
-    return {"networks": networks, "server": constants.ENDPOINT, "offline": offline, "answers": answers}
+    found = {"networks": networks, "server": constants.ENDPOINT, "offline": offline, "answers": answers}
+    return {**found, "cache": constants.HF_HUB_CACHE}
 
 
 @cache  # several networks, one question

@@ -57,7 +57,7 @@ def run(params: str, pairs: list[str], cores: int) -> int:
         waiting, stages = raise_flags(study), all_stages(study)
         console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {cores} cores", markup=False)
         if waiting:
-            run_stages(study, snakemake_command(study, request_file, cores), Reporter(len(waiting), console))
+            run_stages(study, snakemake_command(study, request_file, cores), Reporter(console))
             check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
@@ -92,8 +92,8 @@ def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
 
     try:
         execute_stage(Request.read(request_file), name, variant, seed)
-    except StudyError as error:
-        emit("failed", stage=name, message=str(error))
+    except (StudyError, OSError) as error:
+        emit("failed", stage=name, message=told(error))
         raise
     return 0
 
@@ -134,7 +134,7 @@ def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the commands; without a command's name, ``run`` is meant."""
     parser = argparse.ArgumentParser(
-        prog="./run_all.sh", description="Run the study. Also: doctor, test, test-pathml.", allow_abbrev=False
+        prog="./run_all.sh", description="Run the study. Also: doctor, torchrun, test, test-pathml.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run_parser = commands.add_parser("run", help="run a profile (the default command)", allow_abbrev=False)
@@ -168,6 +168,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def told(error: StudyError | OSError) -> str:
+    """An error in one sentence; the operating system's are of a full disk, or of a folder of somebody else's."""
+    if isinstance(error, StudyError):
+        return str(error)
+    return f"{error.filename or 'a file of the run'}: {error.strerror or error}."
+
+
 def perform(options: argparse.Namespace) -> int:
     """Call what the command line asks for; returns the exit code."""
     if options.command == "notebook":
@@ -197,12 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(sign, interrupt)
     try:
         return perform(options)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:  # a full disk, a folder of somebody else's
-        print(f"error: {error.filename or 'a file of the run'}: {error.strerror}.", file=sys.stderr)
-        return 1
+    except (StudyError, OSError) as error:
+        print(f"error: {told(error)}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130

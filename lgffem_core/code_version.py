@@ -17,7 +17,15 @@ from lgffem_core.study import PROJECT
 
 PACKAGE = "lgffem_core"
 #: Modules that cannot change a number or a picture: of the parameters, the values count and not the code.
-UNRELATED = ("errors.py", "progress.py", "code_version.py", "files.py", "params.py", "parameter_files.py")
+UNRELATED = (
+    "errors.py",
+    "progress.py",
+    "code_version.py",
+    "files.py",
+    "params.py",
+    "parameter_files.py",
+    "surroundings.py",
+)
 #: Files that are no code, by the module that reads them.
 READ_BY = {
     "report/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),

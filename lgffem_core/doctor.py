@@ -25,6 +25,7 @@ from typing import NamedTuple
 PROJECT = Path(__file__).resolve().parents[1]
 GIB = 1 << 30
 TO_INSTALL, TO_RUN, MEMORY = 10, 2, 4  # GiB: the packages and their download; a run's files; a run's processes
+SHARED = 256 << 20  # bytes in which worker processes hand over their batches; containers have 64 MiB unless told
 MINIMUM = (3, 11)
 DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA version of torch -> oldest NVIDIA driver on Linux (CUDA release notes)
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+) *(;?)", re.MULTILINE)
@@ -75,10 +76,10 @@ def python(version: tuple[int, ...], installed: bool) -> Finding:
 
 
 def disk(free: int, installed: bool) -> Finding:
-    """Free bytes on the checkout's disk: for the packages where they are still to come, else for a run's files."""
+    """Free bytes on the disk of the packages where they are still to come, else on that of a run's files."""
     needed, purpose = (TO_RUN, "run") if installed else (TO_INSTALL, "install the packages")
     sentence = f"{free / GIB:.1f} GiB of disk are free; to {purpose} takes {needed}"
-    return ok(sentence) if free >= needed * GIB else fault(sentence, "free space, or move the checkout to another disk")
+    return ok(sentence) if free >= needed * GIB else fault(sentence, "free space, or move to another disk")
 
 
 def available_memory(meminfo: Path, control_group: Path) -> int | None:
@@ -102,6 +103,17 @@ def memory(available: int | None) -> Finding:
     return warning(sentence, "close other programs, or let one stage run at a time: --cores 1")
 
 
+def shared_memory(folder: Path) -> Finding:
+    """Room for the batches of worker processes, which on Linux is ``folder`` (/dev/shm)."""
+    if not folder.is_dir():
+        return ok("shared memory is not a folder on this system")
+    sentence = f"{shutil.disk_usage(folder).free / (1 << 20):.0f} MiB of shared memory are free in {folder}"
+    if shutil.disk_usage(folder).free >= SHARED:
+        return ok(sentence)
+    remedy = "enlarge it (for a container --shm-size=1g), or read without workers: --set compute.workers=0"
+    return warning(f"{sentence}: few for processes that read images", remedy)
+
+
 def processors(count: int) -> Finding:
     """Processors that this process may use."""
     if count > 1:
@@ -109,11 +121,16 @@ def processors(count: int) -> Finding:
     return warning("1 processor: no two stages run at once", "allow for twice the time")
 
 
+def existing(folder: Path) -> Path:
+    """``folder``, or where it would be made."""
+    while not (folder.exists() or folder.is_symlink()):
+        folder = folder.parent
+    return folder
+
+
 def writable(folder: Path) -> Finding:
     """Try a temporary file in ``folder``, or where it would be made."""
-    place = folder
-    while not (place.exists() or place.is_symlink()):
-        place = place.parent
+    place = existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
             return ok(f"{folder}: can be written")
@@ -161,7 +178,7 @@ def environment(folder: Path, root: Path, lock: str) -> Finding:
         return fault(f"{lock} is not in {root}", "set LGFFEM_LOCK to one of the requirements*.lock files, or unset it")
     if not folder.is_dir():
         return warning(f"{folder.name} is not there yet", "the first ./run_all.sh makes it; the download is about 3 GB")
-    code, text = answer(str(folder / "bin" / "python"), "-c", "", limit=5)
+    code, text = answer(str(folder / "bin" / "python"), "-I", "-c", "", limit=5)
     if code:
         reason = (text.splitlines() or ["it says nothing"])[-1]
         return fault(f"{folder.name}: its Python does not start ({reason})", "the next ./run_all.sh makes it anew")
@@ -253,16 +270,11 @@ def one_cuda(packages: dict[str, set[str]], pins: dict[str, tuple[set[str], bool
     return ok("no CUDA libraries beside those of the lock")
 
 
-def notebook_kernel(folder: Path) -> Finding:
-    """The Jupyter kernel that executes the notebooks, in .venv."""
-    spec = folder / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
-    try:
-        program = json.loads(spec.read_text(encoding="utf-8"))["argv"][0]
-    except (OSError, ValueError, LookupError, TypeError):
-        return fault(f"no Jupyter kernel python3 in {folder.name}", ANEW)
-    if os.path.isabs(program) and not os.access(program, os.X_OK):
-        return fault(f"the Jupyter kernel python3 starts {program}, which is not there", ANEW)
-    return ok("the Jupyter kernel python3 is there")
+def notebook_kernel(site: Path) -> Finding:
+    """The Jupyter kernel that executes the notebooks: that of .venv, whatever kernels there are elsewhere."""
+    if (site / "ipykernel_launcher.py").is_file():
+        return ok("the Jupyter kernel of .venv is there")
+    return fault("ipykernel is not in .venv: no notebook can run", ANEW)
 
 
 def own_code(site: Path, root: Path) -> Finding:
@@ -310,22 +322,23 @@ def gpu(cuda: str | None, program: str = "nvidia-smi", limit: float = 3) -> Find
 # -- the profile ------------------------------------------------------------------------------------------
 
 ASK = """
-import json, sys
+import json, os, sys
 from lgffem_core.checklist import checklist, hub_state
 from lgffem_core.cli import make_request
 from lgffem_core.errors import StudyError
+from lgffem_core.surroundings import foreign
 try:
     study = make_request(sys.argv[1], sys.argv[2:]).study
-    print(json.dumps({"missing": checklist(study), "hub": hub_state(study)}))
+    print(json.dumps({"missing": checklist(study), "hub": hub_state(study), "ignored": foreign(os.environ)}))
 except StudyError as error:
     print(json.dumps({"error": str(error)}))
 """
 
 
 def ask_study(folder: Path, root: Path, params: str, pairs: list[str]) -> dict:
-    """What the study itself says about a profile: ``missing`` items and the ``hub``, or an ``error``."""
-    surroundings = {**os.environ, "PYTHONPATH": str(root)}
-    code, text = answer(str(folder / "bin" / "python"), "-c", ASK, params, *pairs, limit=60, env=surroundings)
+    """What the study says about a profile: ``missing`` items, the ``hub``, what is ``ignored``; or an ``error``."""
+    ask = f"import sys; sys.path.insert(0, {str(root)!r})" + ASK
+    code, text = answer(str(folder / "bin" / "python"), "-I", "-c", ask, params, *pairs, limit=60)
     if code:
         return {"error": f"lgffem_core does not start in .venv ({(text.splitlines() or ['no word'])[-1]})"}
     return json.loads(text.splitlines()[-1])
@@ -340,11 +353,19 @@ def needs(said: dict, params: str) -> list[Finding]:
     return found or [ok(f"{params}: data and weights are here, or can be had")]
 
 
+def ignored(names: list[str]) -> Finding:
+    """Environment variables that a run does not heed: they are meant for other programs, or would change numbers."""
+    return ok(f"a run does not heed {', '.join(names) or 'any environment variable of other programs'}")
+
+
 def hub(state: dict | None) -> Finding:
     """The model hub, where a profile takes weights from it; ``state`` as ``checklist.hub_state`` gives it."""
     if not state:
         return ok("no weights come from the model hub")
-    names = ", ".join(state["networks"])
+    names, cache = ", ".join(state["networks"]), Path(state["cache"])
+    if writable(cache).level != "ok":
+        remedy = "set HF_HOME to a folder of yours, or give local files as model.backbone.weights=FILE"
+        return warning(f"downloaded weights of {names} cannot be kept: {cache} cannot be written", remedy)
     if state["answers"] and not state["offline"]:
         return ok(f"the model hub {state['server']} answers ({names})")
     why = "HF_HUB_OFFLINE is set" if state["offline"] else f"{state['server']} does not answer"
@@ -372,7 +393,7 @@ def packages_findings(folder: Path, root: Path, lock: str) -> list[Finding]:
         one_opencv(packages),
         one_faiss(packages),
         one_cuda(packages, pins),
-        notebook_kernel(folder),
+        notebook_kernel(site),
         own_code(site, root),
         gpu(torch_cuda(site)),
     ]
@@ -380,6 +401,7 @@ def packages_findings(folder: Path, root: Path, lock: str) -> list[Finding]:
 
 def examine(root: Path, params: Path, pairs: list[str]) -> list[Finding]:
     """Every finding about this machine, the checkout in ``root`` and one profile."""
+    output = Path(os.path.abspath(os.environ.get("LGFFEM_OUTPUT") or root))  # as lgffem_core.study has it
     folder, lock = root / ".venv", os.environ.get("LGFFEM_LOCK", "requirements.lock")
     state = environment(folder, root, lock)
     sound, profile = state.level == "ok", profile_name(params, pairs)
@@ -389,18 +411,20 @@ def examine(root: Path, params: Path, pairs: list[str]) -> list[Finding]:
         found.append(fault("Python's venv module does not work here", "on Debian install python3-venv"))
     found += packages_findings(folder, root, lock) if sound else [gpu(None)]
     found += [
-        disk(shutil.disk_usage(root).free, sound),
+        disk(shutil.disk_usage(existing(output) if sound else root).free, sound),
         memory(available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup"))),
+        shared_memory(Path("/dev/shm")),
         processors(cpus),
-        *(writable(place) for place in (root, root / "artifacts", root / "results")),
+        *(writable(place) for place in (*([] if sound else [root]), output / "artifacts", output / "results")),
         git(root),
         java(shutil.which("javac")),
     ]
     if profile:
-        found.append(run_lock(root / "artifacts" / profile / "run.lock", profile))
+        found.append(run_lock(output / "artifacts" / profile / "run.lock", profile))
     if sound:
         said = ask_study(folder, root, str(params), pairs)
-        found += [*needs(said, str(params)), *([] if "error" in said else [hub(said["hub"])])]
+        found += [*needs(said, str(params))]
+        found += [] if "error" in said else [hub(said["hub"]), ignored(said["ignored"])]
     return found
 
 

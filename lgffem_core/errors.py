@@ -1,5 +1,7 @@
 """The one exception that users of the study are meant to see."""
 
+import re
+
 
 class StudyError(Exception):
     """Bad input, said in one sentence: what is wrong, where, and what to do about it.
@@ -11,6 +13,12 @@ class StudyError(Exception):
     def __init__(self, message: str, exit_code: int = 1):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def plain(message: str) -> str:
+    """An error's message in one line; of one that a loader's worker process wrapped in its traceback, the end."""
+    line = re.sub(r"\s+", " ", message).strip()
+    return line.rsplit("Error: ", 1)[-1] if "Traceback" in line else line
 
 
 class RequestError(StudyError):

@@ -1,19 +1,20 @@
 """Executing one stage: a notebook, in a kernel of its own, by papermill."""
 
 import os
-import re
 import resource
 import sys
 import time
 from pathlib import Path
 
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.data import check_unchanged
 from lgffem_core.data.census import look
-from lgffem_core.errors import StudyError
+from lgffem_core.errors import StudyError, plain
 from lgffem_core.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.machine import machine
 from lgffem_core.progress import STAGE_VARIABLE, emit
@@ -33,6 +34,13 @@ from lgffem_core.stages import (
 from lgffem_core.study import PROJECT, Study
 
 OWN_ERRORS = ("StudyError", "RequestError")
+
+
+class OwnPython(AsyncKernelManager):
+    """Starts the Python that runs this, whatever kernels there are in a user's or the machine's Jupyter folders."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
 
 
 def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
@@ -78,6 +86,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
             cwd=PROJECT / "notebooks",
             progress_bar=False,
             kernel_name="python3",
+            kernel_manager_class=OwnPython,
             on_cell_start=lambda cell, cell_index: reached.append(cell_index),
         )
     except PapermillExecutionError as error:
@@ -86,10 +95,16 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
         if error.errno not in REMEDIES:
             raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
         raise refused(failed, "written", error) from None
+    except NoSuchKernel:
+        raise StudyError(
+            f"notebook {notebook}: cannot run, for ipykernel is missing in {sys.prefix}; remove that folder, and "
+            "./run_all.sh makes it anew."
+        ) from None
     except Exception as error:  # a kernel that was killed, or never came up
+        unstarted = f", or could not start (see {study.artifacts / 'snakemake.log'})" if reached == [0] else ""
         raise StudyError(
             f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
-            "or memory ran out; give the same command again."
+            f"or memory ran out{unstarted}; give the same command again."
         ) from error
     missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
     if missing:
@@ -106,10 +121,8 @@ def no_format(path: Path) -> str:
 
 def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) -> str:
     """One sentence for the study's own errors; for others the kind, and where the traceback is."""
-    message = re.sub(r"\s+", " ", str(error.evalue)).strip()
+    message = plain(str(error.evalue))
     if error.ename in OWN_ERRORS:
-        if "Traceback" in message:  # a loader's worker process wraps the sentence in its traceback
-            message = message.rsplit("Error: ", 1)[-1]
         return f"{message} (notebook {notebook}, cell {error.cell_index + 1})"
     return f"notebook {notebook}, cell {error.cell_index + 1}: {error.ename}: {message}; traceback in {copy}."
 

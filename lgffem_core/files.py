@@ -8,10 +8,12 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from lgffem_core.errors import StudyError
 
 CHUNK = 1 << 20  # bytes read at a time while hashing
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.[^.]*)?")  # names that ``atomic_path`` gives while it writes
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]*)?")  # names that ``atomic_path`` gives while it writes
 #: What the operating system refuses a writer -> what to do about it.
 REMEDIES = {
     errno.ENOSPC: "free space",
@@ -33,7 +35,7 @@ def atomic_path(path: Path):
 
     The temporary name keeps the suffix, so that writers which choose a format by it work unchanged. If
     the body raises, the temporary file is removed and ``path`` is left as it was; if the process is killed,
-    the temporary file stays, and ``remove_leftovers`` knows it by its name.
+    the temporary file stays, and ``remove_leftovers`` knows it by its name, which holds the process's number.
 
     Raises ``StudyError`` where the operating system refuses to write.
     """
@@ -100,13 +102,22 @@ def remove_file(path: Path) -> None:
 def remove_leftovers(folder: Path) -> list[Path]:
     """Delete the temporary files that killed writers left in ``folder`` or below it; returns their paths.
 
-    Only for whoever knows that nobody is writing there: a leftover and a file being written look alike.
+    Only for whoever knows that no other machine is writing there: of this one, files being written are known.
     """
     found = (path for path in Path(folder).rglob(".*.tmp*") if TEMPORARY.fullmatch(path.name) and path.is_file())
-    leftovers = sorted(found)
+    leftovers = sorted(path for path in found if not is_being_written(path))
     for path in leftovers:
         path.unlink(missing_ok=True)
     return leftovers
+
+
+def is_being_written(temporary: Path) -> bool:
+    """True where the process that a temporary file's name tells still runs, and is not a later one of that number."""
+    try:
+        began = psutil.Process(int(TEMPORARY.fullmatch(temporary.name)[1])).create_time()
+        return began <= temporary.stat().st_mtime + 1  # clocks of processes and of files differ a little
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -1,6 +1,7 @@
 """manifest.json: what made each result, from which inputs, where and how long it took."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from lgffem_core.machine import installed_versions, machine
 from lgffem_core.params import DATASETS
 from lgffem_core.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, read_note
 from lgffem_core.study import PROJECT, Study
+from lgffem_core.surroundings import clean
 from lgffem_core.verify import seal
 
 PRODUCER = "lgffem_core/report/page.py"  # of the report, imported only where there is one to write
@@ -22,7 +24,8 @@ def commit(root: Path) -> dict:
 
     def git(*arguments) -> bytes | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+            command = ["git", "-C", str(root), *arguments]
+            done = subprocess.run(command, capture_output=True, check=False, env=clean(os.environ))
         except OSError:  # there is no git here
             return None
         return done.stdout if done.returncode == 0 else None

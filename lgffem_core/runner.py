@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lgffem_core.errors import RequestError
 from lgffem_core.files import remove_leftovers
 from lgffem_core.progress import VARIABLE, clock, read_events
 from lgffem_core.study import PROJECT, Study
+from lgffem_core.surroundings import of_run
 
 POLL = 0.25  # seconds between looks at the events
 
@@ -58,6 +60,8 @@ def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]
         str(study.artifacts),
         "--cores",
         str(cores),
+        "--workflow-profile",
+        "none",  # not profiles/default of the folder in which the command is typed
         "--nolock",
         "--rerun-incomplete",
         "--drop-metadata",
@@ -71,8 +75,8 @@ def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]
 class Reporter:
     """Shows a run: a line a finished stage, and on a terminal a live line for those that run."""
 
-    def __init__(self, total: int, console: Console):
-        self.total, self.console, self.done = total, console, 0
+    def __init__(self, console: Console):
+        self.console, self.done = console, 0
         self.failure: str | None = None
         self.running: dict[str, tuple[str, str]] = {}  # stage -> (where it is, time left)
 
@@ -107,6 +111,7 @@ def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
     position = 0
     with (
         open(study.artifacts / "snakemake.log", "w") as log,
+        tempfile.TemporaryDirectory(prefix="lgffem_") as private,
         reporter.console.status(reporter.line()) as status,
     ):
         process = subprocess.Popen(
@@ -114,7 +119,7 @@ def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, VARIABLE: str(events), "NO_ALBUMENTATIONS_UPDATE": "1"},
+            env={**of_run(study.root, Path(private)), VARIABLE: str(events)},
         )
         try:
             while True:
@@ -151,7 +156,7 @@ def end_leftovers(study: Study) -> None:
     """Kill whatever still works for this profile: Jupyter kernels outlive a parent that was stopped.
 
     They are known by the events file in their environment. Only the holder of the profile's lock calls this.
-    One that starts another just before it is killed is why it is looked for them until none is found.
+    One may start another just before it is killed, so the search is repeated until it finds none.
     """
     events = str(events_file(study))
     while any([end(process, events) for process in psutil.process_iter()]):

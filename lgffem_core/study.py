@@ -7,6 +7,7 @@ from pathlib import Path
 from lgffem_core.files import sha256_file, sha256_json
 from lgffem_core.parameter_files import apply_overrides, read_yaml, validate
 from lgffem_core.params import DATASETS, STRATEGIES, Params
+from lgffem_core.surroundings import check_python
 
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout: notebooks/, params/, results/
 OUTPUT = "LGFFEM_OUTPUT"  # environment variable: another folder for artifacts/ and results/
@@ -63,6 +64,7 @@ class Study:
         Without ``root``, results go to the folder that ``LGFFEM_OUTPUT`` names, or to the project's. Raises
         ``RequestError`` for a missing file, an unknown key or a value out of range.
         """
+        check_python()
         tree = apply_overrides(read_yaml(Path(params)), overrides or {})
         return cls(validate(tree, str(params)), Path(root or os.environ.get(OUTPUT) or PROJECT))
 

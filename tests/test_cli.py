@@ -1,5 +1,6 @@
 """The command line: what it understands, what it refuses, and how it shows a run. Whole runs: test_end_to_end."""
 
+import errno
 import json
 import os
 import signal
@@ -264,7 +265,7 @@ def screen(console):
 
 
 def test_a_line_a_finished_stage(sandbox, console):
-    mine, reporter = study(sandbox), Reporter(8, console)
+    mine, reporter = study(sandbox), Reporter(console)
     mine.artifacts.mkdir(parents=True)
     events = lines({"event": "started", "stage": "04_strategy_b_pannuke"}, EPOCH, FINISHED)
     assert run_graph(mine, said(events), reporter) == 0
@@ -273,15 +274,40 @@ def test_a_line_a_finished_stage(sandbox, console):
     assert (mine.artifacts / "snakemake.log").read_text() == "log\n"
 
 
-def test_events_of_an_earlier_run_are_not_shown_again(sandbox, console):
-    mine, reporter = study(sandbox), Reporter(8, console)
+def test_what_a_run_starts_sees_nothing_of_the_users_settings(sandbox, console, monkeypatch, tmp_path):
+    mine = study(sandbox)
     mine.artifacts.mkdir(parents=True)
-    run_graph(mine, said(lines(FINISHED)), Reporter(8, console))
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    code = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    assert run_graph(mine, [sys.executable, "-c", code, str(tmp_path / "seen")], Reporter(console)) == 0
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert "PYTHONPATH" not in seen and seen["CUDA_VISIBLE_DEVICES"] == "3"
+    assert not Path(seen["JUPYTER_RUNTIME_DIR"]).exists()  # it was the run's alone
+
+
+def test_snakemake_works_without_a_home_and_heeds_no_profile(sandbox, console, monkeypatch, tmp_path):
+    """Neither the one that a variable names nor profiles/default of the folder in which the command is typed."""
+    mine = study(sandbox)
+    request_file = Request("params/smoke.yaml", {}).write(mine.artifacts / "request.json")
+    (tmp_path / "profiles" / "default").mkdir(parents=True)
+    (tmp_path / "profiles" / "default" / "config.yaml").write_text("no-such-option: true\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SNAKEMAKE_PROFILE": "/theirs", "HOME": "/proc/0", "XDG_CACHE_HOME": "/proc/0"}.items():
+        monkeypatch.setenv(name, value)
+    command = [*snakemake_command(mine, request_file, 1), "--dry-run"]
+    assert run_graph(mine, command, Reporter(console)) == 0, (mine.artifacts / "snakemake.log").read_text()
+
+
+def test_events_of_an_earlier_run_are_not_shown_again(sandbox, console):
+    mine, reporter = study(sandbox), Reporter(console)
+    mine.artifacts.mkdir(parents=True)
+    run_graph(mine, said(lines(FINISHED)), Reporter(console))
     assert run_graph(mine, said(""), reporter) == 0 and reporter.done == 0
 
 
 def test_the_live_line_says_stage_epoch_speed_and_time_left(console):
-    reporter = Reporter(8, console)
+    reporter = Reporter(console)
     reporter.handle({"event": "started", "stage": "04_strategy_b_pannuke"})
     assert reporter.line() == "04_strategy_b_pannuke"
     reporter.handle(EPOCH)
@@ -301,6 +327,22 @@ def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsy
     fake_snakemake(monkeypatch, lines({"event": "failed", "stage": "01_data_preparation", "message": message}), 1)
     assert main(["params/smoke.yaml"]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_an_error_of_a_stage_outside_its_notebook_is_told_in_a_sentence(sandbox, monkeypatch, tmp_path, capsys):
+    """The disk is full when the note is written: the run says so, and not only its log."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "stages/02.json")
+
+    monkeypatch.setattr("lgffem_core.execute.execute_stage", full)
+    monkeypatch.setenv(runner.VARIABLE, str(tmp_path / "events"))
+    request = Request("params/smoke.yaml", {}).write(tmp_path / "request.json")
+    assert main(["notebook", str(request), "02_model_definition"]) == 1
+    assert capsys.readouterr().err == "error: stages/02.json: No space left on device.\n"
+    fake_snakemake(monkeypatch, (tmp_path / "events").read_text(), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == "error: stages/02.json: No space left on device.\n"
 
 
 def test_a_failure_without_a_word_names_the_log(monkeypatch, capsys, sandbox):
@@ -408,5 +450,5 @@ def test_ctrl_c_stops_the_run_and_what_it_started(sandbox, console, monkeypatch,
     command = said(lines(FINISHED))
     command[-1] += "; import time; time.sleep(60)"
     with pytest.raises(KeyboardInterrupt):
-        run_graph(mine, command, Interrupted(8, console))
+        run_graph(mine, command, Interrupted(console))
     assert events.exists() and len(started) == 1 and started[0].poll() is not None

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import ipykernel_launcher
 import pytest
 
 from lgffem_core import doctor
@@ -79,6 +81,14 @@ def test_memory_is_what_linux_says_or_less_in_a_container(tmp_path):
     (group / "memory.max").write_text(f"{3 * GIB}\n")
     assert doctor.available_memory(meminfo, group) == 2 * GIB
     assert is_ok(doctor.memory(8 * GIB)) and doctor.memory(2 * GIB).level == "warning"
+
+
+@pytest.mark.parametrize(("free", "level"), [(16 << 20, "warning"), (64 << 20, "warning"), (GIB, "ok")])
+def test_shared_memory_of_a_container_is_small(tmp_path, monkeypatch, free, level):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    finding = doctor.shared_memory(tmp_path)
+    assert is_ok(finding) == (level == "ok") and f"{free >> 20} MiB" in finding.sentence
+    assert is_ok(doctor.shared_memory(tmp_path / "none"))
 
 
 def test_one_processor_is_few():
@@ -261,13 +271,9 @@ def test_two_cuda_versions_are_a_fault_unless_the_lock_has_both():
 
 def test_the_notebooks_kernel(tmp_path):
     assert doctor.notebook_kernel(tmp_path).level == "FAULT"
-    spec = tmp_path / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
-    spec.parent.mkdir(parents=True)
-    for program_name, level in (("python", "ok"), ("/nowhere/python", "FAULT")):
-        spec.write_text(json.dumps({"argv": [program_name, "-m", "ipykernel_launcher"]}))
-        assert doctor.notebook_kernel(tmp_path).level == level
-    spec.write_text("{")
-    assert doctor.notebook_kernel(tmp_path).level == "FAULT"
+    (tmp_path / "ipykernel_launcher.py").touch()
+    assert is_ok(doctor.notebook_kernel(tmp_path))
+    assert is_ok(doctor.notebook_kernel(Path(ipykernel_launcher.__file__).parent))
 
 
 def test_a_copied_checkout_has_the_originals_environment(tmp_path):
@@ -337,11 +343,13 @@ def test_data_and_weights_come_from_the_checklist():
 
 @pytest.mark.parametrize(("answers", "offline", "level"), [(True, False, "ok"), (False, False, "warning")])
 def test_the_hub_matters_where_weights_come_from_it(answers, offline, level):
-    state = {"networks": ["resnet18"], "server": "https://hub", "offline": offline, "answers": answers}
+    state = {"networks": ["resnet18"], "server": "https://hub", "offline": offline, "answers": answers, "cache": "/tmp"}
     finding = doctor.hub(state)
     assert finding.level == level and "resnet18" in finding.sentence and "https://hub" in finding.sentence
     assert is_ok(doctor.hub(None))
     assert "HF_HUB_OFFLINE" in doctor.hub({**state, "offline": True}).sentence
+    finding = doctor.hub({**state, "cache": "/proc/0/hub"})  # of a home that cannot be written
+    assert finding.level == "warning" and "/proc/0/hub" in finding.sentence and "HF_HOME" in finding.remedy
 
 
 def test_the_hub_is_that_of_the_environment_and_is_asked_only_where_it_is_needed(monkeypatch):
@@ -356,6 +364,7 @@ def test_the_hub_is_that_of_the_environment_and_is_asked_only_where_it_is_needed
     study = Study.load(PROJECT / "params" / "demo.yaml", {"model.backbone.pretrained": True})
     assert hub_state(study) == {
         "networks": ["convnextv2_atto"], "server": "https://mirror.example", "offline": False, "answers": False,
+        "cache": constants.HF_HUB_CACHE,
     }  # fmt: skip
     assert asked == ["https://mirror.example"]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -448,14 +457,35 @@ def test_run_all_does_not_trust_an_environment_whose_checkout_was_moved_away(fre
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran"
 
 
-def test_this_checkout_with_its_own_environment():
+def theirs(folder: Path) -> Path:
+    """A folder whose modules have the names of others."""
+    for name in ("yaml", "copy", "json"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('theirs')")
+    return folder
+
+
+def test_the_output_is_looked_at_where_a_run_would_put_it(fresh, tmp_path):
+    """Its lock, its folders and its disk, and not those of the checkout."""
+    output = tmp_path / "out"
+    (output / "artifacts" / "demo").mkdir(parents=True)
+    with open(output / "artifacts" / "demo" / "run.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert "FAULT    a run of profile demo is under way" not in call(fresh).stdout
+        for given in (str(output), "../out"):
+            said = call(fresh, LGFFEM_OUTPUT=given).stdout
+            assert "FAULT    a run of profile demo is under way" in said
+            assert f"ok       {output}/results: can be written" in said and f"{fresh}/results" not in said
+
+
+def test_this_checkout_with_its_own_environment(tmp_path, monkeypatch):
     """What the tests run in is sound, apart from where it stands; the doctor asks it about the demo."""
     if not (PROJECT / ".venv" / ".complete").is_file():
         pytest.skip("the tests do not run in .venv of this checkout")
-    assert doctor.ask_study(PROJECT / ".venv", PROJECT, str(PROJECT / "params" / "demo.yaml"), []) == {
-        "missing": [],
-        "hub": None,
-    }
+    monkeypatch.setenv("PYTHONPATH", str(theirs(tmp_path)))
+    monkeypatch.chdir(theirs(tmp_path))
+    said = doctor.ask_study(PROJECT / ".venv", PROJECT, str(PROJECT / "params" / "demo.yaml"), [])
+    assert "PYTHONPATH" in said["ignored"] and said["missing"] == [] and said["hub"] is None
+    assert is_ok(doctor.ignored(said["ignored"])) and "PYTHONPATH" in doctor.ignored(said["ignored"]).sentence
     said = doctor.ask_study(PROJECT / ".venv", PROJECT, "params/none.yaml", [])
     assert "no such parameter file" in said["error"]
 

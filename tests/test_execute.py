@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 
 import nbformat
 import papermill
@@ -149,6 +150,40 @@ def test_a_killed_kernel_is_named_with_its_cell_and_has_not_finished(request_in,
         execute.execute_stage(request_in, "02_model_definition")
     assert not is_finished(request_in.study, Stage("02_model_definition"))
     assert not flag_file(request_in.study, "02_model_definition").exists()
+
+
+@pytest.fixture
+def foreign_kernel(tmp_path, monkeypatch):
+    """A kernel "python3" in a folder of the user's, which is another: it says so."""
+    (folder := tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "theirs", "language": "python", "env": {"THEIRS": "1"}}
+    write_json(folder / "kernel.json", spec)
+    for name in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
+
+
+def test_cells_run_in_this_environment_whatever_kernels_the_user_has(request_in, small_notebook, foreign_kernel):
+    small_notebook(f"import os, sys\nassert ('THEIRS' in os.environ, sys.executable) == (False, {sys.executable!r})")
+    write_note_of_data(request_in.study)
+    execute.execute_stage(request_in, "02_model_definition")
+
+
+def test_a_missing_kernel_is_said_to_be_missing(request_in, small_notebook, foreign_kernel, monkeypatch):
+    small_notebook("print('never')")
+    write_note_of_data(request_in.study)
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelspec", None)  # as where the package is not there
+    with pytest.raises(StudyError, match="ipykernel is missing in .*; remove that folder") as caught:
+        execute.execute_stage(request_in, "02_model_definition")
+    assert "killed" not in str(caught.value)
+
+
+def test_a_kernel_that_cannot_start_is_not_only_said_to_be_killed(request_in, small_notebook, monkeypatch):
+    small_notebook("print('never')")
+    write_note_of_data(request_in.study)
+    monkeypatch.setattr(execute.OwnPython, "format_kernel_cmd", lambda *_, **__: [sys.executable, "-c", "1 / 0"])
+    with pytest.raises(StudyError, match=r"cell 1: the kernel ended .* could not start \(see .*snakemake\.log\)"):
+        execute.execute_stage(request_in, "02_model_definition")
 
 
 def write_note_of_data(study):

@@ -5,7 +5,10 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from lgffem_core import files
@@ -100,7 +103,14 @@ def test_an_error_about_something_else_is_left_as_it_is(tmp_path):
         open(tmp_path / "source.csv")
 
 
-def test_a_second_error_while_tidying_up_does_not_hide_the_first(tmp_path, monkeypatch):
+@pytest.fixture
+def killed(monkeypatch):
+    """Writers here have the number of a process that has ended."""
+    (ended := subprocess.Popen([sys.executable, "-c", ""])).wait()
+    monkeypatch.setattr(files.os, "getpid", lambda: ended.pid)
+
+
+def test_a_second_error_while_tidying_up_does_not_hide_the_first(tmp_path, monkeypatch, killed):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -129,7 +139,27 @@ def test_only_a_file_system_that_cannot_flush_folders_is_forgiven(tmp_path, monk
             write_text(tmp_path / "table.csv", "text")
 
 
-def test_leftovers_of_killed_writers_are_known_by_their_names(tmp_path):
+def test_a_file_that_another_process_is_writing_is_no_leftover(tmp_path):
+    code = (
+        "import sys, time; from lgffem_core.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as path:\n path.write_text('half'); print('writing', flush=True); input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "model.safetensors")], **pipes)
+    assert writer.stdout.readline() == "writing\n"
+    assert remove_leftovers(tmp_path) == []
+    writer.communicate("\n")
+    assert writer.returncode == 0 and names(tmp_path) == ["model.safetensors"]
+
+
+def test_a_leftover_is_known_where_a_later_process_has_its_writer_s_number(tmp_path):
+    (left := tmp_path / f".table.{os.getpid()}.tmp.csv").touch()
+    assert remove_leftovers(tmp_path) == []
+    os.utime(left, (0, psutil.Process().create_time() - 60))
+    assert remove_leftovers(tmp_path) == [left]
+
+
+def test_leftovers_of_killed_writers_are_known_by_their_names(tmp_path, killed):
     left = []
     for name in ("step_000000004.safetensors", "a.b.csv", "deep/er/table.csv", "no_suffix"):
         path = tmp_path / name

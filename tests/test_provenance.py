@@ -128,6 +128,18 @@ def test_commit_tells_changed_files(tmp_path):
     assert len(changes) == 2
 
 
+def test_the_commit_is_that_of_the_checkout_whatever_git_is_told(tmp_path, monkeypatch):
+    """A hook, from which a run may be started, has GIT_DIR set."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for name in ("one", "two"):
+        subprocess.run(["git", "init", "-q", str(tmp_path / name)], check=True)
+        command = ["git", *identity, "-C", str(tmp_path / name), "commit", "-q", "--allow-empty", "-m", name]
+        subprocess.run(command, check=True)
+    one, two = (provenance.commit(tmp_path / name)["id"] for name in ("one", "two"))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "two" / ".git"))
+    assert one != two and provenance.commit(tmp_path / "one")["id"] == one
+
+
 def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.commit(PROJECT) == {"id": None, "changed_files": None, "changes_sha256": None}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from lgffem_core.data.augment import Augment
 from lgffem_core.errors import StudyError
@@ -140,4 +140,19 @@ def evaluation_loader(dataset: PatchDataset, batch_size: int, workers: int) -> D
 
 def make_loader(dataset: PatchDataset, batches, workers: int) -> DataLoader:
     """A loader over explicit batches of ``(epoch, row)``."""
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
+    return DataLoader(
+        dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available(), collate_fn=collate
+    )
+
+
+def collate(samples: list):
+    """A batch of samples. A worker puts it into shared memory; ``StudyError`` where that is too small."""
+    try:
+        return default_collate(samples)
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        raise StudyError(
+            "/dev/shm is too small for the batches that worker processes hand over; enlarge it (for a container "
+            "--shm-size=1g), or read without workers: --set compute.workers=0."
+        ) from None

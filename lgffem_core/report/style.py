@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lgffem_core.files import atomic_path
 
+plt.rcdefaults()  # a matplotlibrc of the user's would make other pictures
 COLOURS = sns.color_palette("colorblind")
 FOOT = 0.16  # inches kept free for that line
 RIGHT, WRONG = COLOURS[0], COLOURS[3]  # blue and vermilion: told apart by every reader

@@ -1,17 +1,22 @@
 """Training as a command, for clusters: the notebooks then find its checkpoints.
 
 python -m lgffem_core.training params/demo.yaml --strategy c
-torchrun --nproc-per-node 4 -m lgffem_core.training params/paper.yaml --strategy a --variant released
+./run_all.sh torchrun --nproc-per-node 4 -m lgffem_core.training params/paper.yaml --strategy a --variant released
+
+It holds the profile's lock, as ``./run_all.sh`` does; of torchrun's processes the first holds it for all.
 """
 
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 
 from lgffem_core.cli import make_request
-from lgffem_core.errors import StudyError
+from lgffem_core.errors import StudyError, plain
 from lgffem_core.params import STRATEGIES
+from lgffem_core.runner import sole_run
 from lgffem_core.study import VARIANTS
+from lgffem_core.surroundings import foreign
 from lgffem_core.training import train_strategy
 
 
@@ -31,13 +36,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="key=value", dest="pairs")
     options = parser.parse_args(arguments)
+    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    for name in foreign(os.environ):
+        del os.environ[name]
     try:
         study = make_request(options.params, options.pairs).study
-        trained = train_strategy(study, options.strategy, options.variant, options.seed)
+        with sole_run(study) if first else nullcontext():
+            trained = train_strategy(study, options.strategy, options.variant, options.seed)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         return error.exit_code
-    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes speaks for all
+    if first:
         print(f"strategy {options.strategy.upper()}: {trained.weights}")
     return 0
 

@@ -1,7 +1,11 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 
 from lgffem_core.report.style import save_figure
 
@@ -33,6 +37,24 @@ def test_every_clip_path_that_is_used_is_there_once(tmp_path):
     used = {part.split(")")[0] for part in text.split("url(#")[1:]}
     assert len(used) == 2
     assert all(text.count(f'id="{name}"') == 1 for name in used)
+
+
+@pytest.mark.parametrize("settings", ["axes.facecolor: yellow\nfont.size: 30", "text.usetex: True"])
+def test_a_matplotlibrc_of_the_user_changes_no_figure(tmp_path, settings):
+    """Neither where the variable names one nor where the current folder holds one."""
+    code = (
+        "import matplotlib.pyplot, sys, pathlib; from lgffem_core.report import style\n"
+        "figure, ax = style.axes(); ax.plot([0, 1]); ax.set_title('a title')\n"
+        "style.save_figure(style.sign(figure, 'x'), pathlib.Path(sys.argv[1]))"
+    )
+    (theirs := tmp_path / "theirs").mkdir()
+    (theirs / "matplotlibrc").write_text(settings)
+    places = {"plain": (tmp_path, {}), "named": (tmp_path, {"MATPLOTLIBRC": str(theirs)}), "here": (theirs, {})}
+    for name, (cwd, more) in places.items():
+        command = [sys.executable, "-c", code, str(tmp_path / name)]
+        subprocess.run(command, cwd=cwd, env={**os.environ, **more}, check=True)
+    for name, suffix in itertools.product(("named", "here"), (".png", ".svg")):
+        assert (tmp_path / name).with_suffix(suffix).read_bytes() == (tmp_path / f"plain{suffix}").read_bytes()
 
 
 def test_another_place_is_another_file(tmp_path):

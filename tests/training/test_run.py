@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import sha256_file
 from lgffem_core.model.lgffem import build_model
 from lgffem_core.retrieval.evaluation import evaluate_all, strategy_embeddings
+from lgffem_core.runner import sole_run
 from lgffem_core.study import PROJECT
 from lgffem_core.training import load_trained, loop, run, train_strategy
 from lgffem_core.training.__main__ import main
@@ -220,6 +222,54 @@ def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
         shutil.rmtree(artifacts, ignore_errors=True)
     pd.testing.assert_frame_equal(double, single, rtol=1e-4)
     assert done.stdout.count("model.safetensors") == 1
+
+
+def test_the_command_and_a_run_of_the_same_profile_exclude_each_other(tiny_study, monkeypatch, capsys):
+    study = tiny_study()
+    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    command = ["params/smoke.yaml", "--strategy", "a"]
+    with sole_run(study):
+        assert main(command) == 2
+    assert "another run of profile" in capsys.readouterr().err
+
+    def refused(*_):
+        with sole_run(study):
+            pytest.fail("two at once")
+
+    monkeypatch.setattr("lgffem_core.training.__main__.train_strategy", refused)
+    assert main(command) == 2
+    monkeypatch.setenv("RANK", "1")  # the first of torchrun's processes holds it for all
+    with pytest.raises(pytest.fail.Exception, match="two at once"):
+        main(command)
+
+
+def test_settings_of_other_programs_do_not_reach_the_command(tiny_study, monkeypatch):
+    """Lightning Fabric would take its precision from there."""
+    study, seen = tiny_study(), []
+
+    def look(*_):
+        seen.append(run.make_fabric(study)._precision.precision)
+        return SimpleNamespace(weights="")
+
+    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.training.__main__.train_strategy", look)
+    monkeypatch.setenv("LT_PRECISION", "bf16-mixed")
+    look()
+    assert main(["params/smoke.yaml", "--strategy", "a"]) == 0 and seen == ["bf16-mixed", "32-true"]
+
+
+def test_too_little_shared_memory_is_a_sentence_with_a_remedy(tiny_study, monkeypatch, capsys):
+    """Of the worker process, in which it happens, too. What torch says there was read on a machine with 16 MiB."""
+    study = tiny_study(**{"compute.workers": 1})
+
+    def full(samples):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
+
+    monkeypatch.setattr("lgffem_core.data.loading.default_collate", full)
+    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    assert main(["params/smoke.yaml", "--strategy", "a"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: /dev/shm is too small") and "compute.workers=0" in error and error.count("\n") == 1
 
 
 def test_the_command_refuses_a_typo(capsys):

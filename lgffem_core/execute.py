@@ -9,7 +9,6 @@ from pathlib import Path
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.data import check_unchanged
@@ -18,6 +17,7 @@ from lgffem_core.errors import StudyError, plain
 from lgffem_core.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.machine import machine
 from lgffem_core.progress import STAGE_VARIABLE, emit
+from lgffem_core.report.notebook import notebook_page
 from lgffem_core.stages import (
     Request,
     Stage,
@@ -109,7 +109,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
     if missing:
         raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
-    write_text(final.with_suffix(".html"), HTMLExporter().from_filename(str(failed))[0])
+    write_text(final.with_suffix(".html"), notebook_page(failed, stage.name))
     write_text(final, failed.read_text(encoding="utf-8"))
     failed.unlink()
 

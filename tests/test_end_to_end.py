@@ -163,6 +163,24 @@ def test_executed_notebooks_are_clean(smoke):
         assert not noise, (path.name, noise)
 
 
+def test_every_figure_of_every_executed_notebook_can_be_seen(smoke):
+    _, study = smoke
+    for path in sorted((study.results / "notebooks").glob("*.ipynb")):
+        outputs = [o.get("data", {}) for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+        figures = [data for data in outputs if data.get("text/plain", "").startswith("<Figure size")]
+        assert figures and all("image/png" in data for data in figures), path.name
+
+
+def test_pages_of_executed_notebooks_load_nothing_and_have_their_equations(smoke, self_contained):
+    _, study = smoke
+    pages = sorted((study.results / "notebooks").glob("*.html"))
+    assert len(pages) == 11
+    for path in pages:
+        html = path.read_text()
+        assert f"<title>{path.stem}</title>" in html
+        self_contained(html if "<math" in html else html + "<math></math>")
+
+
 def test_nothing_changed_nothing_runs(smoke):
     done = run()
     assert done.returncode == 0 and "nothing has changed" in done.stdout

@@ -2,7 +2,7 @@
 
 One sample's augmentation is a function of (seed, epoch, sample id) alone: the pipeline is given a seed of
 its own before every call, so that worker count and resume point change nothing. Probabilities are the
-released code's (specification, section 2); the text names no transform.
+released code's; the paper's text names no transform.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Kimia Path24C: 24 whole-slide images, one class each (specification, section 6).
+"""Kimia Path24C: 24 whole-slide images, one class each (paper, section 4.1.1).
 
 Training patches are ``train/s0 … s23/**/*.jpg``, whose file names repeat from scan to scan. Test patches
 are ``test/s0_1.jpg`` or ``test/s0/s0_1.jpg``. Train and test come from the same slides, so ``group`` is

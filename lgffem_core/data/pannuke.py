@@ -1,4 +1,4 @@
-"""PanNuke: 7,901 tiles of 19 tissue types in three folds (specification, section 6).
+"""PanNuke: 7,901 tiles of 19 tissue types in three folds (paper, section 4.1.1).
 
 Two layouts are read. The official one, ``Fold {k}/images/fold{k}/{images,types}.npy`` with
 ``Fold {k}/masks/fold{k}/masks.npy``, is first converted by ``convert_folds``. The prepared one is

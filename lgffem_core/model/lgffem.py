@@ -47,7 +47,7 @@ class LGFFEM(nn.Module):
             )
 
     def trainable_parameters(self) -> int:
-        """Number of trained scalars (paper: 1.45e7; section 1 of the specification counts them)."""
+        """Number of trained scalars (paper, section 4.1.2: 1.45e7; notebook 02 counts them part by part)."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 

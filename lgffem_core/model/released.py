@@ -1,7 +1,7 @@
 """The authors' released checkpoints: their key names in terms of ours, and loading one.
 
 A released file is a dict with ``model_neck_state_dict``, ``model_head_state_dict``, ``loss_state_dict``
-and the optimisers' states (specification, section 7). Only neck and head are read.
+and the optimisers' states. Only neck and head are read.
 """
 
 from pathlib import Path

@@ -2,26 +2,23 @@
 
 import base64
 import json
+import re
 import shlex
 from pathlib import Path
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup, escape
 
 from lgffem_core.artefacts import ARTEFACTS, Artefact
 from lgffem_core.files import read_json, write_text
+from lgffem_core.report.columns import cells, in_words
 from lgffem_core.report.tables import DECIMALS
+from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook
 from lgffem_core.study import Study
 
-HEADINGS = {  # what a reader sees instead of a column's name
-    "eta_p": "η_p",
-    "eta_w": "η_w",
-    "eta_tot": "η_tot",
-    "eta_p_low": "95 % interval of η_p",
-    "paper_eta_p": "paper: η_p / η_w / η_tot",
-    "pretraining_data": "pretraining data",
-}
+HUNDREDTHS = re.compile(r"-?\d+\.\d{1,2}")
 
 
 def run_command(request: Request) -> str:
@@ -33,23 +30,45 @@ def run_command(request: Request) -> str:
     return shlex.join(["./run_all.sh", request.params, *(["--set", *pairs] if pairs else [])])
 
 
-TOGETHER = {  # columns that share a cell
-    " – ": ("eta_p_low", "eta_p_high"),
-    " / ": ("paper_eta_p", "paper_eta_w", "paper_eta_tot"),
-}
+def read_cells(path: Path) -> pd.DataFrame:
+    """A table as text, with the decimals that the paper prints; other numbers, p-values above all, as they are kept."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.map(lambda cell: f"{float(cell):.{DECIMALS}f}" if HUNDREDTHS.fullmatch(cell) else cell)
 
 
 def table_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """A table's headings and cells as text; what belongs together shares a cell, empty where there is no value."""
-    read = pd.read_csv(path, dtype={"seeds": str, "row": str}, keep_default_na=False, na_values=[""])
-    table = as_text(read, f".{DECIMALS}f")
-    for sign, columns in TOGETHER.items():
-        if not {*columns} <= {*table}:
-            continue
-        cells = table[[*columns]].agg(sign.join, axis=1)
-        table[columns[0]] = cells.where(table[columns[0]] != "", "")
-        table = table.drop(columns=[*columns[1:]])
-    return [HEADINGS.get(name, name) for name in table.columns], table.to_numpy().tolist()
+    table = read_cells(path)
+    shown = cells(list(table.columns))
+    joined = [table[[*cell.columns]].agg(lambda row, s=cell.sign: s.join(filter(None, row)), axis=1) for cell in shown]
+    return [cell.title for cell in shown], [list(row) for row in zip(*joined, strict=True)]
+
+
+def what_holds(path: Path) -> list[dict]:
+    """The reviewer's first question: a line for each published result in the table of verdicts.
+
+    A result that the paper prints in two tables has one line, our variants stand in it side by side.
+    """
+    table, lines = read_cells(path), []
+    for _, rows in table.groupby([f"paper_{name}" for name in Scores._fields], sort=False):
+        runs = rows.drop_duplicates("variant")
+        lines.append(
+            {
+                "result": ", ".join(dict.fromkeys(f"{row.published_in}: {row.row}" for row in rows.itertuples())),
+                "protocol": rows["protocol"].iloc[0],
+                "published": rows["paper_eta_p"].iloc[0],
+                "runs": runs.to_dict("records"),
+                "verdicts": list(dict.fromkeys(runs["verdict"])),
+                "why": list(dict.fromkeys(filter(None, runs["why"]))),
+            }
+        )
+    return lines
+
+
+def typeset(text: str) -> Markup:
+    """A caption, note or heading as HTML: η_p with its index, names in backticks as code."""
+    marked = re.sub(r"η_(\w+)", r"<i>η</i><sub>\1</sub>", str(escape(text)))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", marked))
 
 
 def as_text(table: pd.DataFrame, form: str) -> pd.DataFrame:
@@ -77,7 +96,8 @@ def measure_tables(measures: dict, title: str = "") -> list[dict]:
 def records(title: str, rows: list[dict]) -> dict:
     """A list of records as one table."""
     table = as_text(pd.DataFrame(rows), ".4g")
-    return {"title": title.strip(), "headings": list(table.columns), "rows": table.to_numpy().tolist()}
+    words = [cell.title for cell in cells(list(table.columns))]
+    return {"title": title.strip().replace("_", " "), "headings": words, "rows": table.to_numpy().tolist()}
 
 
 def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
@@ -91,7 +111,7 @@ def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
     }
     if artefact.path.startswith("tables/"):
         view["headings"], view["rows"] = table_rows(files[0])
-        view["note"] = files[1].read_text(encoding="utf-8").splitlines()[0]
+        view["note"] = in_words(files[1].read_text(encoding="utf-8").splitlines()[0])
     else:
         view["png"] = base64.b64encode(files[0].read_bytes()).decode()
     return view
@@ -112,11 +132,13 @@ def write_report(study: Study, request: Request) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["typeset"] = typeset
     text = environment.get_template("page.html.j2").render(
         label=study.label,
         demo=study.is_synthetic("kimia"),
         profile=study.params.profile,
         command=run_command(request),
+        lines=what_holds(study.results / "tables" / "verdicts.csv"),
         artefacts=[artefact_view(study, request, artefact) for artefact in ARTEFACTS],
         notebooks=notebook_links(study),
         measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in MEASURING},

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from IPython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib.figure import Figure
 
 from lgffem_core.files import atomic_path
@@ -13,6 +15,9 @@ plt.rcdefaults()  # a matplotlibrc of the user's would make other pictures
 COLOURS = sns.color_palette("colorblind")
 FOOT = 0.16  # inches kept free for that line
 RIGHT, WRONG = COLOURS[0], COLOURS[3]  # blue and vermilion: told apart by every reader
+
+if shell := get_ipython():  # Jupyter itself sees to this only once pyplot makes a figure, and ours need not be pyplot's
+    select_figure_formats(shell, {"png"}, bbox_inches="tight")
 
 
 def sign(figure: Figure, label: str) -> Figure:

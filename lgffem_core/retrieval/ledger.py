@@ -1,4 +1,4 @@
-"""The ledger of text against code, measured: each row switched alone (specification, section 5).
+"""The ledger of text against code, measured: each row switched alone (notebook 11).
 
 ``params/reference/ledger.yaml`` holds the rows. A row that can be switched is read twice, as the text has it and
 as the released code has it; the two runs differ in that row's parameters and in nothing else. They train strategy

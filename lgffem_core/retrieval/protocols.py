@@ -1,4 +1,4 @@
-"""The three retrieval protocols, never mixed without their name (specification, section 4).
+"""The three retrieval protocols, never mixed without their name (notebook 07).
 
 Each takes embeddings and gives an ``Outcome``: how many of a scan's patches count as correct. All search by
 squared Euclidean distance and break ties by (distance, id), where an id is a row number.

@@ -132,8 +132,8 @@ def studentised(rates: np.ndarray, errors: np.ndarray, rate: float, error: float
         return np.array([rate, rate])
     with np.errstate(divide="ignore", invalid="ignore"):
         pivots = np.where(rates == rate, 0, (rates - rate) / errors)  # ±inf where a sample has no spread
-    upper, lower = np.quantile(pivots, TAILS, method="inverted_cdf")
-    return np.array([rate - lower * error, rate - upper * error])
+    low, high = np.quantile(pivots, TAILS, method="inverted_cdf")
+    return np.array([rate - high * error, rate - low * error])  # the high pivot gives the lower end
 
 
 def ratio_error(correct: np.ndarray, counts: np.ndarray) -> np.ndarray:

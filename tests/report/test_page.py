@@ -1,6 +1,7 @@
 """The report: one page that holds what a run made, and nothing that lies outside it."""
 
 import base64
+import csv
 import re
 import shlex
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ import pytest
 
 from lgffem_core.artefacts import ARTEFACTS
 from lgffem_core.files import write_json, write_text
-from lgffem_core.report import page
+from lgffem_core.report import columns, page
 from lgffem_core.stages import MEASURING, Request
 from lgffem_core.study import PROJECT, Study
 
@@ -17,6 +18,15 @@ CSV = """strategy,variant,seeds,eta_p,eta_p_low,eta_p_high,paper_eta_p,paper_eta
 A,paper <b>,0 1,51.2,48.0,54.4,,,
 B,paper <b>,,,,,77.36,79.28,61.33
 """
+
+VERDICTS = """published_in,row,variant,protocol,paper_eta_p,paper_eta_w,paper_eta_tot,eta_p,standard_eta_p,verdict,why
+Table 1,C,paper,released,99.4,99.47,98.87,99.2,97.5,reproduced,
+Table 1,C,released,released,99.4,99.47,98.87,91.0,90.5,differs,
+Table 2,DenseNet-121,frozen,not stated,95.92,95.51,91.62,,88.0,not comparable,
+Table 2,LGFFEM,paper,released,99.4,99.47,98.87,99.2,97.5,reproduced,
+Table 2,LGFFEM,released,released,99.4,99.47,98.87,91.0,90.5,differs,
+"""
+KEPT = sorted((PROJECT / "results" / "reference").glob("*/tables/*.csv"))
 
 
 @pytest.fixture
@@ -26,6 +36,7 @@ def study(tmp_path):
     for artefact in ARTEFACTS:
         for path in artefact.files(mine.results):
             write_text(path, CSV if path.suffix == ".csv" else f"{artefact.title} as {path.suffix}\n")
+    write_text(mine.results / "tables" / "verdicts.csv", VERDICTS)
     for notebook in MEASURING:
         write_json(mine.measures(notebook), {"of": f"notebook {notebook}"})
     return mine
@@ -62,13 +73,72 @@ def test_every_table_and_figure_is_on_the_page(study):
 
 def test_cells_that_belong_together_stand_together(study):
     headings, rows = page.table_rows(study.results / "tables" / "table1.csv")
-    assert headings[2:] == ["seeds", "η_p", "95 % interval of η_p", "paper: η_p / η_w / η_tot"]
+    assert headings[2:] == ["seeds", "η_p, %", "interval of η_p, %", "published η_p / η_w / η_tot, %"]
     assert rows == [
         ["A", "paper <b>", "0 1", "51.20", "48.00 – 54.40", ""],
         ["B", "paper <b>", "", "", "", "77.36 / 79.28 / 61.33"],
     ]
     tables = [artefact for artefact in ARTEFACTS if artefact.path.startswith("tables/")]
-    assert written(study).count("paper &lt;b&gt;") == 2 * len(tables)
+    assert written(study).count("paper &lt;b&gt;") == 2 * (len(tables) - 1)
+
+
+def test_what_holds_comes_first_with_one_line_for_each_published_result(study):
+    text = written(study)
+    assert text.index("<h2") == text.index('<h2 id="holds">')
+    one, other = re.findall(r"<li><span.*?</li>", text, flags=re.DOTALL)
+    words = [" ".join(re.sub("<[^>]*>", "", line).split()) for line in (one, other)]
+    assert words[0] == (
+        "reproduced differs Table 1: C, Table 2: LGFFEM, published: 99.40 (released). "
+        "Here: 99.20 (paper, top-1 97.50); 91.00 (released, top-1 90.50)."
+    )
+    assert words[1] == (
+        "not comparable Table 2: DenseNet-121, published: 95.92 (not stated). Here: – (frozen, top-1 88.00)."
+    )
+
+
+@pytest.mark.parametrize("run", ["demo", "histology"])
+def test_the_kept_runs_answer_in_five_lines(run):
+    """Three strategies, two baselines; LGFFEM of Table 2 is strategy C of Table 1."""
+    lines = page.what_holds(PROJECT / "results" / "reference" / run / "tables" / "verdicts.csv")
+    assert [line["published"] for line in lines] == ["72.08", "77.36", "99.40", "95.92", "97.89"]
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_no_value_is_lost_and_no_name_of_a_column_left_as_it_is(path):
+    headings, rows = page.table_rows(path)
+    names, *values = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    assert len(rows) == len(values) and all(len(row) == len(headings) for row in rows)
+    for row, exact in zip(rows, values, strict=True):
+        shown = [part for cell in row for part in re.split(" – | / ", cell) if part]
+        wanted = [part for cell in exact for part in re.split(" – | / ", cell) if part]
+        assert sorted(map(as_number, shown)) == sorted(map(as_number, wanted))
+    raw = [word for heading in headings for word in re.findall(r"\w+_\w+", re.sub(r"η_\w+", "", heading))]
+    assert set(raw) <= {"leave_one_out"}, "the name of a protocol, which is one"
+    note = columns.in_words(path.with_suffix(".md").read_text(encoding="utf-8").splitlines()[0])
+    assert not [name for name in names if "_" in name and re.search(rf"(?<![\w`]){name}(?![\w`])", note)]
+
+
+def as_number(cell):
+    """Cells of one value are equal, whatever zeros follow it."""
+    try:
+        return str(float(cell))
+    except ValueError:
+        return cell
+
+
+def test_a_small_p_does_not_become_zero(study):
+    path = study.results / "tables" / "audit_comparisons.csv"
+    write_text(path, "method,difference,p_patches,p_scans\nLGFFEM C,3.1,1.4e-06,0.0008\n")
+    assert page.table_rows(path)[1] == [["LGFFEM C", "3.10", "1.4e-06", "0.0008"]]
+
+
+def test_every_table_scrolls_in_a_box_of_its_own_that_a_keyboard_reaches_and_every_picture_says_what_it_is(study):
+    text = written(study)
+    boxes = re.findall(r'<div class="scroll" role="region" aria-label="[^"]+" tabindex="0"><table>', text)
+    assert len(boxes) == text.count("<table>") > 0
+    alts = re.findall(r'<img src="data:image/png[^>]* alt="([^"]+)">', text)
+    assert len(set(alts)) == text.count("<img") > 0 and not [alt for alt in alts if "`" in alt]
+    assert re.search(r"\.scroll \{[^}]*overflow: auto", text)
 
 
 def test_measures_of_any_depth_become_tables():

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from lgffem_core.report.style import save_figure
 
@@ -63,3 +65,14 @@ def test_another_place_is_another_file(tmp_path):
     figure.axes[0].set_position([0.1, 0.2, 0.3, 0.5])
     save_figure(figure, tmp_path / "there")
     assert (tmp_path / "here.svg").read_bytes() != (tmp_path / "there.svg").read_bytes()
+
+
+@pytest.mark.parametrize("backend", [None, "agg"])
+def test_a_notebook_shows_a_figure_that_pyplot_did_not_make(backend, monkeypatch):
+    """Jupyter teaches its kernel about figures only with the first that pyplot makes, and not with another backend."""
+    monkeypatch.setenv("MPLBACKEND", backend) if backend else monkeypatch.delenv("MPLBACKEND", raising=False)
+    cell = nbformat.v4.new_code_cell("from lgffem_core.report.diagram import Diagram\nDiagram(2, 1).figure")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (output,) = cell.outputs
+    assert "image/png" in output["data"]

@@ -92,7 +92,7 @@ def test_the_simulation_tells_near_misses_apart():
 
 
 def test_kimia_by_hand():
-    """Σ n(n − 1) = 78,400 of 1325 · 1324 ordered pairs; one scan of 24; and the 53 and 54 of the specification."""
+    """Σ n(n − 1) = 78,400 of 1325 · 1324 ordered pairs; one scan of 24; and 53 and 54 under `released`."""
     train = np.arange(1, 25)
     assert chance("leave_one_out", KIMIA_TEST_COUNTS).eta_p == pytest.approx(100 * 78400 / (1325 * 1324))
     assert chance("test_to_train", KIMIA_TEST_COUNTS, train).eta_w == pytest.approx(100 / 24)

@@ -1,0 +1,84 @@
+"""How a reader sees the columns of the tables: which of them share a cell, and what stands above it.
+
+The names in the files are for programs and stay as they are.
+"""
+
+import re
+from typing import NamedTuple
+
+from lgffem_core.retrieval.metrics import Scores
+
+PREFIXES = {"paper": "published", "difference": "ours − published", "standard": "leave_one_out", "chance": "by chance"}
+#: Columns -> heading, and the unit of their numbers. A name that is not listed is shown without its underscores.
+HEADINGS = {
+    ("eta_p",): ("η_p", "%"),
+    ("eta_w",): ("η_w", "%"),
+    ("eta_tot",): ("η_tot", "%"),
+    ("eta_p_low", "eta_p_high"): ("interval of η_p", "%"),
+    ("scan_low", "scan_high"): ("interval over scans", "%"),
+    ("seed_half_width",): ("± over seeds", "%"),
+    ("eta_p_text",): ("η_p, text", "%"),
+    ("eta_p_code",): ("η_p, code", "%"),
+    ("delta",): ("code − text", "points"),
+    ("delta_low", "delta_high"): ("interval of it", "points"),
+    ("difference",): ("difference", "points"),
+    ("p_patches",): ("p over patches", ""),
+    ("p_scans",): ("p over scans", ""),
+    ("p_holm",): ("p (Holm)", ""),
+    ("macro_f1",): ("macro-F1", "%"),
+    ("answerable",): ("answerable", "%"),
+} | {
+    tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
+    for prefix, heading in PREFIXES.items()
+}
+
+
+class Cell(NamedTuple):
+    """Columns that share a cell, with what stands between their values."""
+
+    columns: tuple[str, ...]
+    heading: str
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
+
+    @property
+    def sign(self) -> str:
+        return " – " if self.columns[0].endswith("_low") else " / "
+
+
+def cells(columns: list[str]) -> list[Cell]:
+    """The cells of a row, in the order of the columns; each column is in one of them.
+
+    >>> [cell.title for cell in cells(["row", "eta_p", "hit_rate@1", "hit_rate@5"])]
+    ['row', 'η_p, %', 'hit rate at 1 / 5, %']
+    """
+    found: list[Cell] = []
+    for name in columns:
+        if any(name in cell.columns for cell in found):
+            continue
+        group = next((g for g in HEADINGS if g[0] == name and {*g} <= {*columns}), None)
+        before, at, _ = name.partition("@")
+        if group:
+            found.append(Cell(group, *HEADINGS[group]))
+        elif at:
+            depths = tuple(other for other in columns if other.startswith(f"{before}@"))
+            words = f"{before.replace('_', ' ')} at {' / '.join(other.split('@')[1] for other in depths)}"
+            found.append(Cell(depths, words, "%"))
+        else:
+            found.append(Cell((name,), name.replace("_", " ")))
+    return found
+
+
+def in_words(note: str) -> str:
+    """A note on a table with the names of columns as a reader of the page sees them.
+
+    >>> in_words("eta_p_low, eta_p_high: 95 % interval of eta_p; chance_*: expected.")
+    'interval of η_p: 95 % interval of η_p; by chance: expected.'
+    """
+    names = {", ".join(group): heading for group, (heading, _) in HEADINGS.items()}
+    names |= {f"{prefix}_*": heading for prefix, heading in PREFIXES.items()} | {"eta_*": "η", "hit_rate": "hit rate"}
+    longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w@])({longest_first})(?![\w@])", lambda found: names[found[1]], note)

@@ -37,8 +37,10 @@ def stop_after_saving(patch):
     patch.setattr(loop, "save_checkpoint", save_and_die)
 
 
-def test_a_run_stopped_at_every_step_comes_to_the_same_bits(tiny_study, monkeypatch):
-    whole, stopped = (tiny_study(name, compute__checkpoint_steps=1) for name in ("whole", "stopped"))
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_run_stopped_at_every_step_comes_to_the_same_bits(tiny_study, monkeypatch, precision):
+    settings = {"compute__checkpoint_steps": 1, "compute__precision": precision}
+    whole, stopped = (tiny_study(name, **settings) for name in ("whole", "stopped"))
     expected = train_a(whole)
     steps, original = [], loop.Trainer.train_step
     monkeypatch.setattr(loop.Trainer, "train_step", lambda self, n, *r: steps.append(n) or original(self, n, *r))

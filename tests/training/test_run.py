@@ -193,11 +193,15 @@ def test_the_command_trains_and_says_where(tiny_study, tmp_path, monkeypatch, ca
 
 
 def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
-    """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding."""
-    study = tiny_study()
+    """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding.
+
+    Batches of 3, of which one process has two images and the other one: unequal shares, equal images.
+    """
+    uneven = {"training.batch_size": 3, "training.loss.scale": 4.0}
+    study = tiny_study(**{key.replace(".", "__"): value for key, value in uneven.items()})
     single = train_strategy(study, "a", "paper", 0).history
     profile = f"ddp{os.getpid()}"
-    pairs = {**tiny_study.settings, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
+    pairs = {**tiny_study.settings, **uneven, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
     pairs["compute.checkpoint_steps"] = 2
     command = [
         "-m",
@@ -215,7 +219,7 @@ def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
         assert done.returncode == 0, done.stderr
         folder = artifacts / "checkpoints" / "paper" / "seed0" / "strategy_a"
         double = pd.read_csv(folder / "history.csv")
-        assert [path.name[:14] for path in sorted(folder.glob("step_*"))] == ["step_000000004", "step_000000006"]
+        assert [path.name[:14] for path in sorted(folder.glob("step_*"))] == ["step_000000014", "step_000000016"]
     finally:
         shutil.rmtree(artifacts, ignore_errors=True)
     pd.testing.assert_frame_equal(double, single, rtol=1e-4)

@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lgffem_core.data import patch_table
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import sha256_file
-from lgffem_core.model.lgffem import build_model
+from lgffem_core.model.lgffem import LGFFEM, build_model
+from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import evaluate_all, strategy_embeddings
 from lgffem_core.study import PROJECT
 from lgffem_core.training import load_trained, loop, run, train_strategy
@@ -153,6 +155,30 @@ def test_cuda_is_refused_where_there_is_none(tiny_study, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RequestError, match="compute.device is cuda"):
         run.make_fabric(tiny_study(compute__device="cuda"))
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda study: train_strategy(study, "a", "paper", 0),
+        lambda study: embed_table(study, "kimia", patch_table(study, "kimia"), build_model(study, "paper", 0)),
+    ],
+    ids=["training", "embedding"],
+)
+def test_nothing_is_computed_before_the_device_is_set_up(tiny_study, monkeypatch, compute):
+    seen, forward = set(), LGFFEM.forward
+    monkeypatch.setattr(LGFFEM, "forward", lambda self, images: (seen.add(torch_settings()), forward(self, images))[1])
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(2)
+    compute(tiny_study(training__a__epochs=1))
+    assert seen == {(False, False, False, True, 1)}
+
+
+def torch_settings():
+    backends = torch.backends
+    tf32 = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    return *tf32, backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
 
 
 def test_training_learns_the_colours(tiny_study):

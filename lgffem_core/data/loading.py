@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from lgffem_core.data.augment import Augment
-from lgffem_core.errors import StudyError
+from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.seeds import derive_seed
 
 
@@ -103,6 +103,8 @@ class TrainingBatches(Sampler):
         first: global step to start with (where an interrupted run goes on).
         rank, world: this process serves every ``world``-th sample of each batch, from ``rank`` on, so
             that a batch holds the same samples however many processes share it.
+
+    ``RequestError`` where a batch has not a sample for each process.
     """
 
     def __init__(
@@ -115,9 +117,13 @@ class TrainingBatches(Sampler):
         rank: int = 0,
         world: int = 1,
     ):
-        self.size, self.batch_size, self.epochs, self.seed = size, batch_size, epochs, seed
+        self.size, self.batch_size, self.epochs, self.seed = size, min(batch_size, size), epochs, seed
         self.first, self.rank, self.world = first, rank, world
         self.steps = steps_per_epoch(size, batch_size)
+        if self.batch_size < world:
+            raise RequestError(
+                f"training.batch_size: {world} processes cannot share a batch of {self.batch_size}; start fewer."
+            )
 
     def __len__(self) -> int:
         return self.epochs * self.steps - self.first

@@ -9,6 +9,7 @@ import torch
 from lgffem_core.data import images_root, patch_table
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import normalise, read_rgb
+from lgffem_core.device import prepare_device
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.report.verdicts import OVER_SCANS
@@ -43,8 +44,8 @@ def kimia_images(study: Study) -> tuple[list[np.ndarray], np.ndarray, np.ndarray
 def descriptors(study: Study) -> Descriptors:
     """The floors by name, and LGFFEM after strategy C (first variant, first seed), which should exceed them."""
     variant, seed = study.params.variants[0], study.params.seeds[0]
-    on_gpu = torch.cuda.is_available() and study.params.compute.device != "cpu"
-    device, size, settings = "cuda" if on_gpu else "cpu", study.params.model.image_size, study.params.model.backbone
+    device = prepare_device(study.params.compute)
+    size, settings = study.params.model.image_size, study.params.model.backbone
     model = load_trained(study, "c", variant, seed).to(device)
     torch.manual_seed(derive_seed("untrained", seed))
     untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None}), None, size).to(device)

@@ -10,6 +10,7 @@ import torch
 from lgffem_core.data import channel_order, images_root
 from lgffem_core.data.augment import Augment, evaluation_resize
 from lgffem_core.data.loading import PatchDataset, evaluation_loader
+from lgffem_core.device import prepare_device
 from lgffem_core.study import Study
 from lgffem_core.training.checkpoint import load_tensors, save_tensors
 
@@ -36,10 +37,9 @@ def embed_table(
 
     ``model`` maps images (N, 3, S, S) to (N, D). Without ``inputs`` they are resized to model.image_size and
     normalised by ``backbone.mean`` and ``.std`` of the model. It runs on the GPU where there is one, in
-    float32: what is measured does not depend on the training precision.
+    float32 and not TF32: what is measured does not depend on the training precision.
     """
-    params = study.params
-    device = "cuda" if torch.cuda.is_available() and params.compute.device != "cpu" else "cpu"
+    params, device = study.params, prepare_device(study.params.compute)
     model = model.to(device).eval()
     patches = PatchDataset(
         table.reset_index(drop=True),

@@ -1,6 +1,6 @@
 """Checkpoints of a training run: one safetensors file each, written whole or not at all.
 
-Tensors are named ``model/…``, ``loss/…``, ``optimizer/<i>/…`` and ``loss_optimizer/<i>/…``; the header
+Tensors are named ``model/…``, ``loss/…`` and ``optimizer/<i>/…``; the header
 holds the step, the history of epochs, the losses of the epoch under way and the fingerprint of everything
 the run depends on. A checksum over both is kept in the file, and the same state gives the same bytes.
 """
@@ -35,7 +35,7 @@ class Checkpoint:
     losses: list[float] = field(default_factory=list)  # of the steps since the last epoch's end
     precision: dict = field(default_factory=dict)  # fp16's loss scale and its growth; empty for other precisions
     arithmetic: str = ""  # processor and precision that made it, as "cuda bf16-mixed": others go on to other bits
-    untouched: list[str] = field(default_factory=list)  # optimisers that fp16 has not let take a step yet
+    untouched: bool = False  # fp16 has not let the optimiser take a step yet
 
 
 def flatten_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

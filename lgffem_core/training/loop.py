@@ -7,7 +7,7 @@ no generator's state is kept in a checkpoint, and a run that goes on from any st
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
@@ -41,32 +41,33 @@ class Recipe:
     epochs: int
     batch_size: int
     rate: Callable[[int, int], float]  # (step, steps of an epoch) -> learning rate
-    optimizer: Callable[[list], torch.optim.Optimizer]  # of the model's trained parameters
-    loss_optimizer: Callable[[list], torch.optim.Optimizer] | None = None  # null = the loss has no parameters
+    optimizer: Callable[[list], torch.optim.Optimizer]  # of what is trained: the model's, then the loss's parameters
+    loss_settings: dict = field(default_factory=dict)  # of the optimiser, where the loss has parameters
     clip_norm: float | None = None  # of the model's gradient
 
 
 class Trainer:
-    """Model, loss and their optimisers, with what is needed to stop after any step and go on.
+    """Model, loss and their optimiser, with what is needed to stop after any step and go on.
 
     Args:
         fabric: device, precision and processes.
-        recipe: optimisers, schedule, batch size and epochs.
+        recipe: optimiser, schedule, batch size and epochs.
         model, loss: on any device; Fabric moves them. The model has ``trainable_state`` and its counterpart.
+            The loss computes in float32, outside of Fabric's precision, as a mean over the batch.
         seed: of the run; dropout at one step is a function of (seed, recipe's name, step, process).
     """
 
     def __init__(self, fabric: Fabric, recipe: Recipe, model: torch.nn.Module, loss: torch.nn.Module, seed: int):
         self.fabric, self.recipe, self.seed = fabric, recipe, seed
-        trained = [p for p in model.parameters() if p.requires_grad]
+        groups, centers = [{"params": [p for p in model.parameters() if p.requires_grad]}], list(loss.parameters())
+        if centers:
+            groups.append({"params": centers, **recipe.loss_settings})
         self.plain_model, self.plain_loss = model, loss
         if fabric.world_size > 1 and fabric.device.type == "cuda":
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model, optimizer = fabric.setup(model, recipe.optimizer(trained))
-        self.loss, self.optimizers = fabric.to_device(loss), {"optimizer": optimizer}
-        if recipe.loss_optimizer:
-            self.loss, centers = fabric.setup(loss, recipe.loss_optimizer(list(loss.parameters())))
-            self.optimizers["loss_optimizer"] = centers
+        # One optimiser for both: fp16 has one loss scale, and a gradient that overflows anywhere skips the whole step.
+        self.model, self.optimizer = fabric.setup(model, recipe.optimizer(groups))
+        self.loss = fabric.strategy.setup_module(fabric.to_device(loss))
 
     def fit(self, dataset: PatchDataset, folder, fingerprint: str, compute: Compute) -> list[dict]:
         """Train to the end and return the history: one dict an epoch with epoch, loss (mean) and lr (last).
@@ -107,8 +108,9 @@ class Trainer:
         self.model.train()
         for step, (inputs, labels, _) in enumerate(loader, start=checkpoint.step):
             lr = self.recipe.rate(step, batches.steps)
-            losses.append(self.train_step(step, lr, inputs, labels))
-            images += len(labels) * self.fabric.world_size
+            share = len(labels) * self.fabric.world_size / batches.batch_size
+            losses.append(self.train_step(step, lr, inputs, labels, share))
+            images += batches.batch_size
             epoch, ended = step // batches.steps, (step + 1) % batches.steps == 0
             if ended:
                 history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "lr": lr})
@@ -119,13 +121,14 @@ class Trainer:
                 lines.epoch_done(epoch, images, history[-1]["loss"], lr)
         return history
 
-    def train_step(self, step: int, lr: float, inputs, labels) -> float:
-        """One optimisation step; returns the loss of the batch, averaged over processes."""
+    def train_step(self, step: int, lr: float, inputs, labels, share: float) -> float:
+        """One optimisation step; returns the mean loss of the batch over all processes.
+
+        ``share``: of the batch's images, those here, relative to an equal share. Processes average their gradients.
+        """
         torch.manual_seed(derive_seed("dropout", self.seed, self.recipe.name, step, self.fabric.global_rank))
-        optimizer = self.optimizers["optimizer"]  # the loss's own keeps its rate
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss = self.loss(self.model(inputs), labels)
+        self.optimizer.param_groups[0]["lr"] = lr  # the loss's parameters keep their rate
+        loss = self.loss(self.model(inputs), labels) * share
         value = self.fabric.all_reduce(loss.detach(), reduce_op="mean").item()
         if not math.isfinite(value):
             raise StudyError(
@@ -134,22 +137,17 @@ class Trainer:
             )
         self.fabric.backward(loss)
         if self.recipe.clip_norm:
-            self.fabric.clip_gradients(self.model, optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            limit = self.recipe.clip_norm
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return value
 
     def snapshot(self, step: int, fingerprint: str, history: list[dict], losses: list[float]) -> Checkpoint:
         """Everything that the steps to come depend on; ``losses`` are those since the last epoch's end."""
-        tensors, untouched = self.state(), []
-        for name, optimizer in self.optimizers.items():
-            moments = flatten_optimizer(name, optimizer)
-            tensors |= moments
-            if not moments:
-                untouched.append(name)
-        precision = self.fabric.strategy.precision.state_dict()
-        return Checkpoint(step, fingerprint, history, tensors, losses, precision, self.arithmetic, untouched)
+        moments, precision = flatten_optimizer("optimizer", self.optimizer), self.fabric.strategy.precision.state_dict()
+        tensors = self.state() | moments
+        return Checkpoint(step, fingerprint, history, tensors, losses, precision, self.arithmetic, not moments)
 
     @property
     def arithmetic(self) -> str:
@@ -168,8 +166,7 @@ class Trainer:
         the loss scale of fp16 is missing or too much, or another kind of processor or precision made it.
         """
         expected = layout_of(self.state())
-        for name, optimizer in self.optimizers.items():
-            expected |= {} if name in checkpoint.untouched else optimizer_layout(name, optimizer)
+        expected |= {} if checkpoint.untouched else optimizer_layout("optimizer", self.optimizer)
         check_layout(checkpoint.tensors, expected, where)
         if (len(checkpoint.history), len(checkpoint.losses)) != divmod(checkpoint.step, steps):
             raise StudyError(
@@ -194,7 +191,6 @@ class Trainer:
                 parts[owner][name] = tensor
         self.plain_model.load_trainable_state(parts["model"])
         self.plain_loss.load_state_dict(parts["loss"])
-        for name, optimizer in self.optimizers.items():
-            if name not in checkpoint.untouched:
-                restore_optimizer(name, optimizer, checkpoint.tensors)
+        if not checkpoint.untouched:
+            restore_optimizer("optimizer", self.optimizer, checkpoint.tensors)
         precision.load_state_dict(checkpoint.precision)

@@ -3,6 +3,10 @@
 LGFFEM: Sub-center ArcFace (Deng et al., ECCV 2020). MA + MS-loss: multi-similarity (Wang et al., CVPR 2019).
 """
 
+from collections.abc import Callable
+from functools import wraps
+
+import torch
 from pytorch_metric_learning.losses import MultiSimilarityLoss, SubCenterArcFaceLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import Tensor, nn
@@ -11,14 +15,42 @@ from lgffem_core.params import Loss, MixedAttention
 from lgffem_core.study import VariantSettings
 
 
-def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: VariantSettings) -> SubCenterArcFaceLoss:
+def in_float32(forward: Callable) -> Callable:
+    """A loss's ``forward``, computed in float32 (in float64 on float64) whatever the model computes in.
+
+    In half precision the cosine of up to 3.6° is 1, where arccos has no derivative; and the library casts the
+    centers to the type of the embeddings, for good.
+    """
+
+    @wraps(forward)
+    def computed(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return forward(self, embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), labels)
+
+    return computed
+
+
+class SubCenterArcFace(SubCenterArcFaceLoss):
+    """The library's loss in float32, with a gradient for an embedding that points exactly at a center: none."""
+
+    @in_float32
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # (N, D), (N,) -> scalar
+        return super().forward(embeddings, labels)
+
+    def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
+        """Radians. Just inside ±1, arccos has a derivative; the library lets it be infinite, and the gradient NaN."""
+        limit = 1 - torch.finfo(cosine_of_target_classes.dtype).eps
+        return torch.acos(cosine_of_target_classes.clamp(-limit, limit))
+
+
+def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: VariantSettings) -> SubCenterArcFace:
     """The loss over (N, embedding_size) embeddings and N labels in [0, classes).
 
     s·cos(θ + m) for the nearest of an own class's K centers, s·cos θ for the others, in a softmax
     cross-entropy; m in degrees. The released code passes the margin as the scale too (ledger row 2).
     """
     scale = loss.margin if variant.loss_scale == "margin" else loss.scale
-    return SubCenterArcFaceLoss(
+    return SubCenterArcFace(
         num_classes=classes,
         embedding_size=embedding_size,
         margin=loss.margin,
@@ -46,6 +78,7 @@ class MultiSimilarity(nn.Module):
         self.loss = MultiSimilarityLoss(alpha=alpha, beta=beta, base=base)
         self.miner = MultiSimilarityMiner(epsilon=epsilon)
 
+    @in_float32
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # (N, D), (N,) -> scalar
         return self.loss(embeddings, labels, self.miner(embeddings, labels))
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
 from lgffem_core.data.augment import training_augment
 from lgffem_core.data.loading import PatchDataset
+from lgffem_core.device import prepare_device
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import sha256_file, sha256_json, write_text
 from lgffem_core.model.lgffem import LGFFEM, build_model
@@ -37,22 +39,17 @@ class TrainedStrategy:
 
 def make_fabric(study: Study) -> Fabric:
     """Device, precision and, under torchrun, the processes of a run."""
-    compute = study.params.compute
-    torch.set_num_threads(compute.threads)
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise RequestError("compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu.")
-    use_cuda = torch.cuda.is_available() and compute.device != "cpu"
-    precision = compute.precision
+    device, precision = prepare_device(study.params.compute), study.params.compute.precision
     if precision == "auto":
-        fast = "bf16-mixed" if use_cuda and torch.cuda.is_bf16_supported() else "16-mixed"
-        precision = fast if use_cuda else "32-true"
+        fast = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "16-mixed"
+        precision = fast if device == "cuda" else "32-true"
     here, everywhere = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))  # of torchrun
     fabric = Fabric(
-        accelerator="cuda" if use_cuda else "cpu",
+        accelerator=device,
         devices=here,
         num_nodes=everywhere // here,
         strategy="ddp" if everywhere > 1 else "auto",
-        precision=precision,
+        plugins=MixedPrecision(precision, device) if precision != "32-true" else None,
     )
     fabric.launch()
     return fabric
@@ -188,7 +185,7 @@ def fit(
 
 
 def strategy_recipe(params: Params, strategy: str) -> Recipe:
-    """How strategy "a", "b" or "c" is trained (paper, section 4.1.3): AdamW for the model, another for the loss."""
+    """How strategy "a", "b" or "c" is trained (paper, section 4.1.3): AdamW, at a fixed rate for the class centers."""
     training, settings = params.training, getattr(params.training, strategy)
     high = settings.lr or training.lr
     decay = {"weight_decay": training.weight_decay, "amsgrad": training.amsgrad}
@@ -204,8 +201,8 @@ def strategy_recipe(params: Params, strategy: str) -> Recipe:
         epochs=settings.epochs,
         batch_size=training.batch_size,
         rate=rate,
-        optimizer=lambda trained: torch.optim.AdamW(trained, lr=training.lr, **decay),
-        loss_optimizer=lambda centers: torch.optim.AdamW(centers, lr=training.loss.lr),
+        optimizer=lambda groups: torch.optim.AdamW(groups, lr=training.lr, **decay),
+        loss_settings={"lr": training.loss.lr, "weight_decay": 1e-2, "amsgrad": False},  # AdamW's own
         clip_norm=training.clip_norm,
     )
 

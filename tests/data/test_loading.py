@@ -20,7 +20,7 @@ from lgffem_core.data.loading import (
     steps_per_epoch,
 )
 from lgffem_core.data.table import build_table
-from lgffem_core.errors import StudyError
+from lgffem_core.errors import RequestError, StudyError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 
@@ -195,3 +195,10 @@ def test_the_slices_of_the_processes_partition_each_batch(world):
     for batch, *parts in zip(whole, *slices, strict=True):
         assert sorted(item for part in parts for item in part) == sorted(batch)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("size", "batch"), [(26, 2), (2, 8)], ids=["small batches", "a small data set"])
+def test_a_batch_must_have_a_sample_for_each_process(size, batch):
+    assert len(list(TrainingBatches(size, batch, 1, 0, rank=1, world=2))[0]) == 1
+    with pytest.raises(RequestError, match="training.batch_size: 3 processes cannot share a batch of 2; start fewer"):
+        TrainingBatches(size, batch, 1, 0, rank=2, world=3)

@@ -23,7 +23,7 @@ from lgffem_core.training.checkpoint import (
 )
 
 HEADER = {"step": 0, "fingerprint": "f", "history": [], "losses": []}
-HEADER |= {"precision": {}, "arithmetic": "", "untouched": []}
+HEADER |= {"precision": {}, "arithmetic": "", "untouched": False}
 
 
 def a_checkpoint(step, fingerprint="f"):

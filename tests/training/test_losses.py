@@ -39,6 +39,65 @@ def test_the_length_of_an_embedding_does_not_matter():
     assert loss(embeddings, labels).item() == pytest.approx(loss(7 * embeddings, labels).item(), rel=1e-5)
 
 
+# -- in half precision -----------------------------------------------------------------------------------
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+def arcface():
+    torch.manual_seed(0)
+    return sub_center_arcface(Loss(sub_centers=2), 4, 32, VARIANTS["paper"])
+
+
+def near(center, degrees):
+    """A vector that makes this angle with ``center``."""
+    across = torch.randn_like(center)
+    across = torch.nn.functional.normalize(across - across @ center / (center @ center) * center, dim=0)
+    angle = math.radians(degrees)
+    return math.cos(angle) * torch.nn.functional.normalize(center, dim=0) + math.sin(angle) * across
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("make", [arcface, lambda: multi_similarity(MixedAttention())])
+def test_losses_are_computed_in_float32_under_autocast_and_on_half_precision(make, half):
+    loss, labels = make(), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    before = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
+    rounded = torch.randn(8, 32).to(half)
+    expected = loss(rounded.float(), labels)
+    with torch.autocast("cpu", half):
+        for embeddings in (rounded, rounded.float()):
+            found = loss(embeddings, labels)
+            assert found.dtype == torch.float32 and torch.equal(found, expected) and found > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loss.state_dict().items())
+    assert {tensor.dtype for tensor in loss.state_dict().values()} <= {torch.float32}
+
+
+@pytest.mark.parametrize("half", [None, *HALVES], ids=str)
+@pytest.mark.parametrize("degrees", [0, 0.005, 1, 3, 180])
+def test_gradients_are_numbers_however_near_a_center_an_embedding_is(half, degrees):
+    """In bf16 the cosine of 3.6° is 1, in float32 that of 0.01°; arccos has no derivative there."""
+    loss = arcface()
+    embedding = near(loss.W.detach()[:, 0], degrees)[None].requires_grad_()
+    with torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None):
+        loss(embedding, torch.tensor([0])).backward()
+    assert embedding.grad.isfinite().all() and loss.W.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("degrees", [0.1, 3, 20])
+def test_the_gradient_near_a_center_is_that_of_the_formula(degrees):
+    """Against differences of the formula itself, in float64."""
+    loss = arcface()
+    embedding, label = near(loss.W.detach()[:, 0], degrees)[None].requires_grad_(), torch.tensor([0])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss(embedding, label).backward()
+    centers, direction = loss.W.detach().double(), torch.randn(32, dtype=torch.float64)
+    at = [
+        loss_by_hand(embedding.detach().double() + sign * 1e-6 * direction, [0], centers, 4, 2, 17.2, 64.0)
+        for sign in (1, -1)
+    ]
+    assert (embedding.grad[0].double() @ direction).item() == pytest.approx((at[0] - at[1]) / 2e-6, rel=2e-2)
+
+
 # -- multi-similarity ------------------------------------------------------------------------------------
 
 

@@ -37,8 +37,10 @@ def stop_after_saving(patch):
     patch.setattr(loop, "save_checkpoint", save_and_die)
 
 
-def test_a_run_stopped_at_every_step_comes_to_the_same_bits(tiny_study, monkeypatch):
-    whole, stopped = (tiny_study(name, compute__checkpoint_steps=1) for name in ("whole", "stopped"))
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_run_stopped_at_every_step_comes_to_the_same_bits(tiny_study, monkeypatch, precision):
+    settings = {"compute__checkpoint_steps": 1, "compute__precision": precision}
+    whole, stopped = (tiny_study(name, **settings) for name in ("whole", "stopped"))
     expected = train_a(whole)
     steps, original = [], loop.Trainer.train_step
     monkeypatch.setattr(loop.Trainer, "train_step", lambda self, n, *r: steps.append(n) or original(self, n, *r))
@@ -115,7 +117,7 @@ def test_every_tensor_must_be_there_in_its_shape_and_no_other(stopped):
     whole = load_checkpoint(path)
     trainer.restore(whole, 3, "here")
     kinds = one_of_each_kind(whole.tensors)
-    assert {"model", "loss", "optimizer", "loss_optimizer"} == {kind[0] for kind in kinds}
+    assert {"model", "loss", "optimizer"} == {kind[0] for kind in kinds}
     assert {"neck", "head", "W", "running_mean", "exp_avg", "exp_avg_sq", "step"} <= {k for kind in kinds for k in kind}
     for name in kinds.values():
         rest, tensor = {k: v for k, v in whole.tensors.items() if k != name}, whole.tensors[name]
@@ -132,9 +134,9 @@ def test_every_tensor_must_be_there_in_its_shape_and_no_other(stopped):
 def test_an_incomplete_checkpoint_stops_the_run_and_is_named(stopped):
     study, _, path = stopped
     tensors, header = load_tensors(path)
-    del tensors["loss_optimizer/0/exp_avg"]
+    del tensors["optimizer/0/exp_avg"]
     save_tensors(path, tensors, header)
-    with pytest.raises(StudyError, match=f"{path.name}: .*1 missing, e.g. loss_optimizer/0/exp_avg"):
+    with pytest.raises(StudyError, match=f"{path.name}: .*1 missing, e.g. optimizer/0/exp_avg"):
         train_a(study)
 
 
@@ -146,23 +148,23 @@ def test_the_losses_must_be_one_a_step(stopped):
 
 
 def test_the_loss_scale_of_fp16_and_a_skipped_first_step_are_kept(stopped, monkeypatch):
-    """fp16 leaves out steps whose gradients overflow, at first too: an optimiser then has no state yet."""
+    """fp16 leaves out steps whose gradients overflow, at first too: the optimiser then has no state yet."""
     _, trainer, path = stopped
     whole = load_checkpoint(path)
-    assert (whole.precision, whole.arithmetic, whole.untouched) == ({}, "cpu 32-true", [])
+    assert (whole.precision, whole.arithmetic, whole.untouched) == ({}, "cpu 32-true", False)
     with pytest.raises(StudyError, match="here: was made with cuda bf16-mixed, this run computes with cpu 32-true"):
         trainer.restore(replace(whole, arithmetic="cuda bf16-mixed"), 3, "here")
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7)
     monkeypatch.setattr(trainer.fabric.strategy.precision, "state_dict", scaler.state_dict, raising=False)
     monkeypatch.setattr(trainer.fabric.strategy.precision, "load_state_dict", scaler.load_state_dict, raising=False)
-    trainer.optimizers["loss_optimizer"].state.clear()
+    trainer.optimizer.state.clear()
     kept = trainer.snapshot(2, "f", [], [1.0, 1.0])
-    assert (kept.precision["scale"], kept.untouched) == (2.0**7, ["loss_optimizer"])
+    assert (kept.precision["scale"], kept.untouched) == (2.0**7, True)
     kept.precision["scale"] = 2.0**5
     trainer.restore(kept, 3, "here")
     assert scaler.get_scale() == 2.0**5
-    with pytest.raises(StudyError, match="missing, e.g. loss_optimizer/0/exp_avg"):
-        trainer.restore(replace(kept, untouched=[]), 3, "here")
+    with pytest.raises(StudyError, match="missing, e.g. optimizer/0/exp_avg"):
+        trainer.restore(replace(kept, untouched=False), 3, "here")
     with pytest.raises(StudyError, match="here: was made with another precision"):
         trainer.restore(replace(kept, precision={}), 3, "here")
 

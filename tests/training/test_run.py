@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lgffem_core.data import patch_table
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import sha256_file
-from lgffem_core.model.lgffem import build_model
+from lgffem_core.model.lgffem import LGFFEM, build_model
+from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import evaluate_all, strategy_embeddings
 from lgffem_core.runner import sole_run
 from lgffem_core.study import PROJECT
@@ -157,6 +159,30 @@ def test_cuda_is_refused_where_there_is_none(tiny_study, monkeypatch):
         run.make_fabric(tiny_study(compute__device="cuda"))
 
 
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda study: train_strategy(study, "a", "paper", 0),
+        lambda study: embed_table(study, "kimia", patch_table(study, "kimia"), build_model(study, "paper", 0)),
+    ],
+    ids=["training", "embedding"],
+)
+def test_nothing_is_computed_before_the_device_is_set_up(tiny_study, monkeypatch, compute):
+    seen, forward = set(), LGFFEM.forward
+    monkeypatch.setattr(LGFFEM, "forward", lambda self, images: (seen.add(torch_settings()), forward(self, images))[1])
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(2)
+    compute(tiny_study(training__a__epochs=1))
+    assert seen == {(False, False, False, True, 1)}
+
+
+def torch_settings():
+    backends = torch.backends
+    tf32 = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    return *tf32, backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+
+
 def test_training_learns_the_colours(tiny_study):
     study = tiny_study(training__c__epochs=12)
     scores = {key: outcome[0].scores.eta_p for key, outcome in evaluate_all(study).items()}
@@ -195,11 +221,15 @@ def test_the_command_trains_and_says_where(tiny_study, tmp_path, monkeypatch, ca
 
 
 def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
-    """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding."""
-    study = tiny_study()
+    """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding.
+
+    Batches of 3, of which one process has two images and the other one: unequal shares, equal images.
+    """
+    uneven = {"training.batch_size": 3, "training.loss.scale": 4.0}
+    study = tiny_study(**{key.replace(".", "__"): value for key, value in uneven.items()})
     single = train_strategy(study, "a", "paper", 0).history
     profile = f"ddp{os.getpid()}"
-    pairs = {**tiny_study.settings, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
+    pairs = {**tiny_study.settings, **uneven, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
     pairs["compute.checkpoint_steps"] = 2
     command = [
         "-m",
@@ -217,7 +247,7 @@ def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
         assert done.returncode == 0, done.stderr
         folder = artifacts / "checkpoints" / "paper" / "seed0" / "strategy_a"
         double = pd.read_csv(folder / "history.csv")
-        assert [path.name[:14] for path in sorted(folder.glob("step_*"))] == ["step_000000004", "step_000000006"]
+        assert [path.name[:14] for path in sorted(folder.glob("step_*"))] == ["step_000000014", "step_000000016"]
     finally:
         shutil.rmtree(artifacts, ignore_errors=True)
     pd.testing.assert_frame_equal(double, single, rtol=1e-4)

@@ -5,6 +5,7 @@
 #   ./run_all.sh params/FILE.yaml [--set key.path=value …] [--cores N]
 #   ./run_all.sh verify [results/FOLDER …]              whether results are what their run left
 #   ./run_all.sh verify --rerun [params/FILE.yaml …]    whether a rerun gives what is kept under results/reference
+#   ./run_all.sh checkpoint FILE.pth                    what one of the authors' checkpoints settles
 #   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
 #   ./run_all.sh test [pytest options]                  the tests
 #   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included

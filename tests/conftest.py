@@ -29,7 +29,7 @@ def released_file():
         "neck_layer_0.p12_gca_p10.gc.gamma": torch.zeros(1, 2, 1, 1),
         "neck_layer_1.p1_2_weight": torch.tensor([0.25, 2.0]),
     }
-    norm = {"h1.bn.running_mean": torch.zeros(4)}
+    norm = {"h1.bn.running_mean": torch.zeros(4), "h1.bn.num_batches_tracked": torch.tensor(7)}
 
     def write(path, classes=24, steps=4, epoch=2, amsgrad=False, schedule=CosineAnnealingWarmRestarts, **parts):
         layer, loss = torch.nn.Linear(2, 2), SubCenterArcFaceLoss(num_classes=classes, embedding_size=16, sub_centers=6)

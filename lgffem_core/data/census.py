@@ -17,7 +17,7 @@ from lgffem_core.files import atomic_path, sha256_file
 FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
 #: Data set -> the folders below its root that its reader searches, and how image files end there.
 READ = {
-    "imagenet": (("train",), (".jpeg", ".jpg", ".png")),
+    "imagenet": (("train", "val"), (".jpeg", ".jpg", ".png")),
     "pannuke": (("images",), (".png",)),
     "kimia": (("train", "test"), (".jpg", ".jpeg", ".png", ".tif")),
 }

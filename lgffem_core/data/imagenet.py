@@ -1,7 +1,7 @@
-"""ImageNet-1k's training set: the official archive, or what was extracted from it.
+"""ImageNet-1k's training set: the official archive, or what was extracted from it; and held-out images beside it.
 
 ``root`` holds ``ILSVRC2012_img_train.tar`` (a tar of one tar per class; torchvision checks its MD5 and
-extracts it beside), or already ``train/<wnid>/*.JPEG``.
+extracts it beside), or already ``train/<wnid>/*.JPEG``. ``val/<wnid>/*.JPEG``, never trained on, may be absent.
 """
 
 import shutil
@@ -63,7 +63,7 @@ def extract_archive(root: Path) -> None:
 
 
 def layout(root: Path) -> tuple[list[Row], list[str]]:
-    """The rows of an ImageNet folder, every image in split "train", and the classes in wnid order.
+    """The rows of an ImageNet folder, those of train/ first and val/ as split "test", and the classes in wnid order.
 
     ``group`` is the class, for want of anything finer. Raises ``RequestError`` for an empty class folder.
     """
@@ -79,7 +79,17 @@ def layout(root: Path) -> tuple[list[Row], list[str]]:
         if not files:
             raise RequestError(f"{train / wnid}: is an empty class folder; restore its images or remove it.")
         rows += [(p.relative_to(root).as_posix(), wnid, "train", wnid) for p in files]
-    return rows, classes
+    return rows + held_out(root, classes), classes
+
+
+def held_out(root: Path, classes: list[str]) -> list[Row]:
+    """The rows of ``val/<wnid>``, none where it has no class folders. Raises ``RequestError`` for an unknown class."""
+    found = sorted(p.name for p in (root / "val").glob("*") if p.is_dir() and not p.name.startswith("."))
+    unknown = sorted(set(found) - set(classes))
+    if unknown:
+        raise RequestError(f"{root / 'val' / unknown[0]}: is no class of train/; rename it, or remove it.")
+    files = ((wnid, path) for wnid in found for path in image_files(root / "val" / wnid, SUFFIXES))
+    return [(path.relative_to(root).as_posix(), wnid, "test", wnid) for wnid, path in files]
 
 
 def patch_table(root: Path) -> pd.DataFrame:

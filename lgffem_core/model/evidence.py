@@ -119,7 +119,7 @@ def steps_words(c: Checkpoint) -> str:
 def number(value) -> str:
     """A value of the file for people."""
     if isinstance(value, list | tuple):
-        return " and ".join(map(number, value))
+        return " and ".join(map(number, value)) or "unknown"
     if isinstance(value, float) or hasattr(value, "dtype"):
         return f"{float(value):g}"
     return "unknown" if value is None else str(value)

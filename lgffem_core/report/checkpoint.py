@@ -34,9 +34,11 @@ def contents(c: Checkpoint) -> list[str]:
     layers = {key.split(".")[0] for key in c.stored["model_neck_state_dict"]}
     channels = {len(weights) for weights in c.weights("head", ".fc.weight")}
     powers = ", ".join(f"{float(p):.2f}" for p in c.weights("head", ".gem.p"))
+    seen = {int(count) for count in c.weights("head", ".bn.num_batches_tracked")}
     return [
         f"epoch {number(c.epoch)}, best loss {number(c.best_loss)}",
         f"neck: {len(layers)} layers; head: {number(sorted(channels))} channels, GeM p {powers}",
+        f"batches that the head's BatchNorm was trained with, earlier strategies included: {number(sorted(seen))}",
         loss_words(c),
         *(optimizer_words(name, c.group(name)) for name in ("optimizer", "loss_optimizer")),
         schedule_words(c.state("scheduler")),

@@ -23,10 +23,11 @@ def test_contents_and_a_line_for_each_row(tmp_path, capsys, released_file):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(path) and lines[1] == "  epoch 1, best loss 1.5"
     assert lines[2] == "  neck: 2 layers; head: 4 channels, GeM p 4.50"
-    assert lines[3] == "  loss: 114 centres of length 16: 19 classes (strategy B), 6 centres each"
-    assert "betas 0.9 and 0.999, weight_decay 1e-05, amsgrad False" in lines[4]
+    assert lines[3].endswith("earlier strategies included: 7")
+    assert lines[4] == "  loss: 114 centres of length 16: 19 classes (strategy B), 6 centres each"
+    assert "betas 0.9 and 0.999, weight_decay 1e-05, amsgrad False" in lines[5]
     assert (
-        lines[6]
+        lines[7]
         == "  schedule: cosine with warm restarts, T_0 3, T_mult 1, base_lrs 0.01, eta_min 0.0001, last_epoch 0"
     )
     rows = [line.split()[0] for line in lines[lines.index("") + 2 :]]

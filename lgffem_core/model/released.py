@@ -40,7 +40,7 @@ MAKE_SCALAR = np.float32(0).__reduce__()[0]
 NUMBERS = [
     (MAKE_SCALAR, "numpy.core.multiarray.scalar"),
     (MAKE_SCALAR, "numpy._core.multiarray.scalar"),
-    *(np.dtype, type(np.dtype("float32")), type(np.dtype("float64"))),
+    *(np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))),
 ]
 
 

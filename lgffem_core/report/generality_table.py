@@ -23,8 +23,8 @@ PROTOCOL = "leave_one_out"
 GENERALITY_NOTE = (
     "Percent, under leave_one_out, means over seeds, first variant. groups: the classes, tissues or scans that are "
     "asked for; eta_p_low, eta_p_high: 95 % interval of eta_p over them (BCa). trained_on: whether these very images "
-    "were trained on, by the strategy or one that it starts from. No patches: not measured, as data.imagenet.root "
-    "has no val/<class>/."
+    "were trained on, by the strategy or one that it starts from. Without scores: not measured, as fewer than two "
+    "groups have images; for photographs, data.imagenet.root then has no val/<class>/."
 )
 
 
@@ -106,10 +106,10 @@ def trained_on(study: Study, strategy: str | None, domain: Domain) -> str:
 
 
 def scored(domain: Domain, embedded: list[np.ndarray | None], resamples: int) -> dict:
-    """The numbers of a row from one array of embeddings a seed; NaN where there are no images."""
+    """The numbers of a row from one array of embeddings a seed; NaN where there are fewer than two groups."""
     labels = domain.patches["label_id"].to_numpy()
     row = {"patches": len(labels), "groups": len(np.unique(labels))}
-    if not len(labels):
+    if row["groups"] < 2:
         return row | dict.fromkeys(("eta_p", "eta_p_low", "eta_p_high", "chance_eta_p"), np.nan)
     runs = [leave_one_out(values, labels) for values in embedded]
     counts = runs[0].counts

@@ -72,12 +72,13 @@ def test_another_size_is_refused(model, tmp_path):
 @pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
 def test_numbers_of_numpy_beside_the_weights_are_read(tmp_path, module):
     """As the authors' scripts store ``best_loss``; NumPy before version 2 wrote the other name."""
-    content = {"model_neck_state_dict": {}, "model_head_state_dict": {}, "best_loss": np.float32(0.5)}
+    numbers = {"best_loss": np.float32(0.5), "mean": np.float64(0.25), "steps": np.int64(3)}
+    content = {"model_neck_state_dict": {}, "model_head_state_dict": {}, **numbers}
     torch.save(content, tmp_path / "new.pth")
     with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
         for name in new.namelist():
             old.writestr(name, new.read(name).replace(b"numpy._core.multiarray", module.encode()))
-    assert read_released(tmp_path / "old.pth")["best_loss"] == 0.5
+    assert read_released(tmp_path / "old.pth") == content
 
 
 def test_a_weight_that_is_no_finite_number_is_named(model, tmp_path):

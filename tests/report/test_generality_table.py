@@ -102,11 +102,14 @@ def test_every_model_is_asked_on_every_domain(embedded):
     }
 
 
-def test_without_held_out_photographs_their_cells_are_not_measured(embedded, monkeypatch):
-    without = PATCHES[(PATCHES["dataset"] != "imagenet") | (PATCHES["split"] == "train")]
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_with_fewer_than_two_classes_of_photographs_their_cells_are_not_measured(embedded, monkeypatch, left):
+    held_out = PATCHES.index[(PATCHES["dataset"] == "imagenet") & (PATCHES["split"] == "test")]
+    one_class = held_out[PATCHES.loc[held_out, "label_id"] == 0][:left]
+    without = PATCHES.drop(index=held_out.difference(one_class))
     monkeypatch.setattr(module, "patch_table", lambda study, dataset: without[without["dataset"] == dataset])
     table = generality_table(study()).set_index("domain")
-    assert (table.loc["photographs held out", "patches"] == 0).all()
+    assert (table.loc["photographs held out", "patches"] == left).all()
     assert table.loc["photographs held out", ["eta_p", "eta_p_low", "eta_p_high", "chance_eta_p"]].isna().all(axis=None)
     assert table.drop(index="photographs held out")["eta_p"].notna().all()
 

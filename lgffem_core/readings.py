@@ -56,9 +56,13 @@ def readings_table(
 def readings_sentences(table: pd.DataFrame) -> list[str]:
     """Plainly, whether the paper's readings hold for the model that ``readings_table`` looked at."""
     decided, layers = table[table["agrees"] != ""], int(table["layer"].max())
-    agree = int((decided["agrees"] == "yes").sum())
-    verdict = "hold" if agree == len(decided) else "do not hold" if agree == 0 else "hold in part"
-    lines = [f"On this run the paper's readings {verdict}: {agree} of {len(decided)} nodes are as it says."]
+    agrees, finds = decided["agrees"] == "yes", decided["paper"] == FINDS
+    verdict = "hold" if agrees.all() else "hold in part" if agrees.any() else "do not hold"
+    lines = [
+        f"On this run the paper's readings {verdict}: of {finds.sum()} nodes that find a structure by the paper, "
+        f"{(agrees & finds).sum()} do here; of {(~finds).sum()} that find nothing, {(agrees & ~finds).sum()} find "
+        f"no more here than by chance, as far as {table['patches'].max()} patches tell."
+    ]
     lines += [
         f"Layer {row.layer}, {row.node}: the paper says {row.paper!r}, here {row.found} of {row.patches} hottest "
         f"points lie on the structure, {row.chance * row.patches:.1f} expected by chance (p = {row.p_value:.2g})."

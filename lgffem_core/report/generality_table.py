@@ -52,11 +52,12 @@ def domains(study: Study) -> list[Domain]:
     photographs, tiles, scans = (patch_table(study, name) for name in ("imagenet", "pannuke", "kimia"))
     unseen = tiles[tiles["split"] == "test"]
     tiles = unseen if len(unseen) else tiles
-    return [
+    found = [
         Domain("photographs held out", "imagenet", photographs[photographs["split"] == "test"]),
         Domain(f"PanNuke, {', '.join(sorted(tiles['group'].unique()))}", "pannuke", tiles),
         Domain("scans, test patches", "kimia", scans[scans["split"] == "test"]),
     ]
+    return [d._replace(name=f"{d.name}{'*' * study.is_synthetic(d.dataset)}") for d in found]
 
 
 def generality_table(study: Study) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def share_right(values, labels):
 def test_every_model_is_asked_on_every_domain(embedded):
     mine = study(data__pannuke__split=1)
     table, found = generality_table(mine), {domain.name: domain.patches for domain in domains(mine)}
-    assert list(found) == ["photographs held out", "PanNuke, fold2, fold3", "scans, test patches"]
+    assert list(found) == ["photographs held out*", "PanNuke, fold2, fold3*", "scans, test patches*"]
     assert table["strategy"].tolist() == [m for m in ("untrained backbone", "A", "B", "C") for _ in range(3)]
     assert table["patches"].tolist() == [9, 12, 8] * 4 and table["groups"].tolist() == [3, 4, 2] * 4
     for row in table.itertuples():
@@ -96,9 +96,9 @@ def test_every_model_is_asked_on_every_domain(embedded):
         assert row.eta_p_low - 0.01 <= row.eta_p <= row.eta_p_high + 0.01
     by_chance = dict(zip(table["domain"], table["chance_eta_p"], strict=True))
     assert by_chance == {  # (n - 1) / (N - 1), the same for every label
-        "photographs held out": 25.0,
-        "PanNuke, fold2, fold3": round(100 * 2 / 11, 2),
-        "scans, test patches": round(100 * 3 / 7, 2),
+        "photographs held out*": 25.0,
+        "PanNuke, fold2, fold3*": round(100 * 2 / 11, 2),
+        "scans, test patches*": round(100 * 3 / 7, 2),
     }
 
 
@@ -109,9 +109,11 @@ def test_with_fewer_than_two_classes_of_photographs_their_cells_are_not_measured
     without = PATCHES.drop(index=held_out.difference(one_class))
     monkeypatch.setattr(module, "patch_table", lambda study, dataset: without[without["dataset"] == dataset])
     table = generality_table(study()).set_index("domain")
-    assert (table.loc["photographs held out", "patches"] == left).all()
-    assert table.loc["photographs held out", ["eta_p", "eta_p_low", "eta_p_high", "chance_eta_p"]].isna().all(axis=None)
-    assert table.drop(index="photographs held out")["eta_p"].notna().all()
+    assert (table.loc["photographs held out*", "patches"] == left).all()
+    assert (
+        table.loc["photographs held out*", ["eta_p", "eta_p_low", "eta_p_high", "chance_eta_p"]].isna().all(axis=None)
+    )
+    assert table.drop(index="photographs held out*")["eta_p"].notna().all()
 
 
 @pytest.mark.parametrize(
@@ -131,10 +133,15 @@ def test_who_was_trained_on_pannuke(changes, split, expected):
     assert trained_on(mine, "c", domain._replace(dataset="kimia")) == "no"
 
 
+def test_a_star_marks_what_is_synthetic(tables):
+    names = [domain.name for domain in domains(study(data__kimia__root=".", data__pannuke__root="."))]
+    assert names == ["photographs held out*", "PanNuke, fold2, fold3", "scans, test patches"]
+
+
 def test_where_all_folds_train_all_tiles_are_asked(tables, monkeypatch):
     every = PATCHES.assign(split=PATCHES["split"].where(PATCHES["dataset"] != "pannuke", "train"))
     monkeypatch.setattr(module, "patch_table", lambda study, dataset: every[every["dataset"] == dataset])
-    assert domains(study())[1].name == "PanNuke, fold1, fold2, fold3" and len(domains(study())[1].patches) == 16
+    assert domains(study())[1].name == "PanNuke, fold1, fold2, fold3*" and len(domains(study())[1].patches) == 16
 
 
 def test_the_backbone_alone_is_its_stages_pooled():

@@ -153,6 +153,12 @@ ARTEFACTS = (
         "Patches that occur twice or overlap, and the scores without the test patches that they concern.",
     ),
     Artefact(
+        "Audit: generality",
+        "tables/audit_generality",
+        "10_protocol_audit",
+        "How general retrieval falls as training specialises: each strategy on photographs, tissue tiles and scans.",
+    ),
+    Artefact(
         "Audit: verdicts",
         "tables/verdicts",
         "10_protocol_audit",

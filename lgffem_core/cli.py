@@ -1,4 +1,4 @@
-"""The command line: ``run`` (the default), ``verify``, and ``notebook``, which a rule of the Snakefile calls."""
+"""The command line: ``run`` (the default), ``verify``, ``checkpoint``, and ``notebook``, which Snakemake calls."""
 
 import argparse
 import os
@@ -131,6 +131,14 @@ def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
     return comparison.exit_code
 
 
+def checkpoint(path: Path) -> int:
+    """Print what one of the authors' checkpoints holds, and which rows of the ledger it settles."""
+    from lgffem_core.report.checkpoint import format_checkpoint
+
+    print(format_checkpoint(path))
+    return 0
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the commands; without a command's name, ``run`` is meant."""
     parser = argparse.ArgumentParser(
@@ -147,6 +155,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for some in (run_parser, verify_parser):
         some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
         some.add_argument("--cores", type=positive, default=os.cpu_count() or 1)
+    checkpoint_parser = commands.add_parser("checkpoint", help="what a released .pth settles", allow_abbrev=False)
+    checkpoint_parser.add_argument("file", type=Path)
     stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
     stage_parser.add_argument("request", type=Path)
     stage_parser.add_argument("name", choices=NOTEBOOKS)
@@ -179,6 +189,8 @@ def perform(options: argparse.Namespace) -> int:
     """Call what the command line asks for; returns the exit code."""
     if options.command == "notebook":
         return notebook(options.request, options.name, options.variant, options.seed)
+    if options.command == "checkpoint":
+        return checkpoint(options.file)
     if options.command == "verify" and options.rerun:
         return verify_by_rerun(
             *(options.folders or [str(PROJECT / "params" / "demo.yaml")]), options.pairs, options.cores

@@ -29,6 +29,7 @@ UNRELATED = (
 #: Files that are no code, by the module that reads them.
 READ_BY = {
     "report/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),
+    "report/generality_table.py": ("params/reference/landmarks.yaml",),
     "retrieval/ledger.py": ("params/reference/ledger.yaml",),
     "report/page.py": ("lgffem_core/report/page.html.j2",),
 }

@@ -32,6 +32,7 @@ class Synthetic(Section):
     image_size: Positive = 96  # pixels; PanNuke's and Kimia's patches alike
     imagenet_classes: Positive = 10
     imagenet_per_class: Positive = 24
+    imagenet_val_per_class: Positive = 12  # never trained on
     pannuke_per_tissue: Positive = 12
     kimia_train_per_scan: Positive = 16
     kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan

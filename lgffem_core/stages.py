@@ -33,7 +33,7 @@ NOTEBOOKS = {
     "07_faiss_evaluation": ("kimia",),
     "08_grad_cam": ("kimia",),
     "09_projection": ("kimia",),
-    "10_protocol_audit": ("kimia", "pannuke"),
+    "10_protocol_audit": ("kimia", "pannuke", "imagenet"),
     "11_ledger": ("kimia", "pannuke"),
 }
 #: Sections of the parameters that a notebook reads, besides its data sets' and ``compute``.

@@ -61,3 +61,45 @@ def self_contained():
         assert set(re.findall(r'mathvariant="([^"]*)"', html)) <= {"normal"}
 
     return check
+
+
+@pytest.fixture
+def released_file():
+    """Writes a checkpoint as the authors' train_*.py do, with few weights; keyword arguments replace its parts."""
+    import numpy as np
+    import torch
+    from pytorch_metric_learning.losses import SubCenterArcFaceLoss
+    from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+    neck = {
+        "neck_layer_0.p1_down_channel.pwconv1.weight": torch.zeros(2, 4, 1, 1),
+        "neck_layer_0.p1_2_weight": torch.tensor([0.5, 1.0]),
+        "neck_layer_0.p12_gca_p10.gc.gamma": torch.zeros(1, 2, 1, 1),
+        "neck_layer_1.p1_2_weight": torch.tensor([0.25, 2.0]),
+    }
+    norm = {"h1.bn.running_mean": torch.zeros(4), "h1.bn.num_batches_tracked": torch.tensor(7)}
+
+    def write(path, classes=24, steps=4, epoch=2, amsgrad=False, schedule=CosineAnnealingWarmRestarts, **parts):
+        layer, loss = torch.nn.Linear(2, 2), SubCenterArcFaceLoss(num_classes=classes, embedding_size=16, sub_centers=6)
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2, weight_decay=1e-5, amsgrad=amsgrad)
+        layer(torch.ones(1, 2)).sum().backward()
+        scheduler = schedule and schedule(
+            optimizer, 3 if schedule is CosineAnnealingWarmRestarts else 300, eta_min=1e-4
+        )
+        for _ in range(steps):
+            optimizer.step()
+        stored = {
+            "model_neck_state_dict": neck,
+            "model_head_state_dict": {"h1.gem.p": torch.tensor([4.5]), "h1.fc.weight": torch.zeros(4, 4)} | norm,
+            "loss_state_dict": loss.state_dict(),
+            "optimizer_state_dict": optimizer.state_dict(),
+            "loss_optimizer_state_dict": torch.optim.AdamW(loss.parameters(), lr=1e-4).state_dict(),
+            "scheduler_state_dict": scheduler and scheduler.state_dict(),
+            "epoch": epoch,
+            "best_loss": np.mean(np.array([torch.tensor(1.0), torch.tensor(2.0)])),
+            "fn_cfg_model_neck": "config/files/model/neck/02_neck_512_3.yaml",
+        }
+        torch.save({**stored, **parts}, path)
+        return path
+
+    return write

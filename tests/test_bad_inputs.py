@@ -490,8 +490,15 @@ RELEASED = [
     Case("text", released(content(b"404")), 2, ("released.pth: not an ffnir checkpoint",)),
     Case("other keys", released(lambda s, path: torch.save({"state_dict": {}}, path)), 2, ("not an ffnir checkpoint",)),
     Case("runs code", released(trap), 2, ("released.pth: not an ffnir checkpoint",)),
-    Case("unknown weight", released(checkpoint(head={"h1.x.weight": 1})), 2, ("released.pth: unknown", "h1.x.weight")),
-    Case("unknown head", released(checkpoint(head={"hx.bn.weight": 1})), 2, ("released.pth: not an ffnir checkpoint",)),
+    Case(
+        "unknown weight",
+        released(checkpoint(head={"h1.x.weight": torch.ones(1)})),
+        2,
+        ("released.pth: unknown", "h1.x.weight"),
+    ),
+    Case(
+        "unknown head", released(checkpoint(head={"hx.fc.bias": torch.ones(1)})), 2, ("released.pth: unknown", "hx.fc")
+    ),
     Case("weights missing", released(checkpoint()), 2, ("released.pth: the weights do not fit this model: missing",)),
 ]
 BROKEN = {"kind": "list", "code": (1, 2)}  # a list of faulty files is as right as the first of them

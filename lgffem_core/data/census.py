@@ -19,7 +19,7 @@ from lgffem_core.files import atomic_path, sha256_file, sha256_json
 FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
 #: Data set -> what is read below its root: where, as a regular expression, and how image files end.
 READ = {
-    "imagenet": ("train/[^/]+/.+", (".jpeg", ".jpg", ".png")),
+    "imagenet": ("(train|val)/[^/]+/.+", (".jpeg", ".jpg", ".png")),
     "pannuke": ("images/.+", (".png",)),
     "kimia": ("(train|test)/.+", (".jpg", ".jpeg", ".png", ".tif")),
 }

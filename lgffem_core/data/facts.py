@@ -24,6 +24,7 @@ PANNUKE_NUCLEI = ("neoplastic", "inflammatory", "connective", "dead", "epithelia
 
 # Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (ILSVRC2012).
 IMAGENET_TRAIN_TOTAL = 1281167
+IMAGENET_VAL_TOTAL = 50000
 IMAGENET_CLASSES = 1000
 
 

@@ -1,7 +1,7 @@
-"""ImageNet-1k's training set: the official archive, or what was extracted from it.
+"""ImageNet-1k's training set: the official archive, or what was extracted from it; and held-out images beside it.
 
 ``root`` holds ``ILSVRC2012_img_train.tar`` (a tar of one tar per class; torchvision checks its MD5 and
-extracts it beside), or already ``train/<wnid>/*.JPEG``.
+extracts it beside), or already ``train/<wnid>/*.JPEG``. ``val/<wnid>/*.JPEG``, never trained on, may be absent.
 """
 
 import shutil
@@ -68,7 +68,7 @@ def extract_archive(root: Path) -> None:
 
 
 def layout(root: Path) -> tuple[list[Row], list[str]]:
-    """The rows of an ImageNet folder, every image in split "train", and the classes in wnid order.
+    """The rows of an ImageNet folder, those of train/ first and val/ as split "test", and the classes in wnid order.
 
     ``group`` is the class, for want of anything finer. Raises ``RequestError`` for an empty class folder.
     """
@@ -79,13 +79,21 @@ def layout(root: Path) -> tuple[list[Row], list[str]]:
     if len(by_class) < 2:
         there = what_is_there(train, SUFFIXES)
         raise RequestError(f"{train}: has {len(by_class)} class folders{there}; two are needed at least.")
+    held_out: list[Row] = []
     for path in image_files("imagenet", root):
-        by_class[path.split("/")[1]].append(path)
+        part, wnid = path.split("/")[:2]
+        if wnid not in by_class:  # of val/: the classes are those of train/
+            raise RequestError(f"{root / part / wnid}: is no class of train/; rename it, or remove it.")
+        if part == "train":
+            by_class[wnid].append(path)
+        else:
+            held_out.append((path, wnid, "test", wnid))
     for wnid, files in by_class.items():
         if not files:
             there = what_is_there(train / wnid, SUFFIXES)
             raise RequestError(f"{train / wnid}: is an empty class folder{there}; restore its images or remove it.")
-    return [(path, wnid, "train", wnid) for wnid, files in by_class.items() for path in files], list(by_class)
+    rows = [(path, wnid, "train", wnid) for wnid, files in by_class.items() for path in files]
+    return rows + held_out, list(by_class)
 
 
 def patch_table(root: Path) -> pd.DataFrame:

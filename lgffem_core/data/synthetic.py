@@ -168,14 +168,16 @@ def save(path: Path, image_rgb: np.ndarray) -> None:
 
 
 def write_imagenet(settings: Synthetic, root: Path) -> None:
-    """``train/<wnid>/<wnid>_{i}.JPEG``; the ids are invented, so that nobody takes them for real classes."""
+    """``{train,val}/<wnid>/<wnid>_{i}.JPEG``; the ids are invented, so that nobody takes them for real classes."""
+    splits = (("train", settings.imagenet_per_class, ()), ("val", settings.imagenet_val_per_class, ("val",)))
     for number in range(settings.imagenet_classes):
         wnid = f"n9{number:07d}"
-        folder = root / "train" / wnid
-        folder.mkdir(parents=True)
-        for index in range(settings.imagenet_per_class):
-            rng = generator(settings, "imagenet", number, index)
-            save(folder / f"{wnid}_{index}.JPEG", texture(number, settings.image_size, rng))
+        for split, count, apart in splits:
+            folder = root / split / wnid
+            folder.mkdir(parents=True)
+            for index in range(count):
+                rng = generator(settings, "imagenet", number, *apart, index)
+                save(folder / f"{wnid}_{index}.JPEG", texture(number, settings.image_size, rng))
 
 
 def write_pannuke(settings: Synthetic, root: Path) -> None:

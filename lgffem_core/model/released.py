@@ -1,13 +1,16 @@
 """The authors' released checkpoints: their key names in terms of ours, and loading one.
 
 A released file is a dict with ``model_neck_state_dict``, ``model_head_state_dict``, ``loss_state_dict``
-and the optimisers' states. Only neck and head are read.
+and the optimisers' states. ``load_released`` fills a model with neck and head; ``evidence`` reads the rest.
 """
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from lgffem_core.errors import RequestError
 from lgffem_core.model.lgffem import LGFFEM
@@ -32,6 +35,13 @@ GLOBAL = {
 }
 HEAD = {"gem": "gem", "bn": "norm.0", "fc": "fc_in", "fc_norm": "fc_out"}
 RESPONSE_NORM = {"gamma": "weight", "beta": "bias"}  # inside "gc"
+MAKE_SCALAR = np.float32(0).__reduce__()[0]
+#: What their ``best_loss``, a NumPy number, is stored with; before NumPy 2 the function had another name.
+NUMBERS = [
+    (MAKE_SCALAR, "numpy.core.multiarray.scalar"),
+    (MAKE_SCALAR, "numpy._core.multiarray.scalar"),
+    *(np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))),
+]
 
 
 def released_term_name(node: str, term: Term) -> str:
@@ -66,7 +76,7 @@ def rename_neck_key(key: str) -> str | None:
     layer, _, rest = key.partition(".")
     number = layer.removeprefix("neck_layer_")
     module, _, leaf = rest.partition(".")
-    if module.endswith("_down_channel"):
+    if module.endswith("_down_channel") and module[1:2].isdecimal():
         part, _, name = leaf.partition(".")
         return f"neck.lateral.{int(module[1]) - 1}.{LATERAL[part]}.{name}" if part in LATERAL else None
     renamed = rename_layer_key(rest)
@@ -76,7 +86,8 @@ def rename_neck_key(key: str) -> str | None:
 def rename_head_key(key: str) -> str | None:
     """``h1.bn.weight`` -> ``head.mini_heads.0.norm.0.weight``; None if unknown."""
     head, part, leaf = (key.split(".") + ["", ""])[:3]
-    return f"head.mini_heads.{int(head[1:]) - 1}.{HEAD[part]}.{leaf}" if part in HEAD else None
+    known = part in HEAD and head[1:].isdecimal()
+    return f"head.mini_heads.{int(head[1:]) - 1}.{HEAD[part]}.{leaf}" if known else None
 
 
 def convert_released(neck: dict[str, Tensor], head: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,22 +105,50 @@ def convert_released(neck: dict[str, Tensor], head: dict[str, Tensor]) -> dict[s
     return state
 
 
+def read_released(path: Path) -> dict:
+    """Everything in a released ``.pth`` file, read without executing anything in it; neck and head are there.
+
+    Raises ``RequestError`` where it is damaged, none of theirs, or holds objects that are neither weights nor numbers.
+    """
+    try:
+        with safe_globals(NUMBERS):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such released checkpoint.") from None
+    except pickle.UnpicklingError as error:
+        raise RequestError(f"{path}: not an ffnir checkpoint: {foreign(path)}; nothing of it was executed.") from error
+    except Exception as error:  # a damaged file is reported in many ways
+        raise RequestError(
+            f"{path}: not an ffnir checkpoint, or a damaged one ({type(error).__name__}); get it again."
+        ) from error
+    for part in ("model_neck_state_dict", "model_head_state_dict"):
+        weights = stored.get(part) if isinstance(stored, dict) else None
+        if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+            raise RequestError(f"{path}: not an ffnir checkpoint; it has no weights under {part}.")
+        broken = next((key for key, tensor in weights.items() if not tensor.isfinite().all()), None)
+        if broken:
+            raise RequestError(f"{path}: {broken} holds values that are no finite numbers; get the file again.")
+    return stored
+
+
+def foreign(path: Path) -> str:
+    """What keeps a file from being read as weights and numbers."""
+    try:
+        with safe_globals(NUMBERS):
+            names = get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no zip file of torch's at all
+        names = []
+    return f"it holds objects of another kind ({', '.join(sorted(names)[:3])})" if names else "it is of another kind"
+
+
 def load_released(model: LGFFEM, path: Path) -> None:
-    """Fill neck and head from a released ``.pth`` file, read without executing anything in it.
+    """Fill neck and head from a released ``.pth`` file.
 
     Raises ``RequestError`` where the file is none of theirs, or its sizes differ from the model's.
     """
+    stored = read_released(path)
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        state = convert_released(stored["model_neck_state_dict"], stored["model_head_state_dict"])
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such released checkpoint.") from None
-    except RequestError as error:
-        raise RequestError(f"{path}: {error}") from None
-    except Exception as error:  # unpickling reports a foreign file in many ways
-        raise RequestError(f"{path}: not an ffnir checkpoint with neck and head ({type(error).__name__}).") from error
-    try:
-        model.load_trainable_state(state)
+        model.load_trainable_state(convert_released(stored["model_neck_state_dict"], stored["model_head_state_dict"]))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip().rstrip(".")
         raise RequestError(f"{path}: does not fit model.neck and model.toggles ({reason}).") from None

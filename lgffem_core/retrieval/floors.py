@@ -89,11 +89,15 @@ def pooled_backbone(backbone: Backbone, size: int = 224, batch_size: int = 32) -
         for start in range(0, len(images), batch_size):
             batch = [resize(image, 0) for image in images[start : start + batch_size]]
             inputs = torch.stack([normalise(image, backbone.mean, backbone.std) for image in batch])
-            pooled = [F.normalize(stage.mean(dim=(2, 3)), dim=1) for stage in backbone(inputs.to(device))]
-            rows.append(torch.cat(pooled, dim=1).cpu().numpy())
+            rows.append(pooled(backbone(inputs.to(device))).cpu().numpy())
         return np.concatenate(rows)
 
     return describe
+
+
+def pooled(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stages (N, Cᵢ, Hᵢ, Wᵢ), each average-pooled and L2-normalised, then joined: (N, ΣCᵢ)."""
+    return torch.cat([F.normalize(stage.mean(dim=(2, 3)), dim=1) for stage in stages], dim=1)
 
 
 def under(condition: Condition, images: Images) -> Conditioned:

@@ -183,6 +183,25 @@ def test_one_class_is_too_few(tmp_path, picture):
     assert "has 1 class folders; two are needed" in refusal(tmp_path)
 
 
+def test_images_of_val_are_held_out_and_come_last(extracted, picture):
+    before = patch_table(extracted)
+    assert patch_table(extracted).equals(before) and (extracted / "val").mkdir() is None
+    picture(extracted / "val" / "ILSVRC2012_val_00000001.JPEG")  # without its class it cannot be asked for
+    assert patch_table(extracted).equals(before)
+    picture(extracted / "val" / "n02" / "ILSVRC2012_val_00000002.JPEG", seed=9)
+    (extracted / "val" / ".cache").mkdir()
+    table = patch_table(extracted)
+    assert table[:-1].equals(before)
+    row = table.iloc[-1]
+    assert row["path"] == "val/n02/ILSVRC2012_val_00000002.JPEG"
+    assert (row["label"], row["label_id"], row["split"], row["group"]) == ("n02", 1, "test", "n02")
+
+
+def test_a_class_of_val_that_is_not_trained_on_is_named(extracted, picture):
+    picture(extracted / "val" / "n03" / "1.JPEG")
+    assert refusal(extracted) == f"{extracted / 'val' / 'n03'}: is no class of train/; rename it, or remove it."
+
+
 def test_hidden_folders_and_other_files_are_left_out(extracted):
     before = patch_table(extracted)
     (extracted / "train" / ".cache").mkdir()

@@ -91,7 +91,7 @@ def test_synthetic_images_are_made_only_where_the_profile_says_so(study):
 def test_synthetic_images_are_made_once(study, monkeypatch):
     mine = study(data__synthetic__image_size=32, data__synthetic__imagenet_classes=2)
     table = prepare(mine, "imagenet")
-    assert len(table) == 2 * 8 and images_root(mine, "imagenet") == mine.data_root("imagenet")
+    assert len(table) == 2 * (8 + 12) and images_root(mine, "imagenet") == mine.data_root("imagenet")
     monkeypatch.setattr(data.synthetic, "make", lambda *_: pytest.fail("made again"))
     assert prepare(mine, "imagenet").equals(table)
 
@@ -197,4 +197,7 @@ def test_of_the_folds_that_do_not_train_those_that_are_there_are_counted():
 def test_one_missing_image_in_a_million_is_noticed(study):
     table = pd.DataFrame({"split": ["train"] * 1281167})
     check_counts("imagenet", table, study())
+    held_out = pd.DataFrame({"split": ["test"] * 50000})
+    check_counts("imagenet", pd.concat([table, held_out]), study())
+    assert "'test': 49999" in refusal(check_counts, "imagenet", pd.concat([table, held_out[1:]]), study())
     assert "1281166" in refusal(check_counts, "imagenet", table[1:], study())

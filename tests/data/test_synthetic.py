@@ -20,6 +20,7 @@ SMALL = Synthetic(
     image_size=48,
     imagenet_classes=7,
     imagenet_per_class=2,
+    imagenet_val_per_class=1,
     pannuke_per_tissue=4,
     kimia_train_per_scan=2,
     kimia_test_fraction=0.05,
@@ -61,7 +62,7 @@ def test_another_seed_gives_other_images(dataset, made, tmp_path):
 @pytest.mark.parametrize(
     "dataset, more",
     [
-        ("imagenet", {"imagenet_classes": 8, "imagenet_per_class": 3}),
+        ("imagenet", {"imagenet_classes": 8, "imagenet_per_class": 3, "imagenet_val_per_class": 2}),
         ("pannuke", {"pannuke_per_tissue": 5}),
         ("kimia", {"kimia_train_per_scan": 3, "kimia_test_fraction": 0.08}),
     ],
@@ -75,7 +76,9 @@ def test_more_images_leave_the_others_as_they_were(dataset, more, made, tmp_path
 
 def test_imagenet_layout(made):
     names = [f"train/n9{c:07d}/n9{c:07d}_{i}.JPEG" for c in range(7) for i in range(2)]
+    names += [f"val/n9{c:07d}/n9{c:07d}_0.JPEG" for c in range(7)]
     assert sorted(contents(made["imagenet"])) == sorted(names)
+    assert len(set(contents(made["imagenet"]).values())) == 7 * 3  # what is held out is no copy of what is trained on
 
 
 def test_kimia_layout(made):

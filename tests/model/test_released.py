@@ -1,5 +1,8 @@
 """Released checkpoints that do not fit are refused in one sentence; the golden ones are in test_golden."""
 
+import zipfile
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from lgffem_core.errors import RequestError
 from lgffem_core.model.head import GeMHead
 from lgffem_core.model.lgffem import LGFFEM
 from lgffem_core.model.neck import Neck
-from lgffem_core.model.released import convert_released, load_released
+from lgffem_core.model.released import convert_released, load_released, read_released
 
 
 @pytest.fixture
@@ -64,3 +67,22 @@ def test_another_size_is_refused(model, tmp_path):
     torch.save({"model_neck_state_dict": {}, "model_head_state_dict": head}, tmp_path / "wide.pth")
     with pytest.raises(RequestError, match="wide.pth: does not fit"):
         load_released(model, tmp_path / "wide.pth")
+
+
+@pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
+def test_numbers_of_numpy_beside_the_weights_are_read(tmp_path, module):
+    """As the authors' scripts store ``best_loss``; NumPy before version 2 wrote the other name."""
+    numbers = {"best_loss": np.float32(0.5), "mean": np.float64(0.25), "steps": np.int64(3)}
+    content = {"model_neck_state_dict": {}, "model_head_state_dict": {}, **numbers}
+    torch.save(content, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
+        for name in new.namelist():
+            old.writestr(name, new.read(name).replace(b"numpy._core.multiarray", module.encode()))
+    assert read_released(tmp_path / "old.pth") == content
+
+
+def test_a_weight_that_is_no_finite_number_is_named(model, tmp_path):
+    weights = {"h1.gem.p": torch.tensor([float("nan")])}
+    torch.save({"model_neck_state_dict": {}, "model_head_state_dict": weights}, tmp_path / "nan.pth")
+    with pytest.raises(RequestError, match="nan.pth: h1.gem.p holds values that are no finite numbers"):
+        load_released(model, tmp_path / "nan.pth")

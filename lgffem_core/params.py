@@ -146,7 +146,7 @@ class Training(Section):
 class Retrieval(Section):
     protocols: tuple[Literal["test_to_train", "leave_one_out", "released"], ...] = PROTOCOLS
     batch_size: Positive = 64
-    bootstrap: Positive = 2000  # resamples of the 95 % interval
+    bootstrap: Annotated[int, Field(ge=200)] = 2000  # resamples of a 95 % interval: of 200, five lie beyond each end
 
 
 class DenseNet(Section):

@@ -106,6 +106,8 @@ def test_a_typo_is_said_even_where_it_leaves_a_key_missing():
         ("compute.workers", -1),
         ("compute.device", "gpu"),
         ("retrieval.protocols", ["recall"]),
+        ("retrieval.bootstrap", 1),
+        ("retrieval.bootstrap", 199),
         ("variants", "paper"),
         ("variants", ["published"]),
         ("seeds", [-1]),

@@ -15,7 +15,7 @@ from lgffem_core.report.verdicts import OVER_SCANS
 from lgffem_core.retrieval import floors
 from lgffem_core.retrieval.embed import resized_inputs
 from lgffem_core.retrieval.protocols import evaluate
-from lgffem_core.retrieval.statistics import scan_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, scan_interval
 from lgffem_core.seeds import derive_seed
 from lgffem_core.study import Study
 from lgffem_core.training import load_trained
@@ -24,7 +24,7 @@ Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
 FLOOR_NOTE = (
     "Percent. Queries and searched patches are under the same condition; `unchanged` counts "
-    "patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans (BCa)."
+    f"patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans (BCa). {WIDTHLESS}"
 )
 
 

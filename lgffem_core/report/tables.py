@@ -11,7 +11,7 @@ from lgffem_core.files import write_text
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
-from lgffem_core.retrieval.statistics import eta_p_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, eta_p_interval
 from lgffem_core.study import CURRICULUM, PROJECT, Study
 
 SCORED_COLUMNS = [  # of both tables
@@ -42,8 +42,8 @@ LATEX_ESCAPES = str.maketrans(
 )
 INTERVAL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p by percentile bootstrap over test patches (over scans "
-    "under `released`). paper_*: the published values, beside the protocol they were computed under; `released` is "
-    "no Recall@1."
+    f"under `released`). {WIDTHLESS} paper_*: the published values, beside the protocol they were computed under; "
+    "`released` is no Recall@1."
 )
 
 

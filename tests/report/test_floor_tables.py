@@ -14,7 +14,7 @@ from lgffem_core.study import PROJECT, Study
 @pytest.fixture
 def study():
     """Two protocols; ``test_to_train`` has a test of its own below."""
-    chosen = {"retrieval.protocols": ["leave_one_out", "released"], "retrieval.bootstrap": 50}
+    chosen = {"retrieval.protocols": ["leave_one_out", "released"], "retrieval.bootstrap": 200}
     return Study.load(PROJECT / "params" / "demo.yaml", chosen)
 
 
@@ -73,7 +73,7 @@ def test_large_patches_are_reduced_and_small_ones_left(study, monkeypatch, tmp_p
 
 
 def test_training_patches_are_searched_under_the_same_condition():
-    study = Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 50})
+    study = Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 200})
     scans, test = np.tile(np.repeat(np.arange(3), 2), 2), np.repeat([False, True], 6)
     images = [tissue(scan, seed) for seed, scan in enumerate(scans)]
     table = floor_table(study, {"mean colour": floors.mean_colour}, images, scans, test)

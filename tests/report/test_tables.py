@@ -25,7 +25,7 @@ PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 def study(tmp_path):
     def make(**overrides):
         overrides = {key.replace("__", "."): value for key, value in overrides.items()}
-        return Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 50, **overrides}, root=tmp_path)
+        return Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 200, **overrides}, root=tmp_path)
 
     return make
 

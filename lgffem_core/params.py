@@ -50,7 +50,7 @@ class PanNuke(Section):
 
 class Kimia(Section):
     root: Path | None = None  # holds train/ and test/
-    scans: Positive = 24
+    scans: Annotated[int, Field(ge=2)] = 24  # of one there is nothing to be confused with
 
 
 class Data(Section):
@@ -144,7 +144,7 @@ class Training(Section):
 
 
 class Retrieval(Section):
-    protocols: tuple[Literal["test_to_train", "leave_one_out", "released"], ...] = PROTOCOLS
+    protocols: tuple[Literal["test_to_train", "leave_one_out", "released"], ...] = PROTOCOLS  # of Tables 1 and 2; what compares protocols takes all
     batch_size: Positive = 64
     bootstrap: Annotated[int, Field(ge=200)] = 2000  # resamples of a 95 % interval: of 200, five lie beyond each end
 
@@ -191,14 +191,14 @@ class Explain(Section):
     """Grad-CAM++ and its sanity checks (notebook 08)."""
 
     patches: Positive = 48  # test patches whose maps are compared with those of a randomised model
-    planted: Positive = 48  # synthetic patches with one distinctive structure
+    planted: Annotated[int, Field(ge=2)] = 48  # synthetic patches with one distinctive structure
 
 
 class Projection(Section):
     """The two-dimensional map of figure 7."""
 
     method: Literal["umap", "tsne", "pca"] = "umap"
-    neighbours: Positive = 15  # UMAP's n_neighbors; t-SNE takes twice as many as its perplexity
+    neighbours: Annotated[int, Field(ge=2)] = 15  # UMAP's n_neighbors; t-SNE takes twice as many as its perplexity
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.data import patch_table
+from lgffem_core.params import PROTOCOLS
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.report.verdicts import OVER_SCANS
 from lgffem_core.retrieval.barcodes import barcode
@@ -75,10 +76,9 @@ def methods(study: Study) -> Methods:
     return found | baselines
 
 
-def evaluated(study: Study, embedded: Methods) -> Outcomes:
-    """(method, variant, protocol) -> one outcome a seed, for every protocol of the profile."""
-    protocols = study.params.retrieval.protocols
-    return {(*key, p): [evaluate(p, *run) for run in runs] for key, runs in embedded.items() for p in protocols}
+def evaluated(embedded: Methods) -> Outcomes:
+    """(method, variant, protocol) -> one outcome a seed, for every protocol: the audit compares them."""
+    return {(*key, p): [evaluate(p, *run) for run in runs] for key, runs in embedded.items() for p in PROTOCOLS}
 
 
 def protocol_table(study: Study, outcomes: Outcomes) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from lgffem_core.data import images_root, patch_table
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import normalise, read_rgb
 from lgffem_core.model.backbone import Backbone
+from lgffem_core.params import PROTOCOLS
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.report.verdicts import OVER_SCANS
 from lgffem_core.retrieval import floors
@@ -101,7 +102,7 @@ def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.C
 def floor_table(
     study: Study, found: Descriptors, images: floors.Images, labels: np.ndarray, test: np.ndarray
 ) -> pd.DataFrame:
-    """Every descriptor under every condition, by every protocol of the profile.
+    """Every descriptor under every condition, by every protocol.
 
     Args:
         images: Kimia's, of training and test; labels: (N,) their scans; test: (N,) bool.
@@ -110,7 +111,7 @@ def floor_table(
     for condition, changed in conditions(images).items():
         for name, describe in found.items():
             values = describe(changed.images)
-            for protocol in study.params.retrieval.protocols:
+            for protocol in PROTOCOLS:
                 outcome = evaluate(protocol, values, labels, test)
                 low, high = scan_interval(outcome.correct, outcome.counts, study.params.retrieval.bootstrap, OVER_SCANS)
                 rows.append(

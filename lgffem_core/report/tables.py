@@ -47,12 +47,12 @@ INTERVAL_NOTE = (
 )
 
 
-def chance_note(study: Study) -> str:
+def chance_note(study: Study, protocols: tuple[str, ...]) -> str:
     """What random embeddings are expected to score at this run's counts, in closed form: one sentence."""
     patches = patch_table(study, "kimia")
     test, train = (np.bincount(patches.loc[patches["split"] == s, "label_id"]) for s in ("test", "train"))
     parts = []
-    for protocol in study.params.retrieval.protocols:
+    for protocol in protocols:
         expected = chance(protocol, test, train)
         parts.append(f"`{protocol}` {expected.eta_p:.1f} / {expected.eta_w:.1f} / {expected.eta_tot:.1f}")
     return f"Random embeddings are expected to score (eta_p / eta_w / eta_tot): {', '.join(parts)}."

@@ -53,7 +53,7 @@ def nearest_others(values):
 
 
 def test_every_method_and_protocol_has_a_row_with_means_over_seeds(study):
-    table = protocol_table(study, evaluated(study, EMBEDDED))
+    table = protocol_table(study, evaluated(EMBEDDED))
     assert len(table) == 9 and not table.duplicated(["method", "variant", "protocol"]).any()
     for _, row in table[table["protocol"] == "leave_one_out"].iterrows():
         hits = [nearest_others(v)[:, 0] == LABELS[IS_TEST] for v, _, _ in EMBEDDED[row["method"], row["variant"]]]
@@ -64,7 +64,7 @@ def test_every_method_and_protocol_has_a_row_with_means_over_seeds(study):
 
 
 def test_patches_have_an_interval_only_where_they_ask_for_themselves(study):
-    table = protocol_table(study, evaluated(study, EMBEDDED)).set_index("protocol")
+    table = protocol_table(study, evaluated(EMBEDDED)).set_index("protocol")
     assert table.loc["released", ["eta_p_low", "eta_p_high"]].isna().all(axis=None)
     assert table.loc["leave_one_out", ["eta_p_low", "eta_p_high"]].notna().all(axis=None)
     for protocol in study.params.retrieval.protocols:
@@ -84,7 +84,7 @@ def test_ranked_measures_are_means_over_queries_and_seeds():
 
 
 def test_comparisons_are_with_the_best_and_corrected_together(study):
-    outcomes = evaluated(study, EMBEDDED)
+    outcomes = evaluated(EMBEDDED)
     table = comparison_table(outcomes, GOOD)
     assert table["against"].tolist() == ["LGFFEM A", "DenseNet-121"] and set(table["method"]) == {"LGFFEM C"}
     raw = {"p_patches": [], "p_scans": []}

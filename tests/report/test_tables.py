@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lgffem_core.params import PROTOCOLS
 from lgffem_core.report import tables
 from lgffem_core.report.tables import INTERVAL_NOTE, chance_note, markdown, published, table1, table2, write_table
 from lgffem_core.retrieval.protocols import Outcome, from_hits
@@ -251,8 +252,8 @@ def test_the_note_on_chance_says_what_random_embeddings_score_at_this_runs_count
     patches = pd.DataFrame({"label_id": labels, "split": splits})
     monkeypatch.setattr(tables, "patch_table", lambda study, dataset: patches)
     # test_to_train: a half. leave_one_out: 0 of 1 and 2/3 of each of 3. released: C = 1 and 4, so 1 of 1 and 3 of 3.
-    assert chance_note(study()) == (
+    assert chance_note(study(), PROTOCOLS) == (
         "Random embeddings are expected to score (eta_p / eta_w / eta_tot): `test_to_train` 50.0 / 50.0 / 25.0, "
         "`leave_one_out` 50.0 / 33.3 / 16.7, `released` 100.0 / 100.0 / 100.0."
     )
-    assert "`leave_one_out`" not in chance_note(study(retrieval__protocols=["released"]))
+    assert "`leave_one_out`" not in chance_note(study(), ["released"])

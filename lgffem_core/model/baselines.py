@@ -29,6 +29,7 @@ def build_densenet(study: Study, seed: int) -> nn.Module:
     parameters ask for them, are those of ``seed``.
     """
     settings: DenseNet = study.params.baselines.densenet121
+    torch.set_num_threads(study.params.compute.threads)
     torch.manual_seed(seed)
     network = start_network(DENSENET, settings, study.resolve(settings.weights), "baselines.densenet121")
     network.mean, network.std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
@@ -125,6 +126,7 @@ def build_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:
             f"{key}.network: {settings.network} is no squeeze-and-excitation network; take one of timm's "
             "legacy_seresnet18, 34, 50, 101 or 152."
         )
+    torch.set_num_threads(study.params.compute.threads)
     torch.manual_seed(seed)
     network = start_network(settings.network, settings, study.resolve(settings.weights), key)
     torch.manual_seed(seed)  # the branch's draw does not depend on where the network's weights came from

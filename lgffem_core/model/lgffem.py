@@ -71,6 +71,7 @@ def assemble(backbone: nn.Module, model: Model, variant: VariantSettings) -> LGF
 
 def build_model(study: Study, variant: str, seed: int) -> LGFFEM:
     """The model of a variant with freshly drawn neck and head; the same seed gives the same weights."""
+    torch.set_num_threads(study.params.compute.threads)  # here, since whoever has a model computes with it
     torch.manual_seed(seed)
     backbone = Backbone(study.params.model.backbone, study.resolve(study.params.model.backbone.weights))
     torch.manual_seed(seed)  # the neck's draw does not depend on how the backbone was made

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.params import PROTOCOLS
 from lgffem_core.report import tables
 from lgffem_core.report.tables import INTERVAL_NOTE, chance_note, markdown, published, table1, table2, write_table
 from lgffem_core.retrieval.protocols import Outcome, from_hits

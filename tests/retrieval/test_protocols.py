@@ -16,7 +16,6 @@ from lgffem_core.retrieval.protocols import (
     test_to_train,
 )
 
-
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "kimia_metrics.json"
 
 

@@ -233,4 +233,6 @@ class Params(Section):
                 raise ValueError(f"{name} must list at least one value, none of them twice")
         if not self.retrieval.protocols:
             raise ValueError("retrieval.protocols must list at least one protocol")
+        if self.model.neck.reduction > self.model.neck.channels:
+            raise ValueError("model.neck.reduction must not be larger than model.neck.channels: no channel would be left")
         return self

@@ -131,6 +131,11 @@ def test_seeds_and_variants_need_values_and_each_once(key):
     assert refusal({key: []}) == refusal({key: [once, once]}) == rule
 
 
+def test_a_reduction_that_leaves_no_channel_is_refused():
+    assert "model.neck.reduction must not be larger" in refusal({"model.neck.channels": 8, "model.neck.reduction": 9})
+    assert load({"model.neck.channels": 8, "model.neck.reduction": 8}).model.neck.reduction == 8
+
+
 def test_a_profile_without_a_name_is_refused():
     with pytest.raises(RequestError, match=r"^mine.yaml: parameter profile is missing\.$"):
         validate({}, "mine.yaml")

@@ -234,5 +234,5 @@ class Params(Section):
         if not self.retrieval.protocols:
             raise ValueError("retrieval.protocols must list at least one protocol")
         if self.model.neck.reduction > self.model.neck.channels:
-            raise ValueError("model.neck.reduction must not be larger than model.neck.channels: no channel would be left")
+            raise ValueError("model.neck.reduction must not be larger than model.neck.channels, or no channel is left")
         return self

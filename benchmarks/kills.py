@@ -47,7 +47,7 @@ SMALL = {
     "training.a.epochs": 4,
     "training.b.epochs": 2,
     "training.c.epochs": 2,
-    "retrieval.bootstrap": 50,
+    "retrieval.bootstrap": 200,
     "compute.checkpoint_steps": 2,
 }
 PATIENCE = 300  # seconds after which an attempt counts as hanging

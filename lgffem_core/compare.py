@@ -252,7 +252,8 @@ def machines(manifest: dict, key: str) -> list[str]:
 
 def causes(reference: dict, rerun: dict) -> list[str]:
     """What makes two runs another study: parameters, data or code. None of these excuses a difference."""
-    missing = [key for key in ("parameters", "inputs", "code_sha256") if key not in reference or key not in rerun]
+    told = ("parameters", "weights", "inputs", "code_sha256")
+    missing = [key for key in told if key not in reference or key not in rerun]
     found = [f"a manifest does not tell its {key}, as those of older versions" for key in missing]
     for name, manifest in (("reference", reference), ("rerun", rerun)):
         if manifest.get("sha256") not in (None, seal(manifest)):
@@ -263,6 +264,9 @@ def causes(reference: dict, rerun: dict) -> list[str]:
         for key, value, again in differing(reference["parameters"], rerun["parameters"]):
             if key not in withheld:
                 found.append(f"parameter {key}: {value!r} in the reference, {again!r} in the rerun")
+    if "weights" not in missing:
+        networks = {key.rpartition(".")[0] for key, *_ in differing(reference["weights"], rerun["weights"])}
+        found += [f"other weights to start from: {name}" for name in sorted(networks)]
     if "inputs" not in missing:
         found += other_data(reference["inputs"], rerun["inputs"])
     if "code_sha256" not in missing and reference["code_sha256"] != rerun["code_sha256"]:
@@ -274,7 +278,7 @@ def causes(reference: dict, rerun: dict) -> list[str]:
 def other_data(one: dict, other: dict) -> list[str]:
     """The data sets whose index, which holds the hash of every image, is another."""
     names = sorted({key.split(".")[0] for key, *_ in differing(one, other)})
-    files = {name: [tree.get(name, {}).get("files", "?") for tree in (one, other)] for name in names}
+    files = {name: [tree.get(name, {}).get("files", "unknown") for tree in (one, other)] for name in names}
     return [f"other data: {name} ({a} files in the reference, {b} in the rerun)" for name, (a, b) in files.items()]
 
 

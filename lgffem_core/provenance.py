@@ -6,11 +6,12 @@ import platform
 import subprocess
 from pathlib import Path
 
+from lgffem_core.checklist import wanted_networks
 from lgffem_core.code_version import code_hash, lock_file
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.machine import installed_versions, machine
-from lgffem_core.params import DATASETS
-from lgffem_core.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, read_note
+from lgffem_core.params import DATASETS, STRATEGIES
+from lgffem_core.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, file_content, read_note
 from lgffem_core.study import PROJECT, Study
 from lgffem_core.surroundings import clean
 from lgffem_core.verify import seal
@@ -35,6 +36,22 @@ def commit(root: Path) -> dict:
         return {"id": None, "changed_files": None, "changes_sha256": None}
     digest = hashlib.sha256(changes).hexdigest() if changes else None
     return {"id": head.decode().strip(), "changed_files": bool(changes), "changes_sha256": digest}
+
+
+def first_weights(study: Study) -> dict:
+    """Network or strategy -> where the weights that it starts from are from, and, unless random, their SHA-256."""
+    found = {}
+    for key, (_, settings) in wanted_networks(study).items():
+        if settings.weights is None and settings.pretrained:
+            note = study.downloaded(key)
+            found[key] = {"source": "hub", "sha256": read_json(note)["sha256"] if note.is_file() else None}
+        elif settings.weights is None:
+            found[key] = {"source": "random"}
+        else:
+            found[key] = {"source": "file", "sha256": file_content(study, settings.weights)}
+    given = {s: getattr(study.params.training, s).checkpoint for s in STRATEGIES}
+    checkpoints = {s: {"source": "file", "sha256": file_content(study, path)} for s, path in given.items() if path}
+    return found | {f"training.{strategy}": entry for strategy, entry in checkpoints.items()}
 
 
 def report_key(study: Study, request: Request) -> str:
@@ -91,9 +108,11 @@ def write_manifest(study: Study, request: Request) -> Path:
             "sha256": sha256_file(PROJECT / request.params),
         },
         "parameters": study.params.model_dump(mode="json"),
+        "weights": first_weights(study),
         "inputs": {
             dataset: {
                 "synthetic": study.is_synthetic(dataset),
+                "files": read_json(study.index(dataset).with_suffix(".json"))["files_examined"],
                 "files_sha256": notes["01_data_preparation"]["data"][dataset],
                 "index_sha256": sha256_file(study.index(dataset)),
             }

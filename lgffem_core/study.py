@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lgffem_core.files import sha256_file, sha256_json
+from lgffem_core.files import sha256_json
 from lgffem_core.parameter_files import apply_overrides, read_yaml, validate
 from lgffem_core.params import DATASETS, STRATEGIES, Params
 from lgffem_core.surroundings import check_python
@@ -28,14 +28,6 @@ VARIANTS = {
     "paper": VariantSettings("s", "channels", False, True, True),
     "released": VariantSettings("margin", "width", True, False, False),
 }
-
-GENERATOR = (
-    "synthetic.py",
-    "tissue.py",
-    "nuclei.py",
-    "textures.py",
-    "facts.py",
-)  # what draws synthetic images
 
 #: Strategy -> (data set it trains on, strategy it starts from, the name in Table 1).
 CURRICULUM = {
@@ -96,13 +88,15 @@ class Study:
     def data_root(self, dataset: str) -> Path:
         """Folder that holds a data set: the user's, or the synthetic one under ``artifacts/``.
 
-        The synthetic folder carries a hash of its settings and of the code that draws it, so that neither
-        other settings nor other code ever meet old images.
+        The synthetic folder carries a hash of its settings, of the code that draws it and of the lock, so that
+        neither other settings nor other code ever meet old images.
         """
+        from lgffem_core.code_version import code_hash, lock_hash  # which needs the project's folder from here
+
         given = self.resolve(getattr(self.params.data, dataset).root)
         if given:
             return given
-        code = [sha256_file(Path(__file__).parent / "data" / name) for name in GENERATOR]
+        code = [code_hash("import lgffem_core.data.synthetic"), lock_hash()]
         version = sha256_json([self.params.data.synthetic.model_dump(mode="json"), code])[:8]
         return self.artifacts / "data" / f"synthetic_{version}" / dataset
 
@@ -121,6 +115,10 @@ class Study:
     def baseline(self, method: str, seed: int) -> Path:
         """Folder of one baseline: its embeddings, and its weights where it was trained."""
         return self.artifacts / "baselines" / method / f"seed{seed}"
+
+    def downloaded(self, key: str) -> Path:
+        """The note on what the model hub gave for a network, e.g. "model.backbone"; the manifest collects it."""
+        return self.artifacts / "weights" / f"{key}.json"
 
     def measures(self, notebook: str) -> Path:
         """Numbers that a notebook found beside its tables; the manifest collects them."""

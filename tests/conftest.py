@@ -12,9 +12,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder of golden values and real tiles that lies beside the checkout on some machines."""
+    """The folder of real tiles and weights that lies beside the checkout on some machines."""
     if not SHARED.is_dir():
-        pytest.skip("the folder ../shared (golden values, real tiles) is not on this machine")
+        pytest.skip("the folder ../shared (real tiles and weights) is not on this machine")
     return SHARED
 
 

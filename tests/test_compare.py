@@ -16,7 +16,8 @@ MANIFEST = {
     "profile": "tiny",
     "request": {"params": "params/tiny.yaml", "overrides": {}, "sha256": "0"},
     "parameters": {"training": {"c": {"epochs": 18}}, "data": {"kimia": {"root": None}}},
-    "inputs": {"kimia": {"synthetic": True, "files": 100, "index_sha256": "a"}},
+    "weights": {"model.backbone": {"source": "hub", "sha256": "c"}, "baselines.ma_ms": {"source": "random"}},
+    "inputs": {"kimia": {"synthetic": True, "files": 100, "files_sha256": "f", "index_sha256": "a"}},
     "commit": {"id": "c0ffee", "changed_files": False, "changes_sha256": None},
     "lock": {"name": "requirements.lock", "sha256": "1"},
     "code_sha256": "b",
@@ -221,6 +222,7 @@ CAUSES = {
     "other data: kimia (100 files in the reference, 100 in the rerun)": lambda m: m["inputs"]["kimia"].update(
         index_sha256="z"
     ),
+    "other weights to start from: model.backbone": lambda m: m["weights"]["model.backbone"].update(sha256="z"),
     "other code (commit c0ffee in the reference, c0ffee in the rerun)": lambda m: m.update(code_sha256="z"),
     "a manifest does not tell its code_sha256, as those of older versions": lambda m: m.pop("code_sha256"),
     "the manifest of the rerun was edited": lambda m: m.update(sha256="0" * 64),

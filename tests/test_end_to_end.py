@@ -210,6 +210,16 @@ def test_a_parameter_reruns_what_reads_it_only(smoke):
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("[")] == ["09_projection"]
 
 
+def test_tables_of_one_protocol_leave_the_audit_whole(smoke):
+    _, study = smoke
+    tables = study.results / "tables"
+    audit = {path: path.read_bytes() for path in tables.glob("audit_*.csv")}
+    done = run("retrieval.protocols=[released]")
+    assert done.returncode == 0, done.stderr
+    assert set(pd.read_csv(tables / "table1.csv")["protocol"]) == {"released"}
+    assert audit and {path: path.read_bytes() for path in audit} == audit
+
+
 def test_a_typo_is_refused_before_anything_starts(smoke):
     done = run("training.c.epoch=1", profile=PROFILE + "typo")
     assert done.returncode == 2 and "training.c.epochs" in done.stderr

@@ -108,6 +108,11 @@ def test_a_typo_is_said_even_where_it_leaves_a_key_missing():
         ("compute.workers", -1),
         ("compute.device", "gpu"),
         ("retrieval.protocols", ["recall"]),
+        ("data.kimia.scans", 1),
+        ("explain.planted", 1),
+        ("projection.neighbours", 1),
+        ("retrieval.bootstrap", 1),
+        ("retrieval.bootstrap", 199),
         ("variants", "paper"),
         ("variants", ["published"]),
         ("seeds", [-1]),
@@ -126,6 +131,11 @@ def test_seeds_and_variants_need_values_and_each_once(key):
     once = {"seeds": 3, "variants": "paper"}[key]
     rule = f"mine.yaml: {key} must list at least one value, none of them twice."
     assert refusal({key: []}) == refusal({key: [once, once]}) == rule
+
+
+def test_a_reduction_that_leaves_no_channel_is_refused():
+    assert "model.neck.reduction must not be larger" in refusal({"model.neck.channels": 8, "model.neck.reduction": 9})
+    assert load({"model.neck.channels": 8, "model.neck.reduction": 8}).model.neck.reduction == 8
 
 
 def test_a_profile_without_a_name_is_refused():

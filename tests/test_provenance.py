@@ -2,12 +2,14 @@
 
 import hashlib
 import platform
+import runpy
 import subprocess
 
 import pytest
 import torch
 
 from lgffem_core import provenance
+from lgffem_core.compare import causes
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.machine import graphics, machine
 from lgffem_core.params import DATASETS
@@ -24,6 +26,7 @@ def finished(tmp_path):
     study = Study.load(PROJECT / "params" / "smoke.yaml", root=tmp_path)
     for dataset in DATASETS:
         write_text(study.index(dataset), dataset)
+        write_json(study.index(dataset).with_suffix(".json"), {"files_examined": 100})
     for number, stage in enumerate(all_stages(study)):
         note = {"producer": f"notebooks/{stage.notebook}.ipynb", "seed": 0, "seconds": 1.0, "peak_memory_mib": 100}
         note |= {"key": f"key{number}", "inputs": {"earlier": "abc"}, "machine": machine(study)}
@@ -49,12 +52,33 @@ def test_manifest_gathers_every_stage(finished):
     }
     assert manifest["stages"]["08_grad_cam"]["inputs"] == {"earlier": "abc"}
     assert manifest["parameters"]["profile"] == "smoke" and "DEMO" in manifest["label"]
-    assert manifest["inputs"]["kimia"]["synthetic"] is True
+    assert manifest["inputs"]["kimia"]["synthetic"] is True and manifest["inputs"]["kimia"]["files"] == 100
+    assert manifest["weights"]["model.backbone"] == {"source": "random"}
     assert manifest["request"]["sha256"] == sha256_file(PROJECT / "params" / "smoke.yaml")
     assert manifest["packages"]["torch"] == torch.__version__.split("+")[0]
     assert manifest["machine"]["architecture"] == platform.machine() and manifest["machine"]["gpu"] is None
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
     assert manifest["sha256"] == sha256_json(rest)
+
+
+def test_compare_says_of_two_real_manifests_how_many_files_each_run_had(finished):
+    one = read_json(provenance.write_manifest(finished, REQUEST))
+    write_text(finished.index("kimia"), "other slides")
+    write_json(finished.index("kimia").with_suffix(".json"), {"files_examined": 99})
+    other = read_json(provenance.write_manifest(finished, REQUEST))
+    assert causes(one, one) == []
+    assert causes(one, other) == ["other data: kimia (100 files in the reference, 99 in the rerun)"]
+
+
+def test_the_manifest_that_compare_is_tested_with_has_the_form_of_a_real_one(finished):
+    real = read_json(provenance.write_manifest(finished, REQUEST))
+    made = runpy.run_path(str(PROJECT / "tests" / "test_compare.py"))["MANIFEST"]
+    assert set(made) <= set(real)
+    for part in ("request", "commit", "lock", "machine"):
+        assert set(made[part]) <= set(real[part]), part
+    assert set(made["inputs"]["kimia"]) == set(real["inputs"]["kimia"])
+    assert set(made["stages"]["07"]) <= set(real["stages"]["07_faiss_evaluation"])
+    assert set(made["weights"]) <= set(real["weights"])
 
 
 def test_a_report_is_written_again_only_where_something_is_another(finished, monkeypatch):

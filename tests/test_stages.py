@@ -229,7 +229,7 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
         ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
         ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
         ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
-        ("retrieval.bootstrap", 9, TABLES | {"06", "11"}),
+        ("retrieval.bootstrap", 900, TABLES | {"06", "11"}),
         ("retrieval.batch_size", 9, ALL - {"01", "02", "03"}),
         ("ledger.epochs", 9, {"11"}),
         ("explain.patches", 9, {"08"}),

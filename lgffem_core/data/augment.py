@@ -17,11 +17,20 @@ import numpy as np
 cv2.setNumThreads(0)  # workers are the parallelism; threads inside them would fight
 
 
+#: Strategy -> probabilities of the flips and of the median filter.
+PROBABILITIES = {"b": (0.5, 0.5), "c": (0.6, 0.6)}
+
+
 def augmentations(strategy: str, size: int) -> list[A.BasicTransform]:
-    """The random transforms of strategy "a", "b" or "c", ending in images of ``size`` pixels a side."""
+    """The random transforms of strategy "a", "b" or "c", ending in images of ``size`` pixels a side.
+
+    Raises ``ValueError`` for another strategy.
+    """
     if strategy == "a":
         return [A.RandomResizedCrop((size, size), area_for_downscale="image"), A.HorizontalFlip(p=0.5)]
-    flips, median = (0.5, 0.5) if strategy == "b" else (0.6, 0.6)
+    if strategy not in PROBABILITIES:
+        raise ValueError(f"unknown strategy {strategy!r}; there are 'a', 'b' and 'c'")
+    flips, median = PROBABILITIES[strategy]
     return [
         A.Resize(size, size, area_for_downscale="image"),
         A.VerticalFlip(p=flips),

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from timm.models.senet import SENet
 from torch import Tensor, nn
 
+from lgffem_core.device import prepare_device
 from lgffem_core.errors import RequestError
 from lgffem_core.model.backbone import check_name, create_model, load_local_weights
 from lgffem_core.params import DenseNet, MixedAttention
@@ -29,6 +30,7 @@ def build_densenet(study: Study, seed: int) -> nn.Module:
     parameters ask for them, are those of ``seed``.
     """
     settings: DenseNet = study.params.baselines.densenet121
+    prepare_device(study.params.compute)
     torch.manual_seed(seed)
     network = start_network(DENSENET, settings, study.resolve(settings.weights), "baselines.densenet121")
     network.mean, network.std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
@@ -125,6 +127,7 @@ def build_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:
             f"{key}.network: {settings.network} is no squeeze-and-excitation network; take one of timm's "
             "legacy_seresnet18, 34, 50, 101 or 152."
         )
+    prepare_device(study.params.compute)
     torch.manual_seed(seed)
     network = start_network(settings.network, settings, study.resolve(settings.weights), key)
     torch.manual_seed(seed)  # the branch's draw does not depend on where the network's weights came from

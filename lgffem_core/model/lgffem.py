@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lgffem_core.device import prepare_device
 from lgffem_core.errors import RequestError
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.model.head import GeMHead
@@ -69,6 +70,7 @@ def assemble(backbone: nn.Module, model: Model, variant: VariantSettings) -> LGF
 
 def build_model(study: Study, variant: str, seed: int) -> LGFFEM:
     """The model of a variant with freshly drawn neck and head; the same seed gives the same weights."""
+    prepare_device(study.params.compute)  # here, since whoever has a model computes with it
     torch.manual_seed(seed)
     settings = study.params.model
     backbone = Backbone(settings.backbone, study.resolve(settings.backbone.weights), settings.image_size)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.data import patch_table
+from lgffem_core.params import PROTOCOLS
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.report.verdicts import OVER_SCANS
 from lgffem_core.retrieval.barcodes import barcode
@@ -28,7 +29,7 @@ from lgffem_core.retrieval.leakage import clean, leakage
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
-from lgffem_core.retrieval.statistics import patch_interval, scan_interval, seed_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, scan_interval, seed_interval
 from lgffem_core.study import CURRICULUM, Study
 from lgffem_core.training import load_trained
 
@@ -38,7 +39,7 @@ Outcomes = dict[tuple[str, str, str], list[Outcome]]
 PROTOCOL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches (BCa), none where patches do not ask for "
     "themselves; scan_low, scan_high: over scans (BCa; 89 to 95 % with 24 scans), the one to go by, as patches of a "
-    "scan are alike; seed_half_width: over seeds, empty for one. chance_*: expected of random embeddings."
+    f"scan are alike; seed_half_width: over seeds, empty for one. {WIDTHLESS} chance_*: expected of random embeddings."
 )
 RANK_NOTE = (
     "Percent, under leave_one_out, means over seeds; ties go to the patch that is first in the table. hit_rate at k: "
@@ -47,12 +48,13 @@ RANK_NOTE = (
 )
 COMPARISON_NOTE = (
     "Under leave_one_out; difference in points of eta_p, positive where C is better. p_patches: McNemar's exact test, "
-    "first seed; p_scans: paired permutation of whole scans, the one to go by; both by Holm over this table."
+    "first seed; p_scans: the scans' differences in right patches with their signs flipped, the one to go by; both by "
+    "Holm over this table."
 )
 LEAKAGE_NOTE = (
     "train, across, test: pairs of patches that show the same tissue, within the training patches, across, and within "
     "the test patches. Percent: strategy C once `removed` test patches are left out, one of each pair within the test "
-    "patches and each that has a pair in training; 95 % interval of eta_p over scans (BCa)."
+    f"patches and each that has a pair in training; 95 % interval of eta_p over scans (BCa). {WIDTHLESS}"
 )
 
 
@@ -74,10 +76,9 @@ def methods(study: Study) -> Methods:
     return found | baselines
 
 
-def evaluated(study: Study, embedded: Methods) -> Outcomes:
-    """(method, variant, protocol) -> one outcome a seed, for every protocol of the profile."""
-    protocols = study.params.retrieval.protocols
-    return {(*key, p): [evaluate(p, *run) for run in runs] for key, runs in embedded.items() for p in protocols}
+def evaluated(embedded: Methods) -> Outcomes:
+    """(method, variant, protocol) -> one outcome a seed, for every protocol: the audit compares them."""
+    return {(*key, p): [evaluate(p, *run) for run in runs] for key, runs in embedded.items() for p in PROTOCOLS}
 
 
 def protocol_table(study: Study, outcomes: Outcomes) -> pd.DataFrame:
@@ -128,17 +129,18 @@ def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = 
     """One method against every other on the same queries: differences of η_p in points, and p-values.
 
     ``p_patches`` is McNemar's, of the first seed; ``p_scans`` flips whole scans, seeds averaged, and is the one
-    to go by. Both are adjusted by Holm for all comparisons of the table.
+    to go by. It compares numbers of right patches, as η_p does: mean rates of scans are η_w, whose difference may
+    have the other sign. Both are adjusted by Holm for all comparisons of the table.
     """
     chosen, rows = outcomes[(*best, protocol)], []
     for (method, variant, name), runs in outcomes.items():
         if name != protocol or (method, variant) == best:
             continue
-        rates = [np.array([run.correct / run.counts for run in group]) for group in (chosen, runs)]
+        right = [np.array([run.correct for run in group]) for group in (chosen, runs)]  # (seeds, S)
         gain = np.mean([run.scores.eta_p for run in chosen]) - np.mean([run.scores.eta_p for run in runs])
         rows.append(
             {"method": best[0], "against": method, "variant": variant, "difference": round(float(gain), DECIMALS)}
-            | {"p_patches": mcnemar_exact(chosen[0].hits, runs[0].hits), "p_scans": paired_permutation(*rates)}
+            | {"p_patches": mcnemar_exact(chosen[0].hits, runs[0].hits), "p_scans": paired_permutation(*right)}
         )
     table = pd.DataFrame(rows)
     return table.assign(**{name: holm(table[name]) for name in ("p_patches", "p_scans")})

@@ -11,12 +11,13 @@ from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import normalise, read_rgb
 from lgffem_core.device import prepare_device
 from lgffem_core.model.backbone import Backbone
+from lgffem_core.params import PROTOCOLS
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.report.verdicts import OVER_SCANS
 from lgffem_core.retrieval import floors
 from lgffem_core.retrieval.embed import resized_inputs
 from lgffem_core.retrieval.protocols import evaluate
-from lgffem_core.retrieval.statistics import scan_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, scan_interval
 from lgffem_core.seeds import derive_seed
 from lgffem_core.study import Study
 from lgffem_core.training import load_trained
@@ -25,7 +26,7 @@ Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
 FLOOR_NOTE = (
     "Percent. Queries and searched patches are under the same condition; `unchanged` counts "
-    "patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans (BCa)."
+    f"patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans (BCa). {WIDTHLESS}"
 )
 
 
@@ -102,7 +103,7 @@ def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.C
 def floor_table(
     study: Study, found: Descriptors, images: floors.Images, labels: np.ndarray, test: np.ndarray
 ) -> pd.DataFrame:
-    """Every descriptor under every condition, by every protocol of the profile.
+    """Every descriptor under every condition, by every protocol.
 
     Args:
         images: Kimia's, of training and test; labels: (N,) their scans; test: (N,) bool.
@@ -111,7 +112,7 @@ def floor_table(
     for condition, changed in conditions(images).items():
         for name, describe in found.items():
             values = describe(changed.images)
-            for protocol in study.params.retrieval.protocols:
+            for protocol in PROTOCOLS:
                 outcome = evaluate(protocol, values, labels, test)
                 low, high = scan_interval(outcome.correct, outcome.counts, study.params.retrieval.bootstrap, OVER_SCANS)
                 rows.append(

@@ -6,6 +6,7 @@ import pandas as pd
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm
 from lgffem_core.retrieval.ledger import Effect, Row, measure, not_measured, paired_difference, read_ledger
+from lgffem_core.retrieval.statistics import WIDTHLESS
 from lgffem_core.study import Study
 
 COLUMNS = [
@@ -17,7 +18,7 @@ LEDGER_NOTE = (
     "Percent; delta: eta_p with the code's value minus eta_p with the text's, in points, one training of a few epochs "
     "each; delta_low, delta_high: 95 % interval (BCa) over test patches, over scans where `released` is involved; "
     "p_holm: McNemar's test there, flipped scans here, adjusted by Holm over the rows of a protocol. Interval and p "
-    "speak of these two trainings only: row 15, another seed, shows what chance in training does."
+    f"speak of these two trainings only: row 15, another seed, shows what chance in training does. {WIDTHLESS}"
 )
 
 

@@ -82,11 +82,12 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
     figure, panels = plt.subplots(
         1, len(variants), figsize=(5 * len(variants), 3.6), sharey=True, layout="constrained", squeeze=False
     )
+    protocols = list(table["protocol"].unique())
     for ax, variant in zip(panels[0], variants, strict=True):
         rows = table[table["variant"] == variant]
-        for i, protocol in enumerate(rows["protocol"].unique()):
+        for i, protocol in enumerate(protocols):
             part = rows[rows["protocol"] == protocol]
-            x = np.arange(len(part)) + (i - 1) * 0.26
+            x = np.arange(len(part)) + (i - (len(protocols) - 1) / 2) * 0.26
             spread = np.abs(part[["eta_p_low", "eta_p_high"]].to_numpy().T - part["eta_p"].to_numpy())
             ax.bar(x, part["eta_p"], 0.24, yerr=spread, capsize=2, color=COLOURS[i], label=protocol)
             ax.scatter(x, part["paper_eta_p"], marker="D", s=22, color="black", zorder=3)
@@ -111,7 +112,11 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
 
 
 def nearest_others(embeddings: np.ndarray, query: int, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
-    """(squared distances, rows) of the nearest rows of ``embeddings`` but the query itself, left out by its id."""
+    """(squared distances, rows) of the nearest rows of ``embeddings`` but the query itself, left out by its id.
+
+    They are as many as there are, where that is fewer than ``neighbours``.
+    """
+    neighbours = min(neighbours, len(embeddings) - 1)
     distances, ids = search(embeddings, embeddings[query : query + 1], neighbours + 1)
     others = ids[0] != query
     return distances[0][others][:neighbours], ids[0][others][:neighbours]
@@ -188,7 +193,8 @@ def draw_tile(ax: Axes, image: np.ndarray, corner: tuple[float, float], text: st
 
 
 def split_grid(study: Study, table: pd.DataFrame, scans: int) -> Figure:
-    """The first training patch (above) and the first test patch (below) of the first ``scans`` scans."""
+    """The first training patch (above) and the first test patch (below) of the first ``scans`` scans, or of all."""
+    scans = min(scans, table["label"].nunique())
     figure, grid = plt.subplots(2, scans, figsize=(1.5 * scans, 3.4), layout="constrained")
     root = images_root(study, "kimia")
     for row, split in zip(grid, ("train", "test"), strict=True):

@@ -11,7 +11,7 @@ from lgffem_core.files import write_text
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
-from lgffem_core.retrieval.statistics import eta_p_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, eta_p_interval
 from lgffem_core.study import CURRICULUM, PROJECT, Study
 
 SCORED_COLUMNS = [  # of both tables
@@ -42,17 +42,17 @@ LATEX_ESCAPES = str.maketrans(
 )
 INTERVAL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p by percentile bootstrap over test patches (over scans "
-    "under `released`). paper_*: the published values, beside the protocol they were computed under; `released` is "
-    "no Recall@1."
+    f"under `released`). {WIDTHLESS} paper_*: the published values, beside the protocol they were computed under; "
+    "`released` is no Recall@1."
 )
 
 
-def chance_note(study: Study) -> str:
+def chance_note(study: Study, protocols: tuple[str, ...]) -> str:
     """What random embeddings are expected to score at this run's counts, in closed form: one sentence."""
     patches = patch_table(study, "kimia")
     test, train = (np.bincount(patches.loc[patches["split"] == s, "label_id"]) for s in ("test", "train"))
     parts = []
-    for protocol in study.params.retrieval.protocols:
+    for protocol in protocols:
         expected = chance(protocol, test, train)
         parts.append(f"`{protocol}` {expected.eta_p:.1f} / {expected.eta_w:.1f} / {expected.eta_tot:.1f}")
     return f"Random embeddings are expected to score (eta_p / eta_w / eta_tot): {', '.join(parts)}."

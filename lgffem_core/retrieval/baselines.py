@@ -1,16 +1,16 @@
 """The baselines of Table 2 on Kimia's patches, under every protocol."""
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from lgffem_core.code_version import code_hash, lock_hash
 from lgffem_core.data import patch_table
 from lgffem_core.data.augment import ma_ms_evaluation
 from lgffem_core.files import sha256_file, sha256_json
+from lgffem_core.model.baselines import DENSENET as DENSENET_NAME
 from lgffem_core.model.baselines import build_densenet, weights_label
+from lgffem_core.model.weights import start_hash, state_hash
 from lgffem_core.retrieval.barcodes import barcode
 from lgffem_core.retrieval.embed import Inputs, embed_table, load_embeddings, save_embeddings
 from lgffem_core.retrieval.protocols import Outcome, evaluate
@@ -38,8 +38,9 @@ def kept_embeddings(study: Study, method: str, seed: int, weights: str, compute:
 
 def densenet_embeddings(study: Study, seed: int) -> Embedded:
     """DenseNet-121's 1024 features of Kimia's patches: the global average pool, of images of model.image_size."""
-    model = build_densenet(study, seed)
-    made_with = sha256_json([state_hash(model), study.params.model.image_size])
+    model, size, threads = build_densenet(study, seed), study.params.model.image_size, study.params.compute.threads
+    weights = start_hash(study, "baselines.densenet121", DENSENET_NAME) or state_hash(model)
+    made_with = sha256_json([weights, size, threads])
     return kept_embeddings(
         study, "densenet121", seed, made_with, lambda table: embed_table(study, "kimia", table, model)
     )
@@ -55,14 +56,6 @@ def mixed_attention_embeddings(study: Study, seed: int) -> Embedded:
         return embed_table(study, "kimia", table, model, inputs)
 
     return kept_embeddings(study, "ma_ms", seed, made_with, compute)
-
-
-def state_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over a model's weights and buffers, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def densenet_variant(study: Study) -> str:

@@ -1,7 +1,8 @@
 """Is one method better than another? Paired tests on the same queries, and Holm's correction for several.
 
 ``mcnemar_exact`` and ``paired_permutation`` on patches treat patches as independent. Patches of a scan are
-not; ``paired_permutation`` on the scans' rates is the cautious test.
+not; ``paired_permutation`` on the scans' numbers of right patches is the cautious test of η_p. (On the scans'
+rates it would be one of η_w.)
 """
 
 import numpy as np
@@ -24,10 +25,10 @@ def mcnemar_exact(hits_a: np.ndarray, hits_b: np.ndarray) -> float:
 
 
 def paired_permutation(values_a: np.ndarray, values_b: np.ndarray, draws: int = 9999, seed: int = 0) -> float:
-    """Two-sided p-value of equal means, by flipping the signs of the paired differences at random.
+    """Two-sided p-value of equal sums, by flipping the signs of the paired differences at random.
 
     Args:
-        values_a, values_b: (N,) hits of the same queries, or of the same scans; (seeds, N) are averaged.
+        values_a, values_b: (N,) hits of the same queries, or right patches of the same scans; (seeds, N) are averaged.
         draws: random sign patterns. The observed one counts as another (Phipson & Smyth 2010), so that p is
             at least 1 / (draws + 1).
         seed: of the draws.

@@ -14,7 +14,7 @@ import numpy as np
 from lgffem_core.data import patch_table
 from lgffem_core.model.lgffem import build_model
 from lgffem_core.parameter_files import apply_overrides, read_yaml, validate
-from lgffem_core.params import Params
+from lgffem_core.params import PROTOCOLS, Params
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import strategy_embeddings
@@ -102,9 +102,12 @@ def not_measured(study: Study, row: Row) -> str | None:
 
 
 def base_study(study: Study, strategies: tuple[str, ...] = ALONE) -> RowStudy:
-    """What every row is switched from: variant ``paper`` with the profile's toggles, one seed, short training."""
+    """What every row is switched from: variant ``paper`` with the profile's toggles, one seed, short training.
+
+    It is evaluated under every protocol, whatever the profile's tables show: row 1 compares them.
+    """
     overrides = {f"model.toggles.{name}": value for name, value in asdict(study.variant(VARIANT)).items()}
-    overrides |= {"variants": [VARIANT], "seeds": study.params.seeds[:1]}
+    overrides |= {"variants": [VARIANT], "seeds": study.params.seeds[:1], "retrieval.protocols": PROTOCOLS}
     for strategy in strategies:
         overrides |= {f"training.{strategy}.epochs": study.params.ledger.epochs}
         overrides |= {f"training.{strategy}.checkpoint": None}

@@ -20,6 +20,7 @@ from lgffem_core.seeds import derive_seed
 
 LEVEL = (2.5, 97.5)  # percentiles
 TAILS = np.array(LEVEL) / 100
+WIDTHLESS = "Two equal ends are no certainty: what was resampled is all alike there, which gives no interval."
 
 
 class SeedInterval(NamedTuple):
@@ -116,12 +117,14 @@ def bca(rates: np.ndarray, rate: float, influence: np.ndarray) -> np.ndarray:
     """Efron's bias-corrected and accelerated ends from resampled ``rates`` (B,).
 
     ``influence`` (N,) says how far each unit moves the rate, up to a factor; its skewness is the acceleration.
+    Where no resampled rate lies below ``rate``, or none above it, half of one is taken to.
     """
     spread = (influence**2).sum()
     if spread == 0:
         return np.array([rate, rate])
     acceleration = (influence**3).sum() / (6 * spread**1.5)
-    bias = norm.ppf(((rates < rate).mean() + (rates <= rate).mean()) / 2)
+    below, least = ((rates < rate).mean() + (rates <= rate).mean()) / 2, 0.5 / len(rates)
+    bias = norm.ppf(np.clip(below, least, 1 - least))
     shifted = bias + norm.ppf(TAILS)
     return np.quantile(rates, norm.cdf(bias + shifted / (1 - acceleration * shifted)))
 

@@ -14,8 +14,9 @@ from lgffem_core.data import channel_order, check_unchanged, images_root
 from lgffem_core.data.augment import ma_ms_augment
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.errors import RequestError
-from lgffem_core.files import sha256_file, sha256_json
+from lgffem_core.files import sha256_json
 from lgffem_core.model.baselines import MixedAttentionNet, build_mixed_attention
+from lgffem_core.model.weights import start_hash
 from lgffem_core.params import MixedAttention
 from lgffem_core.study import Study
 from lgffem_core.training.checkpoint import load_tensors
@@ -69,13 +70,12 @@ def mixed_attention_recipe(settings: MixedAttention) -> Recipe:
 def fingerprint(study: Study, seed: int) -> str:
     """Hash of everything that the trained weights of MA + MS-loss depend on."""
     params, settings = study.params, study.params.baselines.ma_ms
-    weights = study.resolve(settings.weights)
     return sha256_json(
         {
             "baseline": "ma_ms",
             "seed": seed,
             "settings": settings.model_dump(mode="json", exclude={"weights"}),
-            "weights": weights and sha256_file(weights),
+            "weights": start_hash(study, "baselines.ma_ms", settings.network),
             "size": crop_size(study),
             "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
             "data": sha256_json(training_set(study, DATASET).to_dict("list")),

@@ -49,7 +49,7 @@ def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: V
     s·cos(θ + m) for the nearest of an own class's K centers, s·cos θ for the others, in a softmax
     cross-entropy; m in degrees. The released code passes the margin as the scale too (ledger row 2).
     """
-    scale = loss.margin if variant.loss_scale == "margin" else loss.scale
+    scale = {"s": loss.scale, "margin": loss.margin}[variant.loss_scale]
     return SubCenterArcFace(
         num_classes=classes,
         embedding_size=embedding_size,

@@ -19,6 +19,7 @@ from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import sha256_file, sha256_json, write_text
 from lgffem_core.model.lgffem import LGFFEM, build_model
 from lgffem_core.model.released import load_released
+from lgffem_core.model.weights import start_hash
 from lgffem_core.params import Params
 from lgffem_core.progress import emit
 from lgffem_core.study import CURRICULUM, Study
@@ -72,7 +73,6 @@ def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
     params = study.params
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
     training = params.training.model_dump(mode="json")
-    backbone = study.resolve(params.model.backbone.weights)
     checkpoint = study.resolve(training[strategy]["checkpoint"])
     return sha256_json(
         {
@@ -80,7 +80,7 @@ def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
             "seed": seed,
             "variant": vars(study.variant(variant)),
             "model": params.model.model_dump(mode="json", exclude={"backbone": {"weights"}, "toggles": True}),
-            "backbone": backbone and sha256_file(backbone),
+            "backbone": start_hash(study, "model.backbone", params.model.backbone.name),
             "training": {k: v for k, v in training.items() if k not in CURRICULUM or k == strategy},
             "released": checkpoint and sha256_file(checkpoint),
             "compute": {"precision": params.compute.precision, "threads": params.compute.threads},

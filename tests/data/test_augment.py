@@ -93,6 +93,12 @@ def test_the_transforms_are_those_of_the_released_code():
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("strategy", ["d", "C", "", "ab"])
+def test_an_unknown_strategy_is_an_error_and_not_another_ones_pipeline(strategy):
+    with pytest.raises(ValueError, match="unknown strategy"):
+        training_augment(strategy, 16)
+
+
 def test_evaluation_only_resizes():
     resize = evaluation_resize(12)
     image = resize(IMAGE, 0)

@@ -1,7 +1,9 @@
 """The ``released`` variant against outputs computed with the authors' own code."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,6 +13,7 @@ from lgffem_core.model.lgffem import LGFFEM
 from lgffem_core.model.neck import Neck
 from lgffem_core.model.released import convert_released, load_released
 
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "released_lgffem_tiny.safetensors"
 NODES = ("P0", "P1", "P2", "P3")  # the golden file's names for P1_2 … P4_2
 
 
@@ -26,8 +29,8 @@ class Stages(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    with safe_open(shared / "golden" / "released_lgffem_tiny.safetensors", "pt") as file:
+def golden():
+    with safe_open(GOLDEN, "pt") as file:
         config = json.loads(file.metadata()["config"])
         return config, {key: file.get_tensor(key) for key in file.keys()}
 
@@ -45,7 +48,14 @@ def model(golden):
     return LGFFEM(Stages(stages), neck, head, normalize=False).eval()
 
 
+def places(values):
+    """The 4 × 4 places of each channel that the golden file holds; see its README."""
+    kept = np.linspace(0, values.shape[-1] - 1, 4).round().astype(int)
+    return values[..., kept[:, None], kept]
+
+
 def relative_error(ours, theirs):
+    assert ours.shape == theirs.shape
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
@@ -56,13 +66,13 @@ def test_every_layer_the_embedding_and_the_input_gradients(golden, model):
     layers = model.neck.all_layers(stages)
     for number, outputs in enumerate(layers):
         for name, output in zip(NODES, outputs, strict=True):
-            assert relative_error(output, tensors[f"output.layer{number}.{name}"]) < 1e-5
+            assert relative_error(places(output), tensors[f"output.layer{number}.{name}"]) < 1e-5
     embedding = model.head(layers[-1])
     assert relative_error(embedding, tensors["output.embedding"]) < 1e-5
-    weights = torch.linspace(-1, 1, embedding.numel()).reshape(embedding.shape)
+    weights = torch.linspace(-1, 1, 2 * embedding.numel())[: embedding.numel()]  # theirs were of two images
     (embedding * weights).sum().backward()
     for name, stage in zip(NODES, stages, strict=True):
-        assert relative_error(stage.grad, tensors[f"grad.{name}"]) < 1e-5
+        assert relative_error(places(stage.grad), tensors[f"grad.{name}"]) < 1e-5
 
 
 def test_a_checkpoint_in_the_authors_format_gives_the_golden_embedding(golden, model, tmp_path):

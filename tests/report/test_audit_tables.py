@@ -1,9 +1,12 @@
 """The audit's tables, each number against a loop that does not use the code under test."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from lgffem_core.data.facts import KIMIA_TEST_COUNTS
 from lgffem_core.report import audit_tables
 from lgffem_core.report.audit_tables import (
     comparison_table,
@@ -14,6 +17,7 @@ from lgffem_core.report.audit_tables import (
 )
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
+from lgffem_core.retrieval.protocols import from_hits
 from lgffem_core.study import PROJECT, Study
 
 TEST, TRAIN = np.array([5, 4, 6]), np.array([4, 3, 5])
@@ -49,7 +53,7 @@ def nearest_others(values):
 
 
 def test_every_method_and_protocol_has_a_row_with_means_over_seeds(study):
-    table = protocol_table(study, evaluated(study, EMBEDDED))
+    table = protocol_table(study, evaluated(EMBEDDED))
     assert len(table) == 9 and not table.duplicated(["method", "variant", "protocol"]).any()
     for _, row in table[table["protocol"] == "leave_one_out"].iterrows():
         hits = [nearest_others(v)[:, 0] == LABELS[IS_TEST] for v, _, _ in EMBEDDED[row["method"], row["variant"]]]
@@ -60,7 +64,7 @@ def test_every_method_and_protocol_has_a_row_with_means_over_seeds(study):
 
 
 def test_patches_have_an_interval_only_where_they_ask_for_themselves(study):
-    table = protocol_table(study, evaluated(study, EMBEDDED)).set_index("protocol")
+    table = protocol_table(study, evaluated(EMBEDDED)).set_index("protocol")
     assert table.loc["released", ["eta_p_low", "eta_p_high"]].isna().all(axis=None)
     assert table.loc["leave_one_out", ["eta_p_low", "eta_p_high"]].notna().all(axis=None)
     for protocol in study.params.retrieval.protocols:
@@ -80,7 +84,7 @@ def test_ranked_measures_are_means_over_queries_and_seeds():
 
 
 def test_comparisons_are_with_the_best_and_corrected_together(study):
-    outcomes = evaluated(study, EMBEDDED)
+    outcomes = evaluated(EMBEDDED)
     table = comparison_table(outcomes, GOOD)
     assert table["against"].tolist() == ["LGFFEM A", "DenseNet-121"] and set(table["method"]) == {"LGFFEM C"}
     raw = {"p_patches": [], "p_scans": []}
@@ -89,10 +93,34 @@ def test_comparisons_are_with_the_best_and_corrected_together(study):
         gain = np.mean([run.hits.mean() for run in ours]) - np.mean([run.hits.mean() for run in theirs])
         assert row.difference == pytest.approx(100 * gain, abs=0.0051)
         raw["p_patches"].append(mcnemar_exact(ours[0].hits, theirs[0].hits))
-        rates = [np.array([run.correct / TEST for run in runs]) for runs in (ours, theirs)]
-        raw["p_scans"].append(paired_permutation(*rates))
+        right = [np.array([run.correct for run in runs]) for runs in (ours, theirs)]
+        raw["p_scans"].append(paired_permutation(*right))
     for name, values in raw.items():
         assert table[name].tolist() == holm(values).tolist()
+
+
+#: Scan -> how many patches more one method gets right than the other.
+GAINS = {3: 12, 6: 8, 10: 7, 11: 7, 12: 7, 4: -9, 18: -4, 19: -4}
+SIGNS = list(product((1, -1), repeat=len(GAINS)))
+
+
+def test_difference_and_p_are_about_the_same_measure():
+    """One method is better by eta_p and worse by eta_w; p is that of the former, by every pattern of signs."""
+    counts, gains = np.array(KIMIA_TEST_COUNTS), np.array([GAINS.get(scan, 0) for scan in range(24)])
+    labels = np.repeat(np.arange(24), counts)
+    place = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)  # of each patch in its scan
+    ours, theirs = (from_hits(place < right[labels], labels) for right in (counts * 2 // 3 + gains, counts * 2 // 3))
+    change = [one - other for one, other in zip(ours.scores, theirs.scores, strict=True)]
+    assert change[:2] == pytest.approx([1.81, -1.44], abs=0.005)
+    (row,) = comparison_table({(*GOOD, "leave_one_out"): [ours], (*BAD, "leave_one_out"): [theirs]}, GOOD).itertuples()
+
+    def enumerated(differences):
+        sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in SIGNS]
+        return np.mean([total >= abs(sum(differences)) - 1e-9 for total in sums])
+
+    by_count, by_rate = enumerated(list(GAINS.values())), enumerated([GAINS[s] / counts[s] for s in GAINS])
+    assert row.difference == 1.81 and row.p_scans == pytest.approx(by_count, abs=0.015)
+    assert abs(by_count - by_rate) > 0.05  # so that the test can tell the two
 
 
 # -- leakage ---------------------------------------------------------------------------------------------

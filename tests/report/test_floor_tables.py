@@ -13,8 +13,8 @@ from lgffem_core.study import PROJECT, Study
 
 @pytest.fixture
 def study():
-    """Two protocols; ``test_to_train`` has a test of its own below."""
-    chosen = {"retrieval.protocols": ["leave_one_out", "released"], "retrieval.bootstrap": 50}
+    """Tables of one protocol: the floors are under every one all the same."""
+    chosen = {"retrieval.protocols": ["released"], "retrieval.bootstrap": 200}
     return Study.load(PROJECT / "params" / "demo.yaml", chosen)
 
 
@@ -29,13 +29,13 @@ def tissue(scan, seed):
 def test_every_descriptor_is_scored_under_every_condition(study):
     scans = np.repeat(np.arange(3), 4)
     images = [tissue(scan, seed) for seed, scan in enumerate(scans)]
-    described = {"mean colour": floors.mean_colour, "place": lambda images: np.arange(12, dtype=np.float32)[:, None]}
-    every = np.ones(12, bool)  # all are test patches, and searched among themselves
-    table, changed = floor_table(study, described, images, scans, every), conditions(images)
-    assert len(table) == 2 * len(changed) * 2
+    described = {"mean colour": floors.mean_colour, "place": lambda images: np.arange(24, dtype=np.float32)[:, None]}
+    test = np.arange(24) < 12  # the test patches are searched among themselves, whatever the training patches are
+    table, changed = floor_table(study, described, images * 2, np.tile(scans, 2), test), conditions(images * 2)
+    assert len(table) == 2 * len(changed) * 3
     found = table[table["protocol"] == "leave_one_out"].set_index(["descriptor", "condition"])["eta_p"]
     for condition, what in changed.items():
-        colours, right = [image.mean(axis=(0, 1)) for image in what.images], 0
+        colours, right = [image.mean(axis=(0, 1)) for image in what.images[:12]], 0
         for i, colour in enumerate(colours):
             others = [(((colour - other) ** 2).sum(), j) for j, other in enumerate(colours) if j != i]
             right += scans[min(others)[1]] == scans[i]
@@ -73,7 +73,7 @@ def test_large_patches_are_reduced_and_small_ones_left(study, monkeypatch, tmp_p
 
 
 def test_training_patches_are_searched_under_the_same_condition():
-    study = Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 50})
+    study = Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 200})
     scans, test = np.tile(np.repeat(np.arange(3), 2), 2), np.repeat([False, True], 6)
     images = [tissue(scan, seed) for seed, scan in enumerate(scans)]
     table = floor_table(study, {"mean colour": floors.mean_colour}, images, scans, test)

@@ -49,6 +49,16 @@ def test_the_query_is_left_out_by_id_even_among_duplicates():
         assert ids.tolist() == expected
 
 
+def test_a_small_set_has_fewer_neighbours_and_scans_than_asked_for(study):
+    made, table = study
+    embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
+    strip = figures.query_strip(made, table[table["split"] == "test"], embeddings, query=0, neighbours=5)
+    assert len(strip.axes) == 1 + 3
+    assert [ax.get_title() for ax in figures.split_grid(made, table, scans=6).axes] == [
+        "s0, train", "s1, train", "s0, test", "s1, test",
+    ]  # fmt: skip
+
+
 def test_a_distance_that_rounds_to_zero_is_not_printed_as_zero():
     images = [np.zeros((2, 2, 3), dtype=np.uint8)] * 2
     figure = figures.neighbour_strip(images, ["s0", "s0"], [0.0, 0.0001], "DEMO")

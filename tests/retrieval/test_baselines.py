@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
+from lgffem_core.model.baselines import build_densenet, build_mixed_attention
+from lgffem_core.model.lgffem import build_model
+from lgffem_core.model.weights import state_hash
 from lgffem_core.retrieval import baselines
 from lgffem_core.retrieval.baselines import (
     densenet_embeddings,
@@ -14,7 +17,6 @@ from lgffem_core.retrieval.baselines import (
     evaluate_baselines,
     mixed_attention_embeddings,
     mixed_attention_variant,
-    state_hash,
 )
 from lgffem_core.retrieval.protocols import evaluate
 from lgffem_core.study import PROJECT, Study
@@ -114,3 +116,25 @@ def test_the_hash_of_a_state_sees_every_value():
     assert state_hash(torch.nn.BatchNorm1d(3)) == before
     layer.running_mean[1] = 1e-7
     assert state_hash(layer) != before
+
+
+@pytest.mark.parametrize("build", [
+    lambda study: build_model(study, "paper", 0), lambda study: build_densenet(study, 0),
+    lambda study: build_mixed_attention(study, 0),
+], ids=["LGFFEM", "densenet", "ma_ms"])  # fmt: skip
+def test_whoever_has_a_network_computes_with_the_threads_of_the_study(study, build):
+    before = torch.get_num_threads()
+    try:
+        for threads in (3, 1):
+            build(study(compute__threads=threads))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_densenets_embeddings_of_another_number_of_threads_are_computed_again(study, monkeypatch):
+    densenet_embeddings(study(), 0)
+    monkeypatch.setattr(baselines, "embed_table", lambda *a: pytest.fail("embedded again"))
+    densenet_embeddings(study(), 0)
+    with pytest.raises(pytest.fail.Exception, match="embedded again"):
+        densenet_embeddings(study(compute__threads=2), 0)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from scipy.stats import binomtest
 
 from lgffem_core.parameter_files import known_keys
-from lgffem_core.params import Params
+from lgffem_core.params import PROTOCOLS, Params
 from lgffem_core.retrieval.ledger import base_study, not_measured, paired_difference, read_ledger, readings
 from lgffem_core.retrieval.protocols import Outcome, from_hits
 from lgffem_core.study import PROJECT, VARIANTS, Study
@@ -91,6 +91,13 @@ def test_the_base_keeps_the_toggles_of_the_profile_and_gives_up_its_length():
     assert base.params.seeds == (3,) and base.params.variants == ("paper",)
     text, code = readings(mine, next(row for row in LEDGER if row.row == 4))
     assert code.name == base.name and text.name == "row04_text"
+
+
+def test_the_rows_are_measured_under_every_protocol_whatever_the_tables_show():
+    mine = study(retrieval__protocols=["released"])
+    for row in SWITCHED:
+        if "retrieval.protocols" not in row.switch:
+            assert all(run.params.retrieval.protocols == PROTOCOLS for run in readings(mine, row))
 
 
 def test_runs_touch_nothing_of_the_profile_but_its_data():

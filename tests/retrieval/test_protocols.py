@@ -1,6 +1,7 @@
 """The protocols against the authors' own loop's values, and against explicit loops on hard cases."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from lgffem_core.retrieval.protocols import (
     test_to_train,
 )
 
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "kimia_metrics.json"
 
-def golden_cases(shared):
-    golden = json.loads((shared / "golden" / "kimia_metrics.json").read_text())
+
+def golden_cases():
+    golden = json.loads(GOLDEN.read_text())
     labels = np.repeat(np.arange(24), golden["scan_counts"])
     for case in golden["cases"]:
         rng = np.random.default_rng(case["seed"])
@@ -29,8 +32,8 @@ def golden_cases(shared):
         yield case, embeddings.astype(np.float32), labels
 
 
-def test_golden_values_of_released_and_leave_one_out(shared):
-    for case, embeddings, labels in golden_cases(shared):
+def test_golden_values_of_released_and_leave_one_out():
+    for case, embeddings, labels in golden_cases():
         for protocol, expected in ((released, "released"), (leave_one_out, "leave_one_out_top1")):
             scores = protocol(embeddings, labels).scores
             assert scores == pytest.approx(tuple(case[expected].values()), abs=1e-3), (case["seed"], expected)

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from lgffem_core.data.facts import KIMIA_TEST_COUNTS
+from lgffem_core.retrieval.ledger import paired_difference
 from lgffem_core.retrieval.protocols import Outcome, from_hits
 from lgffem_core.retrieval.statistics import eta_p_interval, patch_interval, scan_interval, seed_interval
 
@@ -154,6 +155,19 @@ def test_all_right_and_all_wrong_patches_have_no_width():
     for method in ("percentile", "bca"):
         assert patch_interval(np.ones(50, bool), 100, method) == (100, 100)
         assert patch_interval(np.zeros(50, bool), 100, method) == (0, 0)
+
+
+@pytest.mark.parametrize("resamples", [1, 2, 5])
+@pytest.mark.parametrize("right", [1, 25, 49])
+def test_bca_ends_lie_among_the_resampled_rates_however_few(resamples, right):
+    """Of so few, none may lie below the rate, or none above it."""
+    hits = np.arange(50) < right
+    for low, high in (
+        patch_interval(hits, resamples),
+        scan_interval(np.add.reduceat(hits, [0, 20, 30, 40]), [20, 10, 10, 10], resamples, "bca"),
+        paired_difference(from_hits(hits, np.zeros(50, int)), from_hits(hits[::-1], np.zeros(50, int)), resamples)[1:3],
+    ):
+        assert -100 <= low <= high <= 100
 
 
 def test_unknown_methods_are_refused():

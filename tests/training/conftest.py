@@ -22,7 +22,7 @@ SMALL = {
     "compute.threads": 1,
     "data.kimia.scans": 4,
     "data.pannuke.tissues": "any",
-    "retrieval.bootstrap": 50,
+    "retrieval.bootstrap": 200,
 }
 COLOURS = [(220, 80, 120), (90, 60, 160), (230, 200, 215), (150, 110, 90)]
 

@@ -27,6 +27,11 @@ def test_warm_restarts_equal_torch():
         scheduler.step((step + 1) / 10)
 
 
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(ValueError, match="unknown schedule 'linear'"):
+        learning_rate(0, 50, 10, 5e-3, 8e-5, "linear")
+
+
 def test_ends_and_the_one_step_run():
     assert learning_rate(0, 50, 10, 5e-3, 8e-5) == 5e-3
     assert learning_rate(49, 50, 10, 5e-3, 8e-5) == pytest.approx(8e-5)

@@ -21,6 +21,7 @@ UNRELATED = ("errors.py", "progress.py", "code_version.py", "files.py", "params.
 #: Files that are no code, by the module that reads them.
 READ_BY = {
     "report/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),
+    "report/printed.py": ("params/reference/table1_runs.yaml",),
     "retrieval/ledger.py": ("params/reference/ledger.yaml",),
     "report/page.py": ("lgffem_core/report/page.html.j2",),
 }

@@ -44,6 +44,7 @@ class Recipe:
     optimizer: Callable[[list], torch.optim.Optimizer]  # of the model's trained parameters
     loss_optimizer: Callable[[list], torch.optim.Optimizer] | None = None  # null = the loss has no parameters
     clip_norm: float | None = None  # of the model's gradient
+    drop_last: bool = True  # leave an epoch's incomplete last batch out
 
 
 class Trainer:
@@ -86,6 +87,7 @@ class Trainer:
             checkpoint.step,
             self.fabric.global_rank,
             self.fabric.world_size,
+            self.recipe.drop_last,
         )
         if checkpoint.step:
             self.restore(checkpoint, batches.steps, str(checkpoint_path(folder, checkpoint.step)))

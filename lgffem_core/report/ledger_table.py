@@ -15,8 +15,8 @@ COLUMNS = [
 YARDSTICK = 15  # the row whose two readings are two seeds
 LEDGER_NOTE = (
     "kind: disagreement of text and code; silence of the text; ambiguous, where the text can be read both ways; "
-    "observation, where nothing differs. Percent; delta: eta_p with the code's value minus eta_p with the text's (or as "
-    "`switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
+    "observation, where nothing differs. Percent; delta: eta_p with the code's value minus eta_p with the text's (or "
+    "as `switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
     "(BCa) over test patches, over scans where `released` is involved; p_holm: McNemar's test there, flipped scans "
     "here, adjusted by Holm over the rows of a protocol. Interval and p speak of these two trainings only: row 15, "
     "another seed, shows what chance in training does."

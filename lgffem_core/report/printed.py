@@ -57,7 +57,7 @@ def fitting(percent: float, total: int) -> list[int]:
 
 
 def fewest(protocol: str, counts: np.ndarray) -> np.ndarray:
-    """(S,) the fewest right patches a scan can have: under ``released`` its query, and what its list is too long to miss."""
+    """(S,) the fewest right patches of a scan: under ``released`` its query, and what its list is too long to miss."""
     if protocol != "released":
         return np.zeros_like(counts)
     missed = counts.sum() - np.cumsum(counts)  # patches beyond the C_s neighbours that are kept
@@ -67,16 +67,17 @@ def fewest(protocol: str, counts: np.ndarray) -> np.ndarray:
 def example(scores: Scores, protocol: str, counts=KIMIA_TEST_COUNTS) -> np.ndarray | None:
     """Right patches by scan, (S,), from which exactly these printed scores would come; None where there are none.
 
-    An integer programme: whole numbers c_s between the fewest and n_s, with Σ c_s as η_p has it, and Σ c_s/n_s
-    as printed η_w and η_tot, rounded each from the product η_p·η_w, leave it.
+    An integer programme: whole numbers c_s between the fewest and n_s, with Σ c_s as η_p has it, whose η_w and
+    product η_p·η_w, before any rounding, are printed as η_w and η_tot.
     """
     counts = np.asarray(counts)
     for right in fitting(scores.eta_p, counts.sum()):
-        eta_p = right / counts.sum()
-        low = max(scores.eta_w - HALF, (scores.eta_tot - HALF) / eta_p) - SLACK
-        high = min(scores.eta_w + HALF, (scores.eta_tot + HALF) / eta_p) + SLACK
-        rates = LinearConstraint(1 / counts, low / 100 * len(counts), high / 100 * len(counts))
-        sums = [LinearConstraint(np.ones(len(counts)), right, right), rates]
+        rates, ends = 100 / counts / len(counts), np.array([-HALF - SLACK, HALF + SLACK])  # eta_w = rates @ c
+        sums = [
+            LinearConstraint(np.ones(len(counts)), right, right),
+            LinearConstraint(rates, *(scores.eta_w + ends)),
+            LinearConstraint(rates * right / counts.sum(), *(scores.eta_tot + ends)),
+        ]
         bounds = Bounds(fewest(protocol, counts), counts)
         found = milp(np.zeros(len(counts)), constraints=sums, integrality=np.ones(len(counts)), bounds=bounds)
         if found.success:

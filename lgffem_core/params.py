@@ -168,7 +168,7 @@ class MixedAttention(Section):
 
     network: str = "legacy_seresnet50"  # timm's name of SE-ResNet-50; another legacy_seresnet for small machines
     weights: Path | None = None
-    pretrained: bool = False  # true: timm's own from the hub, which the published training did not use
+    pretrained: bool = False  # true: timm's own from the hub, which its own code does not use
     embedding: Positive = 512
     epochs: Positive = 100
     batch_size: Annotated[int, Field(ge=2)] = 60  # a pair takes two

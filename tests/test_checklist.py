@@ -22,7 +22,7 @@ def load(profile, tmp_path, **overrides):
 
 def test_the_paper_profile_lists_three_data_sets_and_the_weights(tmp_path):
     items = checklist(load("paper", tmp_path, baselines__ma_ms__pretrained=True))
-    assert len(items) == 6 and checklist(load("paper", tmp_path)) == items[:5]  # the published training starts at random
+    assert len(items) == 6 and checklist(load("paper", tmp_path)) == items[:5]  # its code starts at random
     for item, key, where in zip(
         items, ("imagenet", "pannuke", "kimia"), ("image-net.org", "Warwick", "tizhoosh.com"), strict=False
     ):

@@ -35,7 +35,7 @@ ARTEFACTS = (
         "tables/table2",
         "07_faiss_evaluation",
         "LGFFEM and the baselines under three retrieval protocols. A published value stands in the row of the "
-        "protocol it was computed under; where its source states none, in a row of its own.",
+        "protocol it was computed under; where none is known, in a row of its own.",
     ),
     Artefact(
         "Figure 1",
@@ -168,6 +168,6 @@ ARTEFACTS = (
         "Ledger",
         "tables/audit_ledger",
         "11_ledger",
-        "Each row where text and released code disagree, switched alone: the difference it makes, beside a seed's.",
+        "Text beside released code, row by row, each switched alone: the difference it makes, beside a seed's.",
     ),
 )

@@ -30,6 +30,7 @@ UNRELATED = (
 READ_BY = {
     "report/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),
     "report/generality_table.py": ("params/reference/landmarks.yaml",),
+    "report/printed.py": ("params/reference/table1_runs.yaml",),
     "retrieval/ledger.py": ("params/reference/ledger.yaml",),
     "report/page.py": ("lgffem_core/report/page.html.j2",),
 }

@@ -128,7 +128,7 @@ def untouched(model: nn.Module):
 def collapse(maps: dict[Node, np.ndarray]) -> dict[int, np.ndarray]:
     """Layer -> the mean of its four nodes' maps, so 1 only where all four are at their hottest.
 
-    The released code averages over ten aggregators of a layer instead (ledger 14).
+    One commit of the released code averages over ten aggregators of a layer instead (ledger 14).
     """
     return {i: np.mean([maps[i, name] for name in OUTPUTS], axis=0) for i in sorted({i for i, _ in maps})}
 

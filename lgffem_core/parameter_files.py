@@ -185,3 +185,19 @@ def validate(tree: dict, source: str) -> Params:
             said = fault["msg"].removeprefix("Value error, ")
             message = f"parameter {key}: {said}, got {shown(fault['input'])}{remedy}."
         raise RequestError(one_line(f"{source}: {message}")) from None
+
+
+def read_reference(path: Path, name: str, schema: type[BaseModel]) -> list:
+    """The list ``name`` of a file in ``params/reference``, each entry as ``schema`` has it; ``RequestError`` else."""
+    entries, found = read_yaml(path).get(name), []
+    if not isinstance(entries, list) or not entries:
+        raise RequestError(f"{path}: {name} must be a list of entries.")
+    for i, entry in enumerate(entries, start=1):
+        try:
+            found.append(schema.model_validate(entry))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = "".join(f", {part}" for part in fault["loc"])
+            message = fault["msg"].removeprefix("Value error, ")
+            raise RequestError(one_line(f"{path}: {name}, entry {i}{key}: {message}.")) from None
+    return found

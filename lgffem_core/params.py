@@ -44,7 +44,7 @@ class ImageNet(Section):
 
 class PanNuke(Section):
     root: Path | None = None  # holds images/ (and masks/), or the official "Fold 1" … "Fold 3"
-    split: Literal[1, 2, 3] | None = None  # PathML's: the fold trained on; null = all three (ledger 11)
+    split: Literal[1, 2, 3] | None = None  # PathML's: the fold trained on, the code's is 1; null = all (ledger 11)
     tissues: Literal["pannuke", "any"] = "pannuke"  # which names a file may carry
     channel_order: Literal["bgr", "rgb"] = "bgr"  # of the PNG files; PathML writes BGR (ledger 13)
 
@@ -87,13 +87,13 @@ class Head(Section):
 
 
 class Toggles(Section):
-    """Where text and released code disagree. Null = as the variant says; see ``study.VARIANTS``."""
+    """Where text and released code differ in model or loss. Null = as the variant says; see ``study.VARIANTS``."""
 
     loss_scale: Literal["s", "margin"] | None = None  # ledger 2
     grn: Literal["channels", "width"] | None = None  # ledger 3: the axis of the mean
     head_norm: bool | None = None  # ledger 4: BatchNorm and Dropout in the head
     fusion_relu: bool | None = None  # ledger 5
-    normalize_embedding: bool | None = None  # ledger 12: L2 before the search
+    normalize_embedding: bool | None = None  # ledger 12: L2 before the search, in neither; a third reading, ours
 
 
 class Model(Section):
@@ -111,12 +111,16 @@ class Loss(Section):
     lr: Rate = 1e-4  # of the class centers' own AdamW
 
 
-EPOCHS = {"a": 60, "b": 300, "c": 300}  # paper, section 4.1.3
+#: Epochs: paper, section 4.1.3. Where the text is silent, the released scripts: PathML's loader, of B, keeps the last
+#: batch (ledger 19); C alone has AMSGrad (ledger 20).
+PUBLISHED = {"a": {"epochs": 60}, "b": {"epochs": 300, "drop_last": False}, "c": {"epochs": 300, "amsgrad": True}}
 
 
 class Strategy(Section):
     epochs: Positive
     lr: Rate | None = None  # null = training.lr
+    amsgrad: bool = False
+    drop_last: bool = True  # leave an epoch's last batch out where it is incomplete
     checkpoint: Path | None = None  # a released checkpoint (.pth) to use instead of training
 
 
@@ -127,20 +131,19 @@ class Training(Section):
     schedule: Literal["cosine", "warm_restarts"] = "cosine"  # ledger 7
     restart_epochs: Positive = 3  # T_0 of the warm restarts
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
-    amsgrad: bool = False
     clip_norm: Rate = 1.0
     loss: Loss = Loss()
-    a: Strategy = Strategy(epochs=EPOCHS["a"])
-    b: Strategy = Strategy(epochs=EPOCHS["b"])
-    c: Strategy = Strategy(epochs=EPOCHS["c"])
+    a: Strategy = Strategy(**PUBLISHED["a"])
+    b: Strategy = Strategy(**PUBLISHED["b"])
+    c: Strategy = Strategy(**PUBLISHED["c"])
 
     @model_validator(mode="before")
     @classmethod
-    def published_epochs(cls, values):
-        """A profile that sets another key of a strategy keeps its published number of epochs."""
+    def published_strategies(cls, values):
+        """A profile that sets one key of a strategy keeps the published values of its other keys."""
         if not isinstance(values, dict):
             return values
-        given = {s: {"epochs": n, **values[s]} for s, n in EPOCHS.items() if isinstance(values.get(s), dict)}
+        given = {s: {**known, **values[s]} for s, known in PUBLISHED.items() if isinstance(values.get(s), dict)}
         return {**values, **given}
 
 
@@ -159,11 +162,15 @@ class DenseNet(Section):
 
 
 class MixedAttention(Section):
-    """MA + MS-loss (Yang et al., Methods 2020): SE-ResNet-50 with a mask branch. Defaults: the published training."""
+    """MA + MS-loss (Yang et al., Methods 2020): SE-ResNet-50 with a mask branch.
+
+    Defaults: the training of its released code, which starts from random weights. That code trains on 90 % of the
+    training patches and keeps the epoch of the lowest loss on the others; here all are trained on, to the end.
+    """
 
     network: str = "legacy_seresnet50"  # timm's name of SE-ResNet-50; another legacy_seresnet for small machines
     weights: Path | None = None
-    pretrained: bool = True
+    pretrained: bool = False  # true: timm's own from the hub, which its own code does not use
     embedding: Positive = 512
     epochs: Positive = 100
     batch_size: Annotated[int, Field(ge=2)] = 60  # a pair takes two

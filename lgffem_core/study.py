@@ -15,17 +15,19 @@ OUTPUT = "LGFFEM_OUTPUT"  # environment variable: another folder for artifacts/ 
 
 @dataclass(frozen=True)
 class VariantSettings:
-    """One reading of the model: each field is a row of the ledger of text against code."""
+    """One reading of the model and its loss: each field is a row of the ledger of text against code."""
 
     loss_scale: str  # "s": the stated scale, "margin": s = m (row 2)
     grn: str  # "channels": as in ConvNeXt V2, "width": mean over a last axis of length 1 (row 3)
     head_norm: bool  # BatchNorm and Dropout after GeM (row 4)
     fusion_relu: bool  # ReLU on the fusion weights (row 5)
-    normalize_embedding: bool  # L2 before the Euclidean search (row 12)
+    normalize_embedding: bool  # L2 before the Euclidean search: neither text nor code, but ours (row 12)
 
 
+#: "paper": the printed text, and where it is silent the released code. "released": the code's architecture and loss
+#: scale, and no more of its configuration: batch size, rates, restarts, epochs and folds stay the profile's.
 VARIANTS = {
-    "paper": VariantSettings("s", "channels", False, True, True),
+    "paper": VariantSettings("s", "channels", False, True, False),
     "released": VariantSettings("margin", "width", True, False, False),
 }
 

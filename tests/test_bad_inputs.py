@@ -424,7 +424,7 @@ PARAMS = [
     Case("boolean as count", line("training: {a: {epochs: true}}"), 2, ("training.a.epochs", "integer", "True")),
     Case("boolean as rate", line("training: {lr: true}"), 2, ("training.lr", "number", "True")),
     Case("boolean as seed", line("seeds: [true]"), 2, ("seeds.0", "integer", "True")),
-    Case("number as boolean", line("training: {amsgrad: 1}"), 2, ("training.amsgrad", "boolean", "got 1")),
+    Case("number as boolean", line("training: {c: {amsgrad: 1}}"), 2, ("training.c.amsgrad", "boolean", "got 1")),
     Case("out of range", line("training: {a: {epochs: 0}}"), 2, ("training.a.epochs", "greater than 0", "got 0")),
     Case("huge number", line(f"seeds: [{'9' * 30}]"), 2, ("seeds.0", "must not be larger than 4294967295")),
     Case("number of 5000 digits", line(f"seeds: [{'9' * 5000}]"), 2, (FILE, "cannot be read as YAML")),

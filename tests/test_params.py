@@ -336,6 +336,8 @@ def test_paper_yaml_is_the_published_schedule():
     params = validate(read_yaml(PROJECT / "params" / "paper.yaml"), "paper.yaml")
     training, model = params.training, params.model
     assert [training.a.epochs, training.b.epochs, training.c.epochs] == [60, 300, 300]
+    assert [training.a.amsgrad, training.b.amsgrad, training.c.amsgrad] == [False, False, True]  # as their scripts
+    assert [training.a.drop_last, training.b.drop_last, training.c.drop_last] == [True, False, True]
     assert (training.lr, training.lr_min, training.batch_size, training.schedule) == (5e-3, 8e-5, 64, "cosine")
     assert (training.loss.margin, training.loss.scale, training.loss.sub_centers) == (17.2, 64, 6)
     assert (model.image_size, model.neck.channels, model.neck.layers) == (224, 512, 3)

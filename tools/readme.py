@@ -64,7 +64,7 @@ def table2() -> list[str]:
     names = {n: n for n in ("DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss", "LGFFEM")}
     paper = {}
     for method, row in published("table2")["rows"].items():
-        paper[method] = f"{row['eta_p']:.2f} ({'`' + row['protocol'] + '`' if row['protocol'] else 'not stated'})"
+        paper[method] = f"{row['eta_p']:.2f} ({'`' + row['protocol'] + '`' if row['protocol'] else 'not known'})"
     return results("table2", "method", names, paper)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +85,15 @@ def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng(derive_seed("order", seed, epoch)).permutation(size)
 
 
-def steps_per_epoch(size: int, batch_size: int) -> int:
-    """Full batches in an epoch; a data set smaller than one batch gives one batch of all its samples."""
-    return max(1, size // batch_size)
+def steps_per_epoch(size: int, batch_size: int, drop_last: bool = True) -> int:
+    """Batches in an epoch, an incomplete one left out or not; a data set smaller than one gives one of all samples."""
+    return max(1, size // batch_size if drop_last else math.ceil(size / batch_size))
 
 
 class TrainingBatches(Sampler):
     """Every batch of a training run from step ``first`` on, as lists of ``(epoch, row)``.
 
-    One sampler spans all epochs, so that workers are started once. The last, incomplete batch of an
-    epoch is left out, as in the released code.
+    One sampler spans all epochs, so that workers are started once.
 
     Args:
         size: samples in the data set.
@@ -103,6 +103,8 @@ class TrainingBatches(Sampler):
         first: global step to start with (where an interrupted run goes on).
         rank, world: this process serves every ``world``-th sample of each batch, from ``rank`` on, so
             that a batch holds the same samples however many processes share it.
+        drop_last: leave the last batch of an epoch out where it is incomplete. The released code does so for
+            strategies A and C; the loader of B, which is PathML's, keeps it (ledger 19).
 
     ``RequestError`` where a batch has not a sample for each process.
     """
@@ -116,10 +118,11 @@ class TrainingBatches(Sampler):
         first: int = 0,
         rank: int = 0,
         world: int = 1,
+        drop_last: bool = True,
     ):
         self.size, self.batch_size, self.epochs, self.seed = size, min(batch_size, size), epochs, seed
         self.first, self.rank, self.world = first, rank, world
-        self.steps = steps_per_epoch(size, batch_size)
+        self.steps = steps_per_epoch(size, batch_size, drop_last)
         if self.batch_size < world:
             raise RequestError(
                 f"training.batch_size: {world} processes cannot share a batch of {self.batch_size}; start fewer."

@@ -19,8 +19,8 @@ class LGFFEM(nn.Module):
     Args:
         backbone: a module that gives four feature maps, with ``channels``.
         neck, head: built for those channels.
-        normalize: L2-normalise the embedding (ledger row 12). The training loss is angular and does not
-            see the difference; a Euclidean search does.
+        normalize: L2-normalise the embedding, which neither text nor code do (ledger row 12). The training loss
+            is angular and does not see the difference; a Euclidean search does.
     """
 
     def __init__(self, backbone: nn.Module, neck: Neck, head: GeMHead, normalize: bool):

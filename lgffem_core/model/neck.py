@@ -38,7 +38,7 @@ def normalised_weights(weights: Tensor, epsilon: float, relu: bool) -> Tensor:
 
     Args:
         weights: (terms,) the learned weights.
-        relu: clip them at zero first, as EfficientDet does; the released code does not (ledger 5).
+        relu: clip them at zero first, as EfficientDet does; equation 6 as printed and the code do not (ledger 5).
     """
     if relu:
         weights = torch.relu(weights)

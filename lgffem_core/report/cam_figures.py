@@ -1,7 +1,7 @@
 """Pictures of Grad-CAM++ maps: figures 4-6, and those of the sanity checks.
 
 Maps are (S, S) in [0, 1] and are drawn right way up: dark is low and bright is high, in a map whose steps every
-reader can tell apart. (``show_cam_on_image`` subtracted from one, as in the released code, wraps around in
+reader can tell apart. (``show_cam_on_image`` subtracted from one, as at a commit of the released code, wraps around in
 uint8 and inverts the colours: ledger 14.) Images are uint8 (S, S, 3) RGB.
 """
 

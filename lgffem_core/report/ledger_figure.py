@@ -26,7 +26,7 @@ def effect_chart(table: pd.DataFrame, protocol: str, label: str) -> Figure:
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_yticks(range(len(rows)), [f"{row}  {topic}" for row, topic in zip(rows["row"], rows["topic"], strict=True)])
     ax.tick_params(labelsize=8)
-    ax.set(xlabel="Δη_p in points, code minus text", ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlabel="Δη_p in points, second value minus first (code minus text)", ylim=(len(rows) - 0.4, -0.6))
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="best", frameon=False, fontsize=8)

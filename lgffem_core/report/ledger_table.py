@@ -10,15 +10,17 @@ from lgffem_core.retrieval.statistics import WIDTHLESS
 from lgffem_core.study import Study
 
 COLUMNS = [
-    "row", "topic", "text", "code", "switch", "protocol", "eta_p_text", "eta_p_code", "delta", "delta_low",
+    "row", "kind", "topic", "text", "code", "switch", "protocol", "eta_p_text", "eta_p_code", "delta", "delta_low",
     "delta_high", "p_holm", "note", "settles",
 ]  # fmt: skip
 YARDSTICK = 15  # the row whose two readings are two seeds
 LEDGER_NOTE = (
-    "Percent; delta: eta_p with the code's value minus eta_p with the text's, in points, one training of a few epochs "
-    "each; delta_low, delta_high: 95 % interval (BCa) over test patches, over scans where `released` is involved; "
-    "p_holm: McNemar's test there, flipped scans here, adjusted by Holm over the rows of a protocol. Interval and p "
-    f"speak of these two trainings only: row 15, another seed, shows what chance in training does. {WIDTHLESS}"
+    "kind: disagreement of text and code; silence of the text; ambiguous, where the text can be read both ways; "
+    "observation, where nothing differs. Percent; delta: eta_p with the code's value minus eta_p with the text's (or "
+    "as `switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
+    "(BCa) over test patches, over scans where `released` is involved; p_holm: McNemar's test there, flipped scans "
+    "here, adjusted by Holm over the rows of a protocol. Interval and p speak of these two trainings only: row 15, "
+    f"another seed, shows what chance in training does. {WIDTHLESS}"
 )
 
 
@@ -47,10 +49,8 @@ def words(row: Row) -> dict:
     """The cells of a row that are known without measuring."""
     pairs = (row.switch or {}).items()
     switch = "; ".join(f"{key}: {shown(text)} -> {shown(code)}" for key, (text, code) in pairs)
-    return {"row": row.row, "topic": row.topic, "text": row.text, "code": row.code} | {
-        "switch": switch,
-        "settles": row.settles,
-    }
+    known = {name: getattr(row, name) for name in ("row", "kind", "topic", "text", "code", "settles")}
+    return known | {"switch": f"{switch} ({row.sides})" if row.sides else switch}
 
 
 def shown(value) -> str:

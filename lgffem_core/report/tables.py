@@ -29,7 +29,7 @@ SCORED_COLUMNS = [  # of both tables
 ]
 TABLE1_COLUMNS = ["strategy", "pretraining_data", *SCORED_COLUMNS]
 TABLE2_COLUMNS = ["method", *SCORED_COLUMNS]
-NOT_STATED = "not stated"  # the protocol of a published value whose source names none
+NOT_KNOWN = "not known"  # the protocol of a published value
 DECIMALS = 2  # of a percent, as the paper prints
 LATEX_ESCAPES = str.maketrans(
     {
@@ -95,7 +95,7 @@ def table2(
     """Table 2: a row for each method, variant and protocol, LGFFEM after strategy C last.
 
     A published value stands in the row of the protocol that it was computed under, and nowhere if the profile
-    does not run that protocol. Where its source states none, it has a row of its own, without scores of ours
+    does not run that protocol. Where none is known, it has a row of its own, without scores of ours
     (ledger row 16).
 
     Args:
@@ -115,7 +115,7 @@ def table2(
             named = {"method": method, "variant": variant, "protocol": protocol}
             rows.append(named | measured(study, runs) | beside(known if known["protocol"] == protocol else {}))
         if known["protocol"] is None:
-            rows.append({"method": method, "variant": "as published", "protocol": NOT_STATED, "seeds": ""})
+            rows.append({"method": method, "variant": "as published", "protocol": NOT_KNOWN, "seeds": ""})
             rows[-1] |= beside(known)
     return pd.DataFrame(rows, columns=TABLE2_COLUMNS).round(DECIMALS)
 

@@ -43,7 +43,7 @@ def schedule_curve(training: Training, epochs: int, label: str, steps: int = 20)
             learning_rate(s, len(at), steps, training.lr, training.lr_min, name, training.restart_epochs) for s in at
         ]
         ax.plot(at / steps, rates, label=name.replace("_", " "), color=colour)
-    ax.set(xlabel="epoch", ylabel="learning rate", title="Text: one cosine; released code: warm restarts")
+    ax.set(xlabel="epoch", ylabel="learning rate", title="Text: one cosine; released code, if asked: warm restarts")
     ax.legend(frameon=False)
     return sign(figure, label)
 

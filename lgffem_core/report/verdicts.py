@@ -1,7 +1,8 @@
 """Each published number beside ours, and what may be said of it: the rule is ``verdict``.
 
 A verdict is about a number and not about its authors. ``departures`` lists what keeps a run from being the
-published experiment; while there is any, no verdict is given.
+published experiment; while there is any, no verdict is given. A setting that text and released code have in two ways
+keeps none from it, whichever it takes: nobody knows which of the two made the published numbers.
 """
 
 import numpy as np
@@ -10,8 +11,9 @@ from pydantic import BaseModel
 
 from lgffem_core.data.facts import KIMIA_TEST_COUNTS
 from lgffem_core.params import DenseNet, MixedAttention, Model, PanNuke, Training
-from lgffem_core.report.tables import DECIMALS, published
+from lgffem_core.report.tables import DECIMALS, NOT_KNOWN, published
 from lgffem_core.retrieval.baselines import DENSENET, MA_MS
+from lgffem_core.retrieval.ledger import read_ledger
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import scan_interval
@@ -22,11 +24,13 @@ STANDARD = "leave_one_out"  # the protocol that any two methods can be compared 
 OVER_SCANS = "bca"  # a studentised end is 0 or 100 where few scans have an error
 ROUNDING = 0.005  # a published value stands for everything that rounds to it
 VERDICT_NOTE = (
-    "Percent; paper_*: as published, under `protocol`; eta_*: ours under the same one, with the 95 % interval of eta_p "
-    "over scans (BCa); difference_*: ours minus published; standard_*: ours under `leave_one_out`. Verdicts: `not run "
-    "here` where the run departs from the published experiment (`why`); else `not comparable` where the source states "
-    "no protocol or our scans are all equally good; else `reproduced` where the published value lies in the 95 % "
-    "interval of ours over scans; else `differs`."
+    "Table 1 was computed under `released`: the authors' repository keeps its nine values as that computation's output "
+    "(commit 51b33ed). Percent; paper_*: as published, under `protocol`; eta_*: ours under the same one, with the 95 % "
+    "interval of eta_p over scans (BCa); difference_*: ours minus published; standard_*: ours under `leave_one_out`. "
+    "Verdicts: `not run here` where the run departs from the published experiment (`why`); else `not comparable` where "
+    "its protocol is not known or our scans are all equally good; else `reproduced` where the published value lies "
+    "in the 95 % interval of ours over scans; else `differs`. other_reading: settings that text and released code have "
+    "in two ways, where this run does not take the variant's; nobody knows which of them was published."
 )
 
 
@@ -34,14 +38,14 @@ def verdict(number: float, protocol: str | None, interval: tuple[float, float] |
     """What may be said of one published number. The first that holds:
 
     1. ``not run here``: the run departs from the published experiment, or does not compute its protocol;
-    2. ``not comparable``: the number's source does not state its protocol; or our scans are all equally good, so
+    2. ``not comparable``: the number's protocol is not known; or our scans are all equally good, so
        that resampling them gives no interval to compare with;
     3. ``reproduced``: it lies in the 95 % interval of our value, resampled over scans under the same protocol;
     4. ``differs``.
 
     Args:
         number: the published one in percent, printed with two decimals.
-        protocol: that it was computed under; None where its source names none.
+        protocol: that it was computed under; None where that is not known.
         interval: lower and upper end of ours under that protocol; None where it was not run.
         departures: what differs from the published experiment.
     """
@@ -68,18 +72,24 @@ def intervals(runs: list[Outcome], resamples: int) -> Scores:
     return Scores(eta_p, eta_w, tuple(p * w / 100 for p, w in zip(eta_p, eta_w, strict=True)))
 
 
-def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str, ...] = ()) -> list[str]:
-    """Dotted keys whose values are not the published ones, which the defaults are; keys in ``skip`` are left out."""
-    keys = []
+def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str, ...] = ()) -> dict:
+    """Dotted key -> value, where it is not the published one, which the defaults are; keys in ``skip`` are left out."""
+    keys = {}
     for key in type(settings).model_fields:
         mine, theirs, path = getattr(settings, key), getattr(defaults, key), f"{name}.{key}"
         if path in skip:
             continue
         if isinstance(mine, BaseModel):
-            keys += changed(mine, theirs, path, skip)
+            keys |= changed(mine, theirs, path, skip)
         elif mine != theirs:
-            keys.append(path)
+            keys[path] = mine
     return keys
+
+
+def other_readings(settings: dict) -> list[str]:
+    """Those keys of ``changed`` whose value is the other one that a row of the ledger has for them."""
+    known = {key: values for row in read_ledger() for key, values in (row.switch or {}).items()}
+    return [key for key, value in settings.items() if value in known.get(key, ())]
 
 
 def trained_here(study: Study, strategy: str) -> list[str]:
@@ -91,17 +101,16 @@ def trained_here(study: Study, strategy: str) -> list[str]:
     return chain
 
 
-def departures(study: Study, row: str, counts: np.ndarray) -> list[str]:
-    """How a run differs from the published experiment, in words; empty where it is the same.
+def own_settings(study: Study, row: str) -> tuple[dict, set[str]]:
+    """What a published row depends on: the settings of this run that are not the defaults, and the data sets.
 
     Args:
         row: strategy "a", "b" or "c", or a method of Table 2.
-        counts: (S,) test patches of the run's scans.
 
     A local file with the backbone's weights is taken for what it says it is; toggles are part of a row's
-    variant, which the table names; neither counts as a departure.
+    variant, which the table names; neither counts.
     """
-    params, needed = study.params, {"kimia"}
+    params, needed, keys = study.params, {"kimia"}, {}
     if row == DENSENET:
         keys = changed(params.baselines.densenet121, DenseNet(), "densenet121", ("densenet121.weights",))
     elif row == MA_MS:
@@ -112,16 +121,31 @@ def departures(study: Study, row: str, counts: np.ndarray) -> list[str]:
         keys = changed(params.model, Model(), "model", ("model.backbone.weights", "model.toggles"))
         if chain:
             others = tuple(f"training.{s}" for s in CURRICULUM if s not in chain)
-            keys += changed(params.training, Training(), "training", others)
+            keys |= changed(params.training, Training(), "training", others)
         if "pannuke" in needed:
-            keys += changed(params.data.pannuke, PanNuke(), "data.pannuke", ("data.pannuke.root",))
+            keys |= changed(params.data.pannuke, PanNuke(), "data.pannuke", ("data.pannuke.root",))
     if row in (DENSENET, MA_MS) and params.model.image_size != Model().image_size:
-        keys.append("model.image_size")
+        keys["model.image_size"] = params.model.image_size
+    return keys, needed
+
+
+def departures(study: Study, row: str, counts: np.ndarray) -> list[str]:
+    """How a run differs from the published experiment, in words; empty where it is the same.
+
+    Args:
+        row: as for ``own_settings``.
+        counts: (S,) test patches of the run's scans.
+    """
+    settings, needed = own_settings(study, row)
+    readings = other_readings(settings)
+    keys = [key for key in settings if key not in readings]
     made = [name for name in sorted(needed) if study.is_synthetic(name)]
     found = [f"synthetic {', '.join(made)}"] if made else []
+    if row == MA_MS:
+        found.append("published on Kimia Path24 RGB (ledger 22)")
     if tuple(counts) != KIMIA_TEST_COUNTS:
         found.append("other test patches")
-    elif not params.data.check_counts:
+    elif not study.params.data.check_counts:
         found.append("numbers of images not checked")
     return found + ([f"{len(keys)} other setting{'s' * (len(keys) > 1)}, e.g. {keys[0]}"] if keys else [])
 
@@ -139,14 +163,17 @@ def verdict_table(study: Study, outcomes: dict[tuple[str, str, str], list[Outcom
         for variant in dict.fromkeys(v for m, v, _ in outcomes if m == method):
             ours, standard = (outcomes.get((method, variant, p)) for p in (protocol, STANDARD))
             counts = (ours or standard or next(iter(outcomes.values())))[0].counts
+            readings = other_readings(own_settings(study, row)[0])
             rows.append(
                 {"published_in": table, "row": row.upper() if row in CURRICULUM else row, "variant": variant}
-                | {"protocol": protocol or "not stated"}
+                | {"protocol": protocol or NOT_KNOWN}
                 | judged(study, protocol, known, ours, departures(study, row, counts))
+                | {"other_reading": ", ".join(readings)}
                 | {f"standard_{name}": value for name, value in means(standard).items()}
             )
     numbers = [f"{part}{name}" for part in ("paper_", "", "difference_", "standard_") for name in Scores._fields]
     order = ["published_in", "row", "variant", "protocol", *numbers, "eta_p_low", "eta_p_high", "verdict", "why"]
+    order.append("other_reading")
     return pd.DataFrame(rows, columns=order).round(DECIMALS)
 
 

@@ -1,20 +1,23 @@
 """The ledger of text against code, measured: each row switched alone (notebook 11).
 
-``params/reference/ledger.yaml`` holds the rows. A row that can be switched is read twice, as the text has it and
-as the released code has it; the two runs differ in that row's parameters and in nothing else. They train strategy
-C for a few epochs from a freshly drawn neck and head, so that an effect is not hidden under earlier strategies.
+``params/reference/ledger.yaml`` holds the rows: disagreements, silences of the text, what can be read both ways, and
+observations. A row that can be switched is read twice, as the text has it and as the released code has it; the two
+runs differ in that row's parameters and in nothing else. They train strategy C for a few epochs from a freshly drawn
+neck and head, so that an effect is not hidden under earlier strategies.
 """
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import model_validator
 
 from lgffem_core.data import patch_table
+from lgffem_core.errors import RequestError
 from lgffem_core.model.lgffem import build_model
-from lgffem_core.parameter_files import apply_overrides, read_yaml, validate
-from lgffem_core.params import PROTOCOLS, Params
+from lgffem_core.parameter_files import apply_overrides, known_keys, read_reference, validate
+from lgffem_core.params import PROTOCOLS, Params, Section
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import strategy_embeddings
@@ -28,19 +31,34 @@ VARIANT = "paper"  # what the rows are switched from
 ALONE = ("c",)  # the strategies that a run trains, unless the row is about another one's data
 
 
-@dataclass(frozen=True)
-class Row:
-    """One disagreement. Either ``trains`` says how it is measured, or ``why_not`` says why it is not."""
+Kind = Literal["disagreement", "silence", "ambiguous", "observation"]
+
+
+class Row(Section):
+    """One row. Either ``trains`` says how it is measured, or ``why_not`` says why it is not."""
 
     row: int
+    kind: Kind
     topic: str
     text: str  # what the paper says
     code: str  # what the released code does
     source: str
     settles: str  # what would decide which of the two made the published numbers
-    switch: dict[str, list] | None = None  # dotted parameter -> [text's value, code's value]
+    switch: dict[str, tuple[Any, Any]] | None = None  # dotted parameter -> (text's value, code's value)
+    sides: str | None = None  # whose the two values are, where not the text's and the code's
     trains: tuple[str, ...] | None = None  # strategies that its runs train; () = evaluated with the base's weights
     why_not: str | None = None
+
+    @model_validator(mode="after")
+    def measured_or_said_why_not(self):
+        if (self.trains is None) == (self.why_not is None):
+            raise ValueError("must have either trains or why_not")
+        if self.trains is not None and not self.switch:
+            raise ValueError("trains needs a switch")
+        unknown = set(self.switch or ()) - set(known_keys())
+        if unknown:
+            raise ValueError(f"switches {min(unknown)}, which is no parameter")
+        return self
 
 
 @dataclass(frozen=True)
@@ -89,9 +107,12 @@ class Difference(NamedTuple):
 
 
 def read_ledger(path: Path = PROJECT / "params" / "reference" / "ledger.yaml") -> list[Row]:
-    """The rows in their order."""
-    rows = [Row(**entry) for entry in read_yaml(path)["rows"]]
-    return [row if row.trains is None else replace(row, trains=tuple(row.trains)) for row in rows]
+    """The rows in their order. ``RequestError`` names a row that is not as ``Row`` has it, or stands there twice."""
+    rows = read_reference(path, "rows", Row)
+    numbers = [row.row for row in rows]
+    if numbers != sorted(set(numbers)):
+        raise RequestError(f"{path}: the rows must be numbered upwards, each number once; they are {numbers}.")
+    return rows
 
 
 def not_measured(study: Study, row: Row) -> str | None:

@@ -74,7 +74,7 @@ def answerable(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def released(test: np.ndarray, labels: np.ndarray) -> Outcome:
-    """What the authors' notebook computes, and what Table 1 prints (ledger row 1). It is no Recall@1.
+    """What the authors' notebook computes, and what Table 1 prints (ledger 1, ``report.printed``). It is no Recall@1.
 
     Patches must lie in scan order. A scan is asked once, with its first patch; of the first C_s neighbours,
     itself included, where C_s counts the patches of all scans up to and including s, those of scan s are

@@ -44,6 +44,7 @@ class Recipe:
     optimizer: Callable[[list], torch.optim.Optimizer]  # of what is trained: the model's, then the loss's parameters
     loss_settings: dict = field(default_factory=dict)  # of the optimiser, where the loss has parameters
     clip_norm: float | None = None  # of the model's gradient
+    drop_last: bool = True  # leave an epoch's incomplete last batch out
 
 
 class Trainer:
@@ -87,6 +88,7 @@ class Trainer:
             checkpoint.step,
             self.fabric.global_rank,
             self.fabric.world_size,
+            self.recipe.drop_last,
         )
         if checkpoint.step:
             self.restore(checkpoint, batches.steps, str(checkpoint_path(folder, checkpoint.step)))

@@ -172,6 +172,8 @@ def fit(
     settings = study.variant(variant)
     if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
         raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")
+    recipe = strategy_recipe(study.params, strategy)
+    check_last_batch(recipe, len(table), fabric.world_size, settings.head_norm)
     torch.manual_seed(seed)  # of the class centers' first values
     loss = sub_center_arcface(
         study.params.training.loss,
@@ -180,15 +182,25 @@ def fit(
         settings,
     )
     patches = training_patches(study, strategy, table, model, seed)
-    trainer = Trainer(fabric, strategy_recipe(study.params, strategy), model, loss, seed)
+    trainer = Trainer(fabric, recipe, model, loss, seed)
     return run_trainer(trainer, patches, study.checkpoints(strategy, variant, seed), identity, study.params)
+
+
+def check_last_batch(recipe: Recipe, images: int, processes: int, head_norm: bool) -> None:
+    """``RequestError`` where an epoch's incomplete last batch is too small: for the processes, or for BatchNorm."""
+    last = 0 if recipe.drop_last or images < recipe.batch_size else images % recipe.batch_size
+    if 0 < last < max(processes, 2 if head_norm else 1):
+        raise RequestError(
+            f"training.{recipe.name}: the last batch of an epoch has {last} of {recipe.batch_size} images, too few for "
+            f"{'BatchNorm' if processes == 1 else f'{processes} processes'}; set training.{recipe.name}.drop_last=true."
+        )
 
 
 def strategy_recipe(params: Params, strategy: str) -> Recipe:
     """How strategy "a", "b" or "c" is trained (paper, section 4.1.3): AdamW, at a fixed rate for the class centers."""
     training, settings = params.training, getattr(params.training, strategy)
     high = settings.lr or training.lr
-    decay = {"weight_decay": training.weight_decay, "amsgrad": training.amsgrad}
+    decay = {"weight_decay": training.weight_decay, "amsgrad": settings.amsgrad}
 
     def rate(step: int, steps: int) -> float:
         low, total = min(training.lr_min, high), settings.epochs * steps
@@ -200,6 +212,7 @@ def strategy_recipe(params: Params, strategy: str) -> Recipe:
         lr_key="training.lr",
         epochs=settings.epochs,
         batch_size=training.batch_size,
+        drop_last=settings.drop_last,
         rate=rate,
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=training.lr, **decay),
         loss_settings={"lr": training.loss.lr, "weight_decay": 1e-2, "amsgrad": False},  # AdamW's own

@@ -21,7 +21,7 @@ def learning_rate(
 
     Args:
         schedule: "cosine" falls once over all ``total_steps``, the last step running at ``low``;
-            "warm_restarts" falls anew every ``restart_epochs`` epochs, as the released code does.
+            "warm_restarts" falls anew every ``restart_epochs`` epochs, as the released scripts can.
 
     Raises ``ValueError`` for another schedule.
     """

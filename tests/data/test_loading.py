@@ -171,6 +171,15 @@ def test_the_incomplete_last_batch_is_left_out_but_a_small_set_is_one_batch(size
     assert {len(each) for each in batches} == {min(size, batch)}
 
 
+@pytest.mark.parametrize(("size", "batch", "lengths"), [(10, 4, [4, 4, 2]), (12, 4, [4, 4, 4]), (3, 4, [3])])
+def test_the_incomplete_last_batch_is_kept_where_it_is_asked_for(size, batch, lengths):
+    """As PathML's loader does, which strategy B of the released code trains from (ledger 19)."""
+    assert steps_per_epoch(size, batch, drop_last=False) == len(lengths)
+    batches = list(TrainingBatches(size, batch, epochs=2, seed=0, drop_last=False))
+    assert [len(each) for each in batches] == 2 * lengths
+    assert sorted(row for each in batches[: len(lengths)] for _, row in each) == list(range(size))
+
+
 def test_an_epoch_serves_no_sample_twice():
     batches = list(TrainingBatches(11, 3, epochs=4, seed=0))
     for epoch in range(4):

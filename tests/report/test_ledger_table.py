@@ -14,8 +14,8 @@ from lgffem_core.study import PROJECT, Study
 
 LABELS = np.repeat(np.arange(5), 20)
 TEXT = np.arange(100) % 2 == 0  # η_p 50
-GAINS = {2: 30, 3: 1, 4: 20, 5: 0, 7: 5, 8: 3, 12: 2, 15: 5}  # wrong answers that the code's side gets right
-UNMEASURED = {6, 9, 10, 11, 13, 14, 16, 17}
+GAINS = {2: 30, 3: 1, 4: 20, 5: 0, 7: 5, 8: 3, 12: 2, 15: 5, 20: 4}  # wrong answers that the code's side gets right
+UNMEASURED = {6, 9, 10, 11, 13, 14, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26}
 
 
 def code_hits(row):
@@ -40,7 +40,7 @@ def study(monkeypatch, tmp_path):
 
 def test_every_row_has_its_line_in_order_and_says_why_it_has_no_numbers(study):
     table = ledger_table(study)
-    assert list(table.columns) == COLUMNS and list(table["row"]) == list(range(1, 18))
+    assert list(table.columns) == COLUMNS and list(table["row"]) == list(range(1, 27))
     empty = table[table["delta"].isna()]
     assert set(empty["row"]) == UNMEASURED
     assert empty["note"].str.startswith("not measured: ").all() and (empty["protocol"] == "").all()
@@ -69,7 +69,7 @@ def test_p_is_adjusted_over_the_rows_of_a_protocol(study):
 
 def test_what_is_no_larger_than_another_seed_is_said_to_be(study):
     notes = ledger_table(study).set_index("row")["note"]
-    assert {row for row in GAINS if notes[row] == "no further than another seed"} == {3, 5, 7, 8}
+    assert {row for row in GAINS if notes[row] == "no further than another seed"} == {3, 5, 7, 8, 20}
     assert notes[15] == "the yardstick" and notes[1] == notes[12] == "one set of weights"
     assert notes[2] == notes[4] == ""
 
@@ -79,14 +79,16 @@ def test_switches_are_written_as_in_a_profile(study):
     assert switch[8] == "training.loss.margin: 17.2 -> 17.5"
     assert switch[11] == "data.pannuke.split: null -> 1"
     assert switch[4] == "model.toggles.head_norm: false -> true"
-    assert switch[1] == "retrieval.protocols: [test_to_train, leave_one_out] -> [released]"
+    assert switch[1] == "retrieval.protocols: [leave_one_out] -> [released]"
+    assert switch[12] == "model.toggles.normalize_embedding: false -> true (text and code -> ours)"
+    assert switch[20] == "training.c.amsgrad: false -> true (AdamW without it -> the code)"
     assert switch[9] == ""
 
 
 def test_it_can_be_written_and_read_back(study):
     table = ledger_table(study)
     path = write_table(study, table, "audit_ledger", "Text against code", LEDGER_NOTE)
-    read = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in COLUMNS[6:12]})
+    read = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in COLUMNS[7:13]})
     pd.testing.assert_frame_equal(read, table)
     lines = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 2 + 2 + 17 and "nan" not in " ".join(lines[2:])
+    assert len(lines) == 2 + 2 + 26 and "nan" not in " ".join(lines[2:])

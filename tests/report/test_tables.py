@@ -185,12 +185,12 @@ def test_each_published_value_stands_beside_its_own_method_and_protocol(study, b
     table = table2(study(), baselines, outcomes)
     found = table.dropna(subset=PAPER, how="all")
     assert [(row["method"], row["variant"], row["protocol"], *row[PAPER]) for _, row in found.iterrows()] == [
-        ("DenseNet-121", "as published", "not stated", 95.92, 95.51, 91.62),
+        ("DenseNet-121", "as published", "not known", 95.92, 95.51, 91.62),
         ("MA + MS-loss", BASELINES["MA + MS-loss"], "leave_one_out", 97.89, 97.00, 94.95),
         ("LGFFEM", "paper", "released", 99.40, 99.47, 98.87),
         ("LGFFEM", "released", "released", 99.40, 99.47, 98.87),
     ]
-    (own,) = table.index[table["protocol"] == "not stated"]
+    (own,) = table.index[table["protocol"] == "not known"]
     assert table.loc[own, "eta_p":"eta_p_high"].isna().all() and table.loc[own, "seeds"] == ""
     assert table.loc[own - 1, "method"] == "DenseNet-121" and table.loc[own + 1, "method"] == "DenseNet-121 barcode"
 
@@ -199,7 +199,7 @@ def test_a_published_protocol_that_the_profile_leaves_out_is_not_shown(study, ba
     chosen = [{k: runs for k, runs in part.items() if k[2] == "test_to_train"} for part in (baselines, outcomes)]
     table = table2(study(retrieval__protocols=["test_to_train"]), *chosen)
     assert len(table) == 3 + 2 + 1
-    assert table.dropna(subset=PAPER, how="all")["protocol"].tolist() == ["not stated"]
+    assert table.dropna(subset=PAPER, how="all")["protocol"].tolist() == ["not known"]
 
 
 def test_table_2_can_be_made_of_the_baselines_alone(study, baselines):

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 from scipy.stats import binomtest
 
+from lgffem_core.errors import RequestError
 from lgffem_core.parameter_files import known_keys
 from lgffem_core.params import PROTOCOLS, Params
 from lgffem_core.retrieval.ledger import base_study, not_measured, paired_difference, read_ledger, readings
@@ -36,32 +37,70 @@ def leaves(params):
 # -- the rows ----------------------------------------------------------------------------------------------
 
 
-def test_all_seventeen_rows_say_what_both_sides_say_and_what_would_settle_it():
-    assert [row.row for row in LEDGER] == list(range(1, 18))
+def test_all_rows_say_what_both_sides_say_and_what_would_settle_it():
+    assert [row.row for row in LEDGER] == list(range(1, 27))
     for row in LEDGER:
         assert all((row.topic, row.text, row.code, row.source, row.settles)), row.row
+
+
+def test_each_row_has_the_kind_that_a_second_reading_of_the_repository_gave_it():
+    kinds = {row.row: row.kind for row in LEDGER}
+    assert [n for n in kinds if kinds[n] == "disagreement"] == [1, 2, 3, 4, 7, 10, 14, 16, 18, 19, 22, 24]
+    assert [n for n in kinds if kinds[n] == "silence"] == [9, 13, 15, 17, 20, 21, 23, 26]
+    assert [n for n in kinds if kinds[n] == "ambiguous"] == [5, 11]
+    assert [n for n in kinds if kinds[n] == "observation"] == [6, 8, 12, 25]
+    for row in LEDGER:  # what the text says nothing of is not put into its mouth
+        assert row.kind == "silence" or "(nothing" not in row.text, row.row
+
+
+GOOD = "{row: 1, kind: silence, topic: t, text: a, code: b, source: s, settles: x, why_not: w}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([GOOD.replace("silence", "quarrel")], "rows, entry 1, kind: Input should be 'disagreement', 'silence',"),
+        ([GOOD, GOOD], "each number once; they are [1, 1]"),
+        ([GOOD.replace("topic", "topics")], "rows, entry 1, topic: Field required"),
+        ([GOOD.replace("why_not: w", "why_not: w, note: n")], "rows, entry 1, note: Extra inputs"),
+        ([GOOD.replace(", why_not: w", "")], "entry 1: must have either trains or why_not"),
+        ([GOOD.replace("why_not: w", "trains: [c]")], "entry 1: trains needs a switch"),
+        ([GOOD.replace("why_not", "switch: {training.lrs: [1, 2]}, why_not")], "switches training.lrs, which is no"),
+        ([GOOD.replace("why_not", "switch: {training.lr: [1]}, why_not")], "rows, entry 1, switch, training.lr"),
+        ([], "rows must be a list of entries"),
+    ],
+)
+def test_a_row_that_is_not_as_it_should_be_is_named(tmp_path, rows, words):
+    path = tmp_path / "ledger.yaml"
+    path.write_text("rows:\n" + "".join(f"- {row}\n" for row in rows))
+    with pytest.raises(RequestError) as caught:
+        read_ledger(path)
+    assert str(path) in str(caught.value) and words in str(caught.value)
 
 
 def test_a_row_is_either_measured_or_says_why_not():
     for row in LEDGER:
         assert (row.trains is None) != (row.why_not is None), row.row
         assert row.switch or row.trains is None, row.row
-    assert {row.row for row in LEDGER if row.why_not and row.switch} == {6}
+    assert {row.row for row in LEDGER if row.why_not and row.switch} == {6, 19}
 
 
 def test_the_five_toggles_are_switched_as_the_two_variants_have_them():
     toggled = {k.split(".")[-1]: v for row in SWITCHED for k, v in row.switch.items() if k.startswith("model.toggles.")}
     paper, released = (vars(VARIANTS[name]) for name in ("paper", "released"))
-    assert toggled == {name: [paper[name], released[name]] for name in paper}
+    ours = toggled.pop("normalize_embedding")
+    assert toggled == {name: (paper[name], released[name]) for name in paper if name != "normalize_embedding"}
+    assert ours == (False, True) and not paper["normalize_embedding"] and not released["normalize_embedding"]
 
 
-def test_elsewhere_the_text_has_the_published_default():
-    published, free = Params(profile="published"), {"retrieval.protocols"}  # the text names no protocol
+def test_elsewhere_the_default_is_the_texts_and_where_that_is_silent_the_codes():
+    published, free = Params(profile="published"), {"retrieval.protocols"}  # all of them are computed
     for row in SWITCHED:
-        for key, (text, code) in row.switch.items():
-            assert text != code
+        for key, (first, second) in row.switch.items():
+            assert first != second
             if not key.startswith("model.toggles.") and key not in free:
-                assert value(published, key) == text, key
+                wanted = second if (row.sides or "").endswith("the code") else first
+                assert value(published, key) == wanted, key
 
 
 # -- the studies -------------------------------------------------------------------------------------------
@@ -72,7 +111,7 @@ def test_elsewhere_the_text_has_the_published_default():
 def test_two_readings_differ_in_the_rows_parameters_alone(row, profile):
     text, code = (leaves(run.params) for run in readings(study(profile), row))
     assert {key for key in text if text[key] != code[key]} == set(row.switch)
-    assert {key: [text[key], code[key]] for key in row.switch} == row.switch
+    assert {key: (text[key], code[key]) for key in row.switch} == row.switch
 
 
 def test_a_reading_that_is_the_base_has_its_name_and_no_two_share_a_folder():
@@ -80,7 +119,8 @@ def test_a_reading_that_is_the_base_has_its_name_and_no_two_share_a_folder():
     for (folder, params), (other, others) in combinations(runs.items(), 2):
         assert folder != other and params != others
     folders = {folder.name for folder in runs}
-    assert {"base_c", "base_b_c", "row02_code", "row15_code"} <= folders and "row02_text" not in folders
+    assert {"base_c", "base_b_c", "row02_code", "row15_code", "row20_text"} <= folders
+    assert not {"row02_text", "row20_code"} & folders
 
 
 def test_the_base_keeps_the_toggles_of_the_profile_and_gives_up_its_length():

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -18,7 +19,7 @@ from lgffem_core.model.lgffem import LGFFEM, build_model
 from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import evaluate_all, strategy_embeddings
 from lgffem_core.runner import sole_run
-from lgffem_core.study import PROJECT
+from lgffem_core.study import PROJECT, Study
 from lgffem_core.training import load_trained, loop, run, train_strategy
 from lgffem_core.training.__main__ import main
 
@@ -117,6 +118,38 @@ def test_a_changed_parameter_trains_anew(tiny_study, change):
     assert before != after
 
 
+@pytest.mark.parametrize(("strategy", "steps", "amsgrad"), [("a", 4, False), ("b", 5, False), ("c", 4, True)])
+def test_each_strategy_trains_as_its_released_script(tiny_study, monkeypatch, strategy, steps, amsgrad):
+    """22 images in batches of 5: PathML's loader keeps the last two, and C alone has AMSGrad (ledger 19 and 20)."""
+    study, seen, original = tiny_study(training__batch_size=5, **{f"training__{strategy}__epochs": 1}), [], run.fit
+    monkeypatch.setattr(run, "fit", lambda *a: original(*a[:6], a[6].iloc[:22], a[7]) if a[2] == strategy else [])
+    step = loop.Trainer.train_step
+    monkeypatch.setattr(loop.Trainer, "train_step", lambda self, *a: seen.append(self) or step(self, *a))
+    train_strategy(study, strategy, "paper", 0)
+    assert len(seen) == steps
+    assert ["max_exp_avg_sq" in s for s in seen[0].optimizers["optimizer"].state.values()][0] is amsgrad
+
+
+@pytest.mark.parametrize(
+    ("images", "processes", "head_norm", "drop_last", "words"),
+    [
+        (21, 1, True, False, "training.b: the last batch of an epoch has 1 of 4 images, too few for BatchNorm; set"),
+        (22, 3, False, False, "training.b: the last batch of an epoch has 2 of 4 images, too few for 3 processes; set"),
+        (21, 1, False, False, ""),
+        (22, 2, True, False, ""),
+        (20, 3, True, False, ""),
+        (21, 3, True, True, ""),
+    ],
+)
+def test_a_last_batch_that_cannot_be_trained_on_is_refused(images, processes, head_norm, drop_last, words):
+    params = Study.load(PROJECT / "params" / "smoke.yaml", {"training.batch_size": 4}).params
+    recipe = replace(run.strategy_recipe(params, "b"), drop_last=drop_last)
+    if not words:
+        return run.check_last_batch(recipe, images, processes, head_norm)
+    with pytest.raises(RequestError, match=words):
+        run.check_last_batch(recipe, images, processes, head_norm)
+
+
 def test_another_seed_gives_other_weights(tiny_study):
     study = tiny_study()
     first, second = (load_file(train_strategy(study, "a", "paper", seed).weights) for seed in (0, 1))
@@ -190,14 +223,17 @@ def test_training_learns_the_colours(tiny_study):
     assert set(scores) == {(s, "paper", p) for s in "abc" for p in ("test_to_train", "leave_one_out", "released")}
 
 
-def test_embeddings_have_unit_length_iff_the_variant_says_so(tiny_study):
-    study = tiny_study(variants=["paper", "released"])
-    for variant, unit in (("paper", True), ("released", False)):
-        embeddings, labels, test = strategy_embeddings(study, "a", variant, 0)
-        lengths = (embeddings**2).sum(axis=1)
-        assert embeddings.shape == (36, 32) and embeddings.dtype == "float32"
-        assert labels.dtype == "int64" and test.sum() == 12
-        assert (abs(lengths - 1) < 1e-5).all() == unit
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("unit", [False, True])
+def test_embeddings_have_unit_length_iff_the_toggle_of_ours_is_on(tiny_study, variant, unit):
+    """Neither text nor code normalise before the search (ledger 12)."""
+    toggles = {"model__toggles__normalize_embedding": True} if unit else {}
+    study = tiny_study(variants=["paper", "released"], **toggles)
+    embeddings, labels, test = strategy_embeddings(study, "a", variant, 0)
+    lengths = (embeddings**2).sum(axis=1)
+    assert embeddings.shape == (36, 32) and embeddings.dtype == "float32"
+    assert labels.dtype == "int64" and test.sum() == 12
+    assert (abs(lengths - 1) < 1e-5).all() == unit
 
 
 def test_embeddings_are_kept_until_the_weights_or_the_code_change(tiny_study, monkeypatch):

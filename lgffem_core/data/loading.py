@@ -131,6 +131,10 @@ class TrainingBatches(Sampler):
     def __len__(self) -> int:
         return self.epochs * self.steps - self.first
 
+    def images_at(self, step: int) -> int:
+        """Samples of the batch at a global step, over all processes together: fewer in an incomplete last one."""
+        return min(self.batch_size, self.size - step % self.steps * self.batch_size)
+
     def __iter__(self):
         for epoch in range(self.first // self.steps, self.epochs):
             order = epoch_order(self.size, self.seed, epoch)

@@ -110,9 +110,10 @@ class Trainer:
         self.model.train()
         for step, (inputs, labels, _) in enumerate(loader, start=checkpoint.step):
             lr = self.recipe.rate(step, batches.steps)
-            share = len(labels) * self.fabric.world_size / batches.batch_size
+            together = batches.images_at(step)
+            share = len(labels) * self.fabric.world_size / together
             losses.append(self.train_step(step, lr, inputs, labels, share))
-            images += batches.batch_size
+            images += together
             epoch, ended = step // batches.steps, (step + 1) % batches.steps == 0
             if ended:
                 history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "lr": lr})

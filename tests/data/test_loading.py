@@ -196,6 +196,16 @@ def test_a_run_that_goes_on_serves_the_tail_of_the_full_run():
         assert list(resumed) == full[first:] and len(resumed) == 12 - first
 
 
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize(("size", "batch"), [(26, 8), (24, 8), (5, 8), (27, 4)])
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_images_of_a_step_are_those_of_all_processes(size, batch, world, drop_last):
+    """By these a process's loss is weighted, so that an incomplete last batch counts in full."""
+    parts = [TrainingBatches(size, batch, 2, 1, rank=rank, world=world, drop_last=drop_last) for rank in range(world)]
+    together = [sum(map(len, shares)) for shares in zip(*parts, strict=True)]
+    assert [parts[0].images_at(step) for step in range(len(parts[0]))] == together
+
+
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_the_slices_of_the_processes_partition_each_batch(world):
     whole = list(TrainingBatches(26, 8, epochs=2, seed=1, first=1))

@@ -259,9 +259,10 @@ def test_the_command_trains_and_says_where(tiny_study, tmp_path, monkeypatch, ca
 def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
     """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding.
 
-    Batches of 3, of which one process has two images and the other one: unequal shares, equal images.
+    Batches of 3, of which one process has two images and the other one, and a last one that is not full: unequal
+    shares, equal images.
     """
-    uneven = {"training.batch_size": 3, "training.loss.scale": 4.0}
+    uneven = {"training.batch_size": 3, "training.loss.scale": 4.0, "training.a.drop_last": False}
     study = tiny_study(**{key.replace(".", "__"): value for key, value in uneven.items()})
     single = train_strategy(study, "a", "paper", 0).history
     profile = f"ddp{os.getpid()}"
@@ -292,7 +293,7 @@ def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
 
 def test_the_command_and_a_run_of_the_same_profile_exclude_each_other(tiny_study, monkeypatch, capsys):
     study = tiny_study()
-    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.stages.Study.load", lambda *a: study)
     command = ["params/smoke.yaml", "--strategy", "a"]
     with sole_run(study):
         assert main(command) == 2
@@ -317,7 +318,7 @@ def test_settings_of_other_programs_do_not_reach_the_command(tiny_study, monkeyp
         seen.append(run.make_fabric(study)._precision.precision)
         return SimpleNamespace(weights="")
 
-    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.stages.Study.load", lambda *a: study)
     monkeypatch.setattr("lgffem_core.training.__main__.train_strategy", look)
     monkeypatch.setenv("LT_PRECISION", "bf16-mixed")
     look()
@@ -332,7 +333,7 @@ def test_too_little_shared_memory_is_a_sentence_with_a_remedy(tiny_study, monkey
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
 
     monkeypatch.setattr("lgffem_core.data.loading.default_collate", full)
-    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.stages.Study.load", lambda *a: study)
     assert main(["params/smoke.yaml", "--strategy", "a"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: /dev/shm is too small") and "compute.workers=0" in error and error.count("\n") == 1

@@ -61,7 +61,7 @@ def conditions(images: list, test: np.ndarray) -> dict:
 
     return {
         "as they are": lambda: floors.Conditioned(images, np.zeros(len(images), dtype=bool)),
-        "grey": lambda: floors.under(floors.grey, images),
+        "grey": lambda: floors.under(floors.without_colour, images),
         "Macenko": lambda: floors.under(floors.macenko(reference), images),
         "Reinhard": lambda: floors.under(floors.reinhard(reference), images),
         "jitter 0.05": lambda: jittered(0.05),

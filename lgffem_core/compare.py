@@ -42,7 +42,7 @@ class Comparison:
     causes: list[str] = field(default_factory=list)  # why they should not be compared: parameters, data, code
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         """One of the keys of ``EXIT_CODES``."""
         if not self.differences and not self.structural:
             return "equal"
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES[self.verdict]
+        return EXIT_CODES[self.conclusion]
 
     def note_difference(self, column: str, one: float | None, other: float | None) -> None:
         """Keep the largest absolute difference of two numbers; of anything else, nothing."""
@@ -286,15 +286,15 @@ def other_data(one: dict, other: dict) -> list[str]:
 
 
 def format_comparison(comparison: Comparison) -> str:
-    """The comparison as a user reads it: the verdict first, then what it rests on, at most some forty lines."""
-    verdict = comparison.verdict
-    if verdict == "differs, as expected":
-        verdict += f": {'; '.join(comparison.reasons)}"
-    head = f"{comparison.reference} and {comparison.rerun}: {verdict} ({comparison.compared} files compared)"
+    """The comparison as a user reads it: the conclusion first, then what it rests on, at most some forty lines."""
+    conclusion = comparison.conclusion
+    if conclusion == "differs, as expected":
+        conclusion += f": {'; '.join(comparison.reasons)}"
+    head = f"{comparison.reference} and {comparison.rerun}: {conclusion} ({comparison.compared} files compared)"
     differences = comparison.structural + comparison.differences
     largest = sorted(comparison.largest.items(), key=lambda item: -item[1]) if comparison.reasons else []
     sections = [
-        ("reasons", "Why values may differ:", comparison.reasons if verdict == comparison.verdict else []),
+        ("reasons", "Why values may differ:", comparison.reasons if conclusion == comparison.conclusion else []),
         ("causes", "Causes to look at:", comparison.causes),
         ("differences", f"Differences ({len(differences)}):", differences),
         ("largest", "Largest difference by column:", [f"{name}: {value:.4g}" for name, value in largest]),

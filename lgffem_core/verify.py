@@ -29,7 +29,7 @@ class Fault(NamedTuple):
     sentence: str  # whole, the file's name included
 
 
-class Artefact(BaseModel):
+class KnownFile(BaseModel):
     """What the manifest knows of one file."""
 
     producer: str
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
     profile: str
     request: Asked
     parameters: dict[str, Any]
-    artefacts: dict[str, Artefact]
+    artefacts: dict[str, KnownFile]
     left_out: tuple[str, ...] = ()  # artefacts of the run that a kept reference does not hold
     sha256: str  # the seal: of everything else
 

@@ -70,7 +70,7 @@ def changed(*where):
 
 def test_equal_runs_are_equal(pair):
     found = pair()
-    assert (found.verdict, found.exit_code, found.compared) == ("equal", 0, 4)
+    assert (found.conclusion, found.exit_code, found.compared) == ("equal", 0, 4)
     assert not (found.reasons or found.causes or found.remarks or found.largest)
     assert "equal (4 files compared)" in format_comparison(found)
 
@@ -81,7 +81,7 @@ def test_one_cell_is_named_with_row_column_and_both_values(pair):
         "tables/table1.csv, row 1 (A, IN-1K*, released), eta_p: '32.81' in the reference, '32.82' in the rerun."
     ]
     assert found.largest == {"tables/table1.csv eta_p": pytest.approx(0.01)}
-    assert (found.verdict, found.exit_code) == ("differs, UNEXPECTED", 1)
+    assert (found.conclusion, found.exit_code) == ("differs, UNEXPECTED", 1)
 
 
 def test_the_table_for_people_is_compared_by_lines(pair, tmp_path):
@@ -97,7 +97,7 @@ def test_cells_are_compared_as_text(pair, old, new):
 
 
 def test_quoting_is_not_a_difference(pair):
-    assert pair(table=TABLE.replace("B,", '"B",')).verdict == "equal"
+    assert pair(table=TABLE.replace("B,", '"B",')).conclusion == "equal"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_what_a_reference_left_out_is_not_extra(pair, tmp_path):
     (tmp_path / "reference/manifest.json").write_text(json.dumps(manifest))
     for kind in ("png", "svg"):
         (tmp_path / f"reference/figures/figure1.{kind}").unlink()
-    assert compare_results(found.reference, found.rerun).verdict == "equal"
+    assert compare_results(found.reference, found.rerun).conclusion == "equal"
 
 
 # One pixel of 2000 is 0.05 %, three are 0.15 %; 20 levels on each of two pixels are 0.02 of 255 on average.
@@ -154,7 +154,7 @@ def test_pictures_have_a_tolerance(pair, pixels, equal):
     levels = pixels.astype(int) - PIXELS
     assert f"mean difference {levels.mean():.3g} of 255" in said and said.startswith("figures/figure1.png")
     assert f"{100 * (levels > 16).all(axis=2).mean():.3g} % of pixels" in said
-    assert found.verdict == ("equal" if equal else "differs, UNEXPECTED")
+    assert found.conclusion == ("equal" if equal else "differs, UNEXPECTED")
 
 
 def test_the_edges_of_the_tolerance_are_within(tmp_path):
@@ -179,7 +179,7 @@ def test_vector_bytes_are_a_remark(pair, tmp_path):
     found = pair()
     (tmp_path / "rerun/figures/figure1.svg").write_text("<svg></svg>")
     found = compare_results(found.reference, found.rerun)
-    assert found.verdict == "equal" and "figure1.svg has other bytes" in found.remarks[0]
+    assert found.conclusion == "equal" and "figure1.svg has other bytes" in found.remarks[0]
     for folder in (found.reference, found.rerun):  # without a picture that tells more, other bytes are a difference
         (folder / "figures/figure1.png").unlink()
     assert "figure1.svg has other bytes" in compare_results(found.reference, found.rerun).differences[0]
@@ -210,7 +210,7 @@ REASONS = {
 def test_machine_and_environment_explain_values(pair, reason):
     found = pair(REASONS[reason], table=TABLE.replace("32.81", "33.59"))
     assert found.reasons == [reason]
-    assert (found.verdict, found.exit_code) == ("differs, as expected", 3)
+    assert (found.conclusion, found.exit_code) == ("differs, as expected", 3)
     text = format_comparison(found)
     assert f"differs, as expected: {reason}" in text and "tables/table1.csv eta_p: 0.78" in text
 

@@ -26,7 +26,7 @@ from lgffem_core.data.quarantine import (
     summary,
     write_findings,
 )
-from lgffem_core.data.table import Row, build_table, read_table, write_table
+from lgffem_core.data.table import Row, build_table, read_table, write_patch_table
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.params import DATASETS
@@ -123,7 +123,7 @@ def write_index(study: Study, dataset: str, table: pd.DataFrame, examined: int, 
     """Write the index and, last, what it was made for and its own hash: without that it counts as not written."""
     index = study.index(dataset)
     index.with_suffix(".json").unlink(missing_ok=True)
-    write_table(table, index)
+    write_patch_table(table, index)
     found = {"files_examined": examined, "files_not_read": unread}
     made = index_settings(study, dataset) | {"index_sha256": sha256_file(index)} | found
     write_json(index.with_suffix(".json"), made)

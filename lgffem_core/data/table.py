@@ -72,7 +72,7 @@ def image_files(dataset: str, root: Path) -> list[str]:
     return natsorted(sorted(files))
 
 
-def write_table(table: pd.DataFrame, path: Path) -> Path:
+def write_patch_table(table: pd.DataFrame, path: Path) -> Path:
     """Write a PatchTable as CSV, atomically."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
@@ -80,7 +80,7 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read what ``write_table`` wrote; a table with other columns is an error."""
+    """Read what ``write_patch_table`` wrote; a table with other columns is an error."""
     table = pd.read_csv(path, dtype={"label": str, "group": str}, keep_default_na=False)
     if list(table.columns) != COLUMNS:
         raise StudyError(f"{path}: is no PatchTable (columns {list(table.columns)}); run notebook 01 again.")

@@ -24,14 +24,14 @@ from lgffem_core.retrieval.baselines import (
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import embed_table
-from lgffem_core.retrieval.evaluation import strategy_embeddings
+from lgffem_core.retrieval.evaluation import train_and_embed
 from lgffem_core.retrieval.leakage import clean, leakage
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
 from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, scan_interval, seed_interval
 from lgffem_core.study import CURRICULUM, Study
-from lgffem_core.training import load_trained
+from lgffem_core.training import train_or_load
 
 Methods = dict[tuple[str, str], list[Embedded]]
 Outcomes = dict[tuple[str, str, str], list[Outcome]]
@@ -63,7 +63,7 @@ def methods(study: Study) -> Methods:
     found: Methods = {}
     for variant in study.params.variants:
         for strategy in CURRICULUM:
-            runs = [strategy_embeddings(study, strategy, variant, seed) for seed in study.params.seeds]
+            runs = [train_and_embed(study, strategy, variant, seed) for seed in study.params.seeds]
             found[f"LGFFEM {strategy.upper()}", study.variant_label(variant)] = runs
     features = [densenet_embeddings(study, seed) for seed in study.params.seeds]
     bits = [(barcode(values).astype(np.float32), *rest) for values, *rest in features]
@@ -92,13 +92,13 @@ def protocol_table(study: Study, outcomes: Outcomes) -> pd.DataFrame:
             {"method": method, "variant": variant, "protocol": protocol}
             | {"seeds": " ".join(map(str, study.params.seeds))}
             | Scores(*np.mean([run.scores for run in runs], axis=0))._asdict()
-            | spread(runs, study.params.retrieval.bootstrap)
+            | intervals(runs, study.params.retrieval.bootstrap)
             | {f"chance_{name}": value for name, value in expected.items()}
         )
     return pd.DataFrame(rows).round(DECIMALS)
 
 
-def spread(runs: list[Outcome], resamples: int) -> dict[str, float]:
+def intervals(runs: list[Outcome], resamples: int) -> dict[str, float]:
     """The intervals of η_p over patches, over scans and over seeds, as cells of a row."""
     low, high = np.nan, np.nan
     if runs[0].hits is not None:
@@ -161,7 +161,7 @@ def group_table(study: Study) -> pd.DataFrame:
         share = answerable(labels, groups).mean()
         row = {"data": dataset, "patches": len(patches), "groups": len(np.unique(groups)), "answerable": 100 * share}
         if share > 0:
-            values = embed_table(study, dataset, patches, load_trained(study, strategy, variant, seed))
+            values = embed_table(study, dataset, patches, train_or_load(study, strategy, variant, seed))
             row |= leave_one_group_out(values, labels, groups).scores._asdict()
         rows.append(row)
     return pd.DataFrame(rows).round(DECIMALS)

@@ -21,14 +21,14 @@ OPACITY = 0.6  # of a map over its patch in grey
 COLUMNS = (*OUTPUTS, "collapse")
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def luminance(image: np.ndarray) -> np.ndarray:
     """Luminance (S, S) uint8 (ITU-R BT.601), so that the only colours in a panel are the map's."""
     return np.rint(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 def overlay(panel: Axes, image: np.ndarray, heat: np.ndarray, title: str = "") -> None:
     """A map over its patch in grey; 0 has the colour map's lowest colour and 1 its highest, in every panel."""
-    show(panel, grey(image), title, cmap="gray", vmin=0, vmax=255)
+    show(panel, luminance(image), title, cmap="gray", vmin=0, vmax=255)
     show(panel, heat, title, cmap=COLOURMAP, vmin=0, vmax=1, alpha=OPACITY)
     if not heat.any():
         panel.text(0.5, 0.5, "no heat", color="white", ha="center", va="center", transform=panel.transAxes, fontsize=8)

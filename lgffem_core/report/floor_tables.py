@@ -20,7 +20,7 @@ from lgffem_core.retrieval.protocols import evaluate
 from lgffem_core.retrieval.statistics import WIDTHLESS, scan_interval
 from lgffem_core.seeds import derive_seed
 from lgffem_core.study import Study
-from lgffem_core.training import load_trained
+from lgffem_core.training import train_or_load
 
 Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
@@ -47,7 +47,7 @@ def descriptors(study: Study) -> Descriptors:
     variant, seed = study.params.variants[0], study.params.seeds[0]
     device = prepare_device(study.params.compute)
     size, settings = study.params.model.image_size, study.params.model.backbone
-    model = load_trained(study, "c", variant, seed).to(device)
+    model = train_or_load(study, "c", variant, seed).to(device)
     torch.manual_seed(derive_seed("untrained", seed))
     untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None}), None, size).to(device)
     found = {
@@ -92,7 +92,7 @@ def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.C
 
     found = {
         "as they are": lambda image: image,
-        "grey": floors.grey,
+        "grey": floors.without_colour,
         "Macenko": floors.macenko(reference),
         "Reinhard": floors.reinhard(reference),
         f"stain jitter {jitter}": jittered,

@@ -12,12 +12,12 @@ from lgffem_core.report.tables import DECIMALS, published
 from lgffem_core.report.verdicts import OVER_SCANS, trained_here
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.embed import embed_table
-from lgffem_core.retrieval.evaluation import strategy_embeddings
+from lgffem_core.retrieval.evaluation import train_and_embed
 from lgffem_core.retrieval.floors import pooled
 from lgffem_core.retrieval.protocols import leave_one_out
 from lgffem_core.retrieval.statistics import scan_interval
 from lgffem_core.study import CURRICULUM, Study
-from lgffem_core.training import load_trained
+from lgffem_core.training import train_or_load
 
 PROTOCOL = "leave_one_out"
 GENERALITY_NOTE = (
@@ -85,12 +85,12 @@ def model_name(study: Study, strategy: str | None) -> str:
 def embeddings(study: Study, strategy: str | None, seed: int, found: list[Domain]) -> list[np.ndarray | None]:
     """One model's embeddings of each domain, (N, D); None for a domain without images."""
     variant = study.params.variants[0]
-    model = load_trained(study, strategy or "a", variant, seed)
+    model = train_or_load(study, strategy or "a", variant, seed)
     model = model if strategy else PooledBackbone(model.backbone)
     values = []
     for domain in found:
         if strategy and domain.dataset == "kimia":  # kept by notebook 07
-            kept, _, test = strategy_embeddings(study, strategy, variant, seed)
+            kept, _, test = train_and_embed(study, strategy, variant, seed)
             values.append(kept[test])
         else:
             values.append(embed_table(study, domain.dataset, domain.patches, model) if len(domain.patches) else None)

@@ -26,7 +26,7 @@ def scan_style(scan: int) -> dict:
     return {"color": [SCAN_COLOURS[colour]], "marker": MARKERS[marker], "edgecolors": "0.15", "linewidths": 0.3}
 
 
-def spread(anchors: np.ndarray, box: np.ndarray, side: float, sweeps: int = 500) -> np.ndarray:
+def push_apart(anchors: np.ndarray, box: np.ndarray, side: float, sweeps: int = 500) -> np.ndarray:
     """Places near ``anchors`` (S, 2), inside a square of ``side``, at which boxes of size ``box`` (2,) do not overlap.
 
     Two boxes that overlap are pushed apart along the axis where less is missing, over and over. What does not
@@ -84,7 +84,7 @@ def draw_scans(panel: Axes, points: np.ndarray, labels: np.ndarray, names: dict[
     for scan in scans:
         panel.scatter(*inches[labels == scan].T, s=size, **scan_style(scan))
     anchors = np.array([name_anchor(inches[labels == scan], size**0.5 / 2 / 72) for scan in scans])
-    for scan, place in zip(scans, spread(anchors, NAME_BOX, PANEL), strict=True):
+    for scan, place in zip(scans, push_apart(anchors, NAME_BOX, PANEL), strict=True):
         draw_name(panel, names[scan], place, np.median(inches[labels == scan], axis=0))
     panel.set(xlim=(0, PANEL), ylim=(0, PANEL), xticks=[], yticks=[], aspect="equal", anchor="S")
 

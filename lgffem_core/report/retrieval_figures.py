@@ -25,7 +25,7 @@ ROW = 1.2  # tiles from one row of the gallery to the next: an image and its lin
 GAP = 0.5  # tiles between blocks of rows
 
 
-def verdict(right: bool) -> tuple[str, tuple, str]:
+def hit_style(right: bool) -> tuple[str, tuple, str]:
     """(sign, colour, line style) of a retrieved patch, so that it also reads without colour."""
     return ("✓", RIGHT, "-") if right else ("✗", WRONG, "--")
 
@@ -49,7 +49,7 @@ def neighbour_strip(
     size = (side * len(images), side + 0.14 * lines + 0.25)
     figure, ax = plt.subplots(1, len(images), figsize=size, layout="constrained")
     for i, (panel, image, scan, distance) in enumerate(zip(ax, images, scans, distances, strict=True)):
-        sign_of, colour, style = ("query", "0.2", "-") if i == 0 else verdict(scan == scans[0])
+        sign_of, colour, style = ("query", "0.2", "-") if i == 0 else hit_style(scan == scans[0])
         panel.imshow(image)
         panel.set(xticks=[], yticks=[], anchor="S")  # what the layout leaves free lies above, where the titles are
         words = [
@@ -175,7 +175,7 @@ def gallery(study: Study, table: pd.DataFrame, embeddings: np.ndarray, neighbour
             if column == 0:
                 draw_tile(ax, thumbnail(path), corner, f"query {scan}", "0.2", "-")
             else:
-                right, colour, style = verdict(scan == table["label"].iloc[query])
+                right, colour, style = hit_style(scan == table["label"].iloc[query])
                 text = f"{right} {scan}  {squared(distances[column - 1])}"
                 draw_tile(ax, thumbnail(path), corner, text, colour, style)
     ax.set(xlim=(-0.05, blocks * width - GAP + 0.2), ylim=(-ROW * (rows - 1) - 0.05, ROW), aspect="equal")

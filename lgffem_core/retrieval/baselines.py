@@ -15,7 +15,7 @@ from lgffem_core.retrieval.barcodes import barcode
 from lgffem_core.retrieval.embed import Inputs, embed_table, load_embeddings, save_embeddings
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.study import Study
-from lgffem_core.training.baselines import crop_size, load_mixed_attention, train_mixed_attention
+from lgffem_core.training.baselines import crop_size, train_mixed_attention, train_or_load_mixed_attention
 from lgffem_core.training.checkpoint import read_header
 
 DENSENET, BARCODE, MA_MS = "DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss"
@@ -51,7 +51,7 @@ def mixed_attention_embeddings(study: Study, seed: int) -> Embedded:
     made_with = sha256_json([sha256_file(train_mixed_attention(study, seed).weights), crop_size(study)])
 
     def compute(table):
-        model = load_mixed_attention(study, seed)
+        model = train_or_load_mixed_attention(study, seed)
         inputs = Inputs(ma_ms_evaluation(crop_size(study)), model.mean, model.std)
         return embed_table(study, "kimia", table, model, inputs)
 

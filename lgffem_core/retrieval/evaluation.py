@@ -8,13 +8,11 @@ from lgffem_core.files import sha256_file, sha256_json
 from lgffem_core.retrieval.embed import embed_table, load_embeddings, save_embeddings
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.study import Study
-from lgffem_core.training import load_trained, train_strategy
+from lgffem_core.training import train_or_load, train_strategy
 from lgffem_core.training.checkpoint import read_header
 
 
-def strategy_embeddings(
-    study: Study, strategy: str, variant: str, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def train_and_embed(study: Study, strategy: str, variant: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(embeddings (N, 4·C), labels (N,), test (N,) bool) of Kimia's patches by a trained strategy.
 
     They are computed once for given weights, patches, sizes of image and batch, code and lock, and kept in a file.
@@ -26,7 +24,7 @@ def strategy_embeddings(
     made_from = sha256_json([sha256_file(weights), table.to_dict("list"), settings, code])
     known = read_header(path, "Computing them again.")
     if known is None or known.get("made_from") != made_from:
-        model = load_trained(study, strategy, variant, seed)
+        model = train_or_load(study, strategy, variant, seed)
         save_embeddings(path, table, embed_table(study, "kimia", table, model), {"made_from": made_from})
     return load_embeddings(path)
 
@@ -35,7 +33,7 @@ def evaluate_all(study: Study) -> dict[tuple[str, str, str], list[Outcome]]:
     """(strategy, variant, protocol) -> one outcome a seed, for everything in the profile."""
     outcomes: dict[tuple[str, str, str], list[Outcome]] = {}
     for strategy, variant, seed in sorted(study.runs(), key=lambda run: (study.params.variants.index(run[1]), run)):
-        embedded = strategy_embeddings(study, strategy, variant, seed)
+        embedded = train_and_embed(study, strategy, variant, seed)
         for protocol in study.params.retrieval.protocols:
             outcomes.setdefault((strategy, variant, protocol), []).append(evaluate(protocol, *embedded))
     return outcomes

@@ -4,7 +4,7 @@ A score is worth what it adds to these. Descriptors take N images, uint8 RGB (H,
 pixels are counted, and give (N, D) float32 for the same search as embeddings. Colours are counted in the
 patches as they are: enlarging would add colours that no pixel has.
 
-Conditions change one image at a time: ``grey``, ``macenko(reference)``, ``reinhard(reference)`` and
+Conditions change one image at a time: ``without_colour``, ``macenko(reference)``, ``reinhard(reference)`` and
 ``stain_jitter``. A normaliser gives None for a patch that has no stain to estimate; ``under`` then keeps the
 patch as it is and says so.
 """
@@ -107,7 +107,7 @@ def under(condition: Condition, images: Images) -> Conditioned:
     return Conditioned([b if a is None else a for a, b in zip(changed, images, strict=True)], kept)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def without_colour(image: np.ndarray) -> np.ndarray:
     """Luminance in all three channels."""
     return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
 

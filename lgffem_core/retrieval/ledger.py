@@ -20,7 +20,7 @@ from lgffem_core.parameter_files import apply_overrides, known_keys, read_refere
 from lgffem_core.params import PROTOCOLS, Params, Section
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import embed_table
-from lgffem_core.retrieval.evaluation import strategy_embeddings
+from lgffem_core.retrieval.evaluation import train_and_embed
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.retrieval.statistics import bca, generator
 from lgffem_core.study import PROJECT, Study
@@ -165,7 +165,7 @@ def measure(study: Study, row: Row) -> list[Effect]:
 def row_embeddings(run: RowStudy, trained: RowStudy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(embeddings, labels, test) of Kimia's patches by the model of ``run`` with the weights of ``trained``."""
     seed = trained.params.seeds[0]
-    embeddings, labels, test = strategy_embeddings(trained, "c", VARIANT, seed)
+    embeddings, labels, test = train_and_embed(trained, "c", VARIANT, seed)
     if run.variant(VARIANT) == trained.variant(VARIANT):
         return embeddings, labels, test
     model = build_model(run, VARIANT, seed)

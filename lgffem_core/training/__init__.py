@@ -4,6 +4,6 @@
 (alone or under torchrun).
 """
 
-from lgffem_core.training.run import TrainedStrategy, load_trained, train_strategy
+from lgffem_core.training.run import TrainedStrategy, train_or_load, train_strategy
 
-__all__ = ["TrainedStrategy", "load_trained", "train_strategy"]
+__all__ = ["TrainedStrategy", "train_or_load", "train_strategy"]

@@ -69,7 +69,7 @@ def mixed_attention_recipe(settings: MixedAttention) -> Recipe:
     )
 
 
-def fingerprint(study: Study, seed: int) -> str:
+def mixed_attention_fingerprint(study: Study, seed: int) -> str:
     """Hash of everything that the trained weights of MA + MS-loss depend on."""
     params, settings = study.params, study.params.baselines.ma_ms
     return sha256_json(
@@ -98,7 +98,7 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
     if fabric.world_size > 1:
         raise RequestError("baselines.ma_ms: pairs are mined within a batch; train it in one process.")
     model, folder = build_mixed_attention(study, seed), study.baseline("ma_ms", seed)
-    identity = fingerprint(study, seed)
+    identity = mixed_attention_fingerprint(study, seed)
     done = read_finished(folder, identity)
     if done:
         return done
@@ -110,7 +110,7 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
     return read_back(folder, identity)
 
 
-def load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:
+def train_or_load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:
     """The network with its trained weights, training it if that has not been done yet."""
     trained = train_mixed_attention(study, seed)
     model = build_mixed_attention(study, seed)

@@ -68,7 +68,7 @@ def starts_from(study: Study, strategy: str) -> str | None:
     return None if given else study.parent(strategy)
 
 
-def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
+def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
     """Hash of everything that the weights of a strategy depend on, the strategies before it included."""
     params = study.params
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
@@ -88,12 +88,12 @@ def fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
             "order": channel_order(study, dataset),
             "code": code_hash("import lgffem_core.training.run"),
             "lock": lock_hash(),
-            "parent": parent and fingerprint(study, parent, variant, seed),
+            "parent": parent and strategy_fingerprint(study, parent, variant, seed),
         }
     )
 
 
-def load_trained(study: Study, strategy: str, variant: str, seed: int) -> LGFFEM:
+def train_or_load(study: Study, strategy: str, variant: str, seed: int) -> LGFFEM:
     """The model with a strategy's trained weights, training whatever is not trained yet."""
     trained = train_strategy(study, strategy, variant, seed)
     model = build_model(study, variant, seed)
@@ -117,7 +117,7 @@ def train_strategy(
         patch_table(study, dataset)  # one process prepares the data, the others then read its table
     fabric.barrier()
     table = training_set(study, dataset)
-    identity = fingerprint(study, strategy, variant, seed)
+    identity = strategy_fingerprint(study, strategy, variant, seed)
     folder = study.checkpoints(strategy, variant, seed)
     done = read_finished(folder, identity, writer=fabric.global_rank == 0)
     if done:

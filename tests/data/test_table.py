@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from lgffem_core.data.table import COLUMNS, build_table, check_image, image_files, read_table, write_table
+from lgffem_core.data.table import COLUMNS, build_table, check_image, image_files, read_table, write_patch_table
 from lgffem_core.errors import RequestError, StudyError
 
 
@@ -26,7 +26,7 @@ def test_the_file_gives_the_same_table_back(tmp_path, picture):
     """Labels such as "NA" and groups such as "02" stay the text that they are."""
     picture(tmp_path / "a.png"), picture(tmp_path / "ä, b.png")
     table = build_table(tmp_path, [("a.png", "NA", "train", "02"), ("ä, b.png", "7", "test", "")], ["NA", "7"])
-    again = read_table(write_table(table, tmp_path / "index" / "table.csv"))
+    again = read_table(write_patch_table(table, tmp_path / "index" / "table.csv"))
     pd.testing.assert_frame_equal(again, table)
 
 

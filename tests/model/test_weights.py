@@ -82,5 +82,9 @@ def test_other_weights_of_the_hub_train_anew(study, hub, monkeypatch, key):
     mine, found = study(**{f"{key}.pretrained": True}), set()
     for number in (0, 1, 0):
         hub(number)
-        found.add(baselines.fingerprint(mine, 0) if "ma_ms" in key else run.fingerprint(mine, "a", "paper", 0))
+        found.add(
+            baselines.mixed_attention_fingerprint(mine, 0)
+            if "ma_ms" in key
+            else run.strategy_fingerprint(mine, "a", "paper", 0)
+        )
     assert len(found) == 2

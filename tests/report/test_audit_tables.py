@@ -167,7 +167,7 @@ def test_methods_are_every_strategy_variant_and_baseline_with_an_entry_a_seed(st
     def of(*key):
         return (np.random.default_rng(len(key)).standard_normal((len(LABELS), 5)).astype(np.float32), key, IS_TEST)
 
-    asked = {"strategy_embeddings": 3, "densenet_embeddings": 1, "mixed_attention_embeddings": 1}
+    asked = {"train_and_embed": 3, "densenet_embeddings": 1, "mixed_attention_embeddings": 1}
     for name in asked:
         monkeypatch.setattr(audit_tables, name, lambda study, *key, name=name: of(name, *key))
     found = audit_tables.methods(study)
@@ -177,8 +177,8 @@ def test_methods_are_every_strategy_variant_and_baseline_with_an_entry_a_seed(st
         "MA + MS-loss",
     ]
     assert [run[1] for run in found["LGFFEM B", "released"]] == [
-        ("strategy_embeddings", "b", "released", 0),
-        ("strategy_embeddings", "b", "released", 1),
+        ("train_and_embed", "b", "released", 0),
+        ("train_and_embed", "b", "released", 1),
     ]
     features, bits = (found[name, "frozen, random weights"][1][0] for name in ("DenseNet-121", "DenseNet-121 barcode"))
     assert (bits == (features[:, 1:] > features[:, :-1])).all() and bits.dtype == np.float32

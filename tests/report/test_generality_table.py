@@ -69,7 +69,7 @@ def embedded(tables, monkeypatch):
         values[is_test] = values_of(strategy, seed, patches[is_test])
         return values, patches["label_id"].to_numpy(), is_test
 
-    for name, double in (("load_trained", model), ("embed_table", embed), ("strategy_embeddings", kept)):
+    for name, double in (("train_or_load", model), ("embed_table", embed), ("train_and_embed", kept)):
         monkeypatch.setattr(module, name, double)
 
 

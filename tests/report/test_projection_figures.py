@@ -132,7 +132,7 @@ def test_printed_names_fit_into_the_boxes_that_keep_them_apart():
 
 def test_spread_keeps_boxes_inside_and_leaves_free_ones_alone():
     anchors, box = np.array([[0.0, 0.0], [0.0, 0.0], [0.05, 0.0], [2.0, 2.0]]), np.array([0.4, 0.2])
-    places = figures.spread(anchors, box, side=3.0)
+    places = figures.push_apart(anchors, box, side=3.0)
     assert not overlaps(places, box)
     assert (places >= box / 2).all() and (places <= 3 - box / 2).all()
     np.testing.assert_array_equal(places[3], anchors[3])

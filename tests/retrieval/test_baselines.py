@@ -20,7 +20,7 @@ from lgffem_core.retrieval.baselines import (
 )
 from lgffem_core.retrieval.protocols import evaluate
 from lgffem_core.study import PROJECT, Study
-from lgffem_core.training.baselines import load_mixed_attention
+from lgffem_core.training.baselines import train_or_load_mixed_attention
 
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 COLOURS = [(220, 80, 120), (90, 60, 160), (230, 200, 215)]
@@ -82,7 +82,7 @@ def test_embeddings_are_those_of_the_networks_on_the_published_inputs(study, pat
     resized = F.interpolate(enlarged, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
     first = (side - 32) // 2
     with torch.no_grad():
-        expected = load_mixed_attention(mine, 0)(resized[:, :, first : first + 32, first : first + 32])[0]
+        expected = train_or_load_mixed_attention(mine, 0)(resized[:, :, first : first + 32, first : first + 32])[0]
     np.testing.assert_allclose(mixed[0], expected, atol=0.02)
 
 

@@ -91,7 +91,7 @@ def test_pooled_stages_against_a_loop():
 def test_grey_is_luminance_in_every_channel(tissue):
     for image in tissue:
         expected = image @ [0.299, 0.587, 0.114]
-        np.testing.assert_allclose(floors.grey(image), np.repeat(expected[..., None], 3, axis=2), atol=0.6)
+        np.testing.assert_allclose(floors.without_colour(image), np.repeat(expected[..., None], 3, axis=2), atol=0.6)
 
 
 def stained(stain, seed=0):

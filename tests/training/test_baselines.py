@@ -16,10 +16,10 @@ from lgffem_core.files import sha256_file
 from lgffem_core.model.baselines import build_mixed_attention
 from lgffem_core.training import baselines, loop
 from lgffem_core.training.baselines import (
-    load_mixed_attention,
     mixed_attention_patches,
     mixed_attention_recipe,
     train_mixed_attention,
+    train_or_load_mixed_attention,
 )
 from lgffem_core.training.schedule import step_decay
 
@@ -68,8 +68,10 @@ def test_what_is_done_is_not_done_again_unless_a_parameter_changes(study, monkey
         patch.setattr(baselines, "run_trainer", lambda *a: pytest.fail("trained again"))
         assert train_mixed_attention(study(), 0).fingerprint == trained.fingerprint
     others = [{"beta": 50.0}, {"epochs": 4}, {"image_size": 48}, {"network": "legacy_seresnet34"}]
-    assert len({baselines.fingerprint(study(**other), 0) for other in others} | {trained.fingerprint}) == 5
-    assert baselines.fingerprint(study(), 1) != trained.fingerprint
+    assert (
+        len({baselines.mixed_attention_fingerprint(study(**other), 0) for other in others} | {trained.fingerprint}) == 5
+    )
+    assert baselines.mixed_attention_fingerprint(study(), 1) != trained.fingerprint
 
 
 def test_the_rate_falls_to_a_tenth_as_step_lr_does(study):
@@ -86,7 +88,7 @@ def test_the_rate_falls_to_a_tenth_as_step_lr_does(study):
 def test_training_moves_every_part_and_lowers_the_loss(study):
     mine = study(epochs=6, step_epochs=6)
     before = build_mixed_attention(mine, 0).state_dict()
-    history, after = train_mixed_attention(mine, 0).history, load_mixed_attention(mine, 0)
+    history, after = train_mixed_attention(mine, 0).history, train_or_load_mixed_attention(mine, 0)
     assert not after.training
     for name in ("network.layer0.conv1.weight", "mask_branch.0.conv1.weight", "embed.weight"):
         assert not torch.equal(before[name], after.state_dict()[name])

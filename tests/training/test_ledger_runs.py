@@ -7,7 +7,7 @@ import torch
 
 from lgffem_core.data import patch_table
 from lgffem_core.model.lgffem import build_model
-from lgffem_core.retrieval.evaluation import strategy_embeddings
+from lgffem_core.retrieval.evaluation import train_and_embed
 from lgffem_core.retrieval.ledger import base_study, measure, read_ledger, readings, row_embeddings
 from lgffem_core.training import run
 
@@ -58,7 +58,7 @@ def test_rows_about_evaluation_share_one_set_of_weights(tiny_study, trained):
     lengths = np.linalg.norm(plain, axis=1, keepdims=True)
     assert (abs(lengths - 1) > 1e-3).all()
     np.testing.assert_allclose(plain / lengths, unit, atol=1e-5)
-    assert np.array_equal(plain, strategy_embeddings(base, "c", "paper", 0)[0]) and len(labels) == len(test)
+    assert np.array_equal(plain, train_and_embed(base, "c", "paper", 0)[0]) and len(labels) == len(test)
     assert [name for name, _, _ in trained] == ["base_c"]
 
 

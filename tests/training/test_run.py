@@ -17,10 +17,10 @@ from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import sha256_file
 from lgffem_core.model.lgffem import LGFFEM, build_model
 from lgffem_core.retrieval.embed import embed_table
-from lgffem_core.retrieval.evaluation import evaluate_all, strategy_embeddings
+from lgffem_core.retrieval.evaluation import evaluate_all, train_and_embed
 from lgffem_core.runner import sole_run
 from lgffem_core.study import PROJECT, Study
-from lgffem_core.training import load_trained, loop, run, train_strategy
+from lgffem_core.training import loop, run, train_or_load, train_strategy
 from lgffem_core.training.__main__ import main
 
 
@@ -127,7 +127,7 @@ def test_each_strategy_trains_as_its_released_script(tiny_study, monkeypatch, st
     monkeypatch.setattr(loop.Trainer, "train_step", lambda self, *a: seen.append(self) or step(self, *a))
     train_strategy(study, strategy, "paper", 0)
     assert len(seen) == steps
-    assert ["max_exp_avg_sq" in s for s in seen[0].optimizers["optimizer"].state.values()][0] is amsgrad
+    assert ["max_exp_avg_sq" in s for s in seen[0].optimizer.state.values()][0] is amsgrad
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_embeddings_have_unit_length_iff_the_toggle_of_ours_is_on(tiny_study, va
     """Neither text nor code normalise before the search (ledger 12)."""
     toggles = {"model__toggles__normalize_embedding": True} if unit else {}
     study = tiny_study(variants=["paper", "released"], **toggles)
-    embeddings, labels, test = strategy_embeddings(study, "a", variant, 0)
+    embeddings, labels, test = train_and_embed(study, "a", variant, 0)
     lengths = (embeddings**2).sum(axis=1)
     assert embeddings.shape == (36, 32) and embeddings.dtype == "float32"
     assert labels.dtype == "int64" and test.sum() == 12
@@ -238,14 +238,14 @@ def test_embeddings_have_unit_length_iff_the_toggle_of_ours_is_on(tiny_study, va
 
 def test_embeddings_are_kept_until_the_weights_or_the_code_change(tiny_study, monkeypatch):
     study = tiny_study()
-    first = strategy_embeddings(study, "a", "paper", 0)[0]
+    first = train_and_embed(study, "a", "paper", 0)[0]
     with monkeypatch.context() as patch:
         patch.setattr("lgffem_core.retrieval.evaluation.embed_table", lambda *a: pytest.fail("embedded again"))
-        assert (strategy_embeddings(study, "a", "paper", 0)[0] == first).all()
+        assert (train_and_embed(study, "a", "paper", 0)[0] == first).all()
         patch.setattr("lgffem_core.retrieval.evaluation.code_hash", lambda source: "other code")
         with pytest.raises(pytest.fail.Exception, match="embedded again"):
-            strategy_embeddings(study, "a", "paper", 0)
-    other = strategy_embeddings(tiny_study(training__a__epochs=1), "a", "paper", 0)[0]
+            train_and_embed(study, "a", "paper", 0)
+    other = train_and_embed(tiny_study(training__a__epochs=1), "a", "paper", 0)[0]
     assert (other != first).any()
 
 
@@ -346,6 +346,6 @@ def test_the_command_refuses_a_typo(capsys):
 
 def test_the_loaded_model_is_the_trained_one(tiny_study):
     study = tiny_study()
-    model = load_trained(study, "a", "paper", 0)
+    model = train_or_load(study, "a", "paper", 0)
     assert not model.training
     assert all(torch.equal(v, load_file(weights(study, "a"))[k]) for k, v in model.trainable_state().items())

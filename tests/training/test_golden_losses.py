@@ -1,9 +1,11 @@
 """The first 50 losses of each strategy are what they were: to the last bit, where that can be asked for.
 
-``golden_losses.py`` computes and stores them, and says how. Measured on one machine: the same command gives the
-same bits every time; the processor's own instruction set instead of the pinned one, or two threads instead of
-one, changes the losses from the first or second step on, by at most 1e-6 of their value in the first five steps
-of A, 2e-5 of B and 2e-3 of C, which start from weights that differ already. The tolerances below are wider.
+``golden_losses.py`` computes and stores them, and says how. On one machine the same command gives the same bits every
+time. A processor of another maker does not, in spite of the pinned instruction set: on an AMD EPYC the losses that an
+Intel Xeon had stored differ from the fourth step of A on. Measured on one machine, too: the processor's own
+instruction set instead of the pinned one, or two threads instead of one, changes the losses from the first or second
+step on, by at most 1e-6 of their value in the first five steps of A, 2e-5 of B and 2e-3 of C, which start from weights
+that differ already. The tolerances below are wider.
 """
 
 import json
@@ -15,7 +17,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("golden_losses.py")
 STORED = json.loads(SCRIPT.with_suffix(".json").read_text())
-FIRST, TOLERANCE = 5, {"a": 1e-4, "b": 2e-3, "c": 5e-2}  # steps, relative: elsewhere than on x86-64 with these versions
+FIRST, TOLERANCE = 5, {"a": 1e-4, "b": 2e-3, "c": 5e-2}  # steps, relative: on another processor, or with other versions
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,11 @@ def differences(expected, found):
 def test_the_losses_are_the_stored_ones(computed):
     expected, found = STORED["losses"], computed["losses"]
     assert {strategy: len(losses) for strategy, losses in expected.items()} == {"a": 50, "b": 50, "c": 50}
-    same = ("machine", "versions")
-    if STORED["machine"] == "x86_64" and all(STORED[key] == computed[key] for key in same):
+    same = ("machine", "processor", "versions")
+    if all(STORED[key] == computed[key] for key in same):
         assert differences(expected, found) == {}, (
-            f"EXACT comparison on x86-64 with the recorded versions: stored on {STORED['processor']}, computed on "
-            f"{computed['processor']}; after a change that is meant to change training, see golden_losses.py"
+            f"EXACT comparison on the recorded processor, {STORED['processor']}, with the recorded versions; after a "
+            "change that is meant to change training, see golden_losses.py"
         )
         return
     others = {key: computed[key] for key in same if STORED[key] != computed[key]}

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from lgffem_core.model.contents import Checkpoint
-from lgffem_core.params import EPOCHS, Training
+from lgffem_core.params import STRATEGIES, Training
 
+EPOCHS = {strategy: getattr(Training(), strategy).epochs for strategy in STRATEGIES}  # of the text
 DEFAULT_BATCH = {"a": 512, "b": 16, "c": 16}  # of the authors' scripts
 TEXT, CODE, BOTH, OPEN = "text", "code", "both", "open"  # what is supported; both: the two agree here
 Reading = tuple[str, str]  # one of these, and why

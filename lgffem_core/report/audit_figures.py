@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lgffem_core.report.retrieval_figures import thumbnail, verdict
+from lgffem_core.report.retrieval_figures import thumbnail, hit_style
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes, sign
 from lgffem_core.retrieval.baselines import Embedded
 from lgffem_core.retrieval.index import search
@@ -60,7 +60,7 @@ def ranking_picture(study: Study, images: list[Path], names: list[str], embedded
 
 def neighbour(panel: Axes, path: Path, name: str, place: str, right: bool | None) -> None:
     """One image of a ranking, framed by whether it shares the query's scan; None for the query itself."""
-    sign_of, colour, style = ("query", "0.2", "-") if right is None else verdict(right)
+    sign_of, colour, style = ("query", "0.2", "-") if right is None else hit_style(right)
     panel.imshow(thumbnail(path, IMAGE))
     panel.set(xticks=[], yticks=[])
     panel.set_title(f"{sign_of} {name}\n{place}", fontsize=7)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lgffem_core.report.retrieval_figures import thumbnail, hit_style
+from lgffem_core.report.retrieval_figures import hit_style, thumbnail
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes, sign
 from lgffem_core.retrieval.baselines import Embedded
 from lgffem_core.retrieval.index import search

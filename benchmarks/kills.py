@@ -41,7 +41,7 @@ SMALL = {
     "model.neck.layers": 1,
     "data.synthetic.image_size": 32,
     "data.synthetic.imagenet_per_class": 6,
-    "data.synthetic.pannuke_per_tissue": 3,
+    "data.synthetic.pannuke_per_tissue": 4,
     "data.synthetic.kimia_train_per_scan": 2,
     "training.batch_size": 8,
     "training.a.epochs": 4,

@@ -324,7 +324,7 @@ def gpu(cuda: str | None, program: str = "nvidia-smi", limit: float = 3) -> Find
 ASK = """
 import json, os, sys
 from lgffem_core.checklist import checklist, hub_state
-from lgffem_core.cli import make_request
+from lgffem_core.request import make_request
 from lgffem_core.errors import StudyError
 from lgffem_core.surroundings import foreign
 try:

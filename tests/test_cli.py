@@ -14,9 +14,10 @@ from rich.console import Console
 
 from lgffem_core import checklist as checklist_module
 from lgffem_core import cli, runner
-from lgffem_core.cli import main, make_request, parse
+from lgffem_core.cli import main, parse
 from lgffem_core.errors import RequestError
 from lgffem_core.params import DATASETS
+from lgffem_core.request import make_request
 from lgffem_core.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
 from lgffem_core.stages import Request, Stage
 from lgffem_core.study import PROJECT, Study
@@ -138,8 +139,8 @@ def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(
     monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
     assert main(["params/paper.yaml"]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and "params/paper.yaml cannot start; 6 things missing" in printed.err
-    networks = ("model.backbone", "baselines.densenet121", "baselines.ma_ms")
+    assert printed.out == "" and "params/paper.yaml cannot start; 5 things missing" in printed.err
+    networks = ("model.backbone", "baselines.densenet121")
     for item in (*(f"data.{name}.root" for name in DATASETS), *networks):
         assert f"[ ] {item}" in printed.err
     assert list(sandbox.iterdir()) == []

@@ -4,15 +4,15 @@ A released file is a dict with ``model_neck_state_dict``, ``model_head_state_dic
 and the optimisers' states. ``load_released`` fills a model with neck and head; ``evidence`` reads the rest.
 """
 
-import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import safe_globals
 
 from lgffem_core.errors import RequestError
+from lgffem_core.model.backbone import python_objects
 from lgffem_core.model.lgffem import LGFFEM
 from lgffem_core.model.neck import NODES, Term
 
@@ -115,9 +115,12 @@ def read_released(path: Path) -> dict:
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RequestError(f"{path}: no such released checkpoint.") from None
-    except pickle.UnpicklingError as error:
-        raise RequestError(f"{path}: not an ffnir checkpoint: {foreign(path)}; nothing of it was executed.") from error
     except Exception as error:  # a damaged file is reported in many ways
+        with safe_globals(NUMBERS):
+            objects = python_objects(path)
+        if objects:
+            found = f"it holds objects of another kind ({', '.join(objects[:3])}); nothing of it was executed"
+            raise RequestError(f"{path}: not an ffnir checkpoint: {found}.") from error
         raise RequestError(
             f"{path}: not an ffnir checkpoint, or a damaged one ({type(error).__name__}); get it again."
         ) from error
@@ -129,16 +132,6 @@ def read_released(path: Path) -> dict:
         if broken:
             raise RequestError(f"{path}: {broken} holds values that are no finite numbers; get the file again.")
     return stored
-
-
-def foreign(path: Path) -> str:
-    """What keeps a file from being read as weights and numbers."""
-    try:
-        with safe_globals(NUMBERS):
-            names = get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no zip file of torch's at all
-        names = []
-    return f"it holds objects of another kind ({', '.join(sorted(names)[:3])})" if names else "it is of another kind"
 
 
 def load_released(model: LGFFEM, path: Path) -> None:

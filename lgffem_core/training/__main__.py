@@ -11,9 +11,9 @@ import os
 import sys
 from contextlib import nullcontext
 
-from lgffem_core.cli import make_request
 from lgffem_core.errors import StudyError, plain
 from lgffem_core.params import STRATEGIES
+from lgffem_core.request import make_request
 from lgffem_core.runner import sole_run
 from lgffem_core.study import VARIANTS
 from lgffem_core.surroundings import foreign

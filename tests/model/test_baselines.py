@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.model.baselines import (
@@ -85,7 +85,8 @@ def test_a_file_without_one_of_the_weights_is_refused(study, tmp_path):
     sentence = refusal(lambda: build_densenet(study(densenet121__weights=str(tmp_path / "dense.safetensors")), 0))
     assert sentence == (
         "baselines.densenet121.weights: in dense.safetensors, features.norm5.running_var is missing; "
-        "these are not the weights of this densenet121."
+        "these are not the weights of this densenet121, or not under timm's names (the file's first is "
+        f"{next(iter(load_file(tmp_path / 'dense.safetensors')))})."
     )
 
 

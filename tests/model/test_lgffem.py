@@ -101,11 +101,16 @@ def test_both_variants_start_from_the_same_neck():
     assert paper.keys() == released.keys() and equal(paper, released)
 
 
-def test_the_embedding_has_unit_length_iff_the_variant_says_so():
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_the_embedding_has_unit_length_iff_the_toggle_says_so(variant):
+    """Neither text nor code normalises it (ledger 12)."""
     with torch.no_grad():
-        norms = {v: build(v).eval()(images()).norm(dim=1) for v in VARIANTS}
-    torch.testing.assert_close(norms["paper"], torch.ones(2))
-    assert not torch.allclose(norms["released"], torch.ones(2), atol=1e-3)
+        plain, unit = (
+            build(variant, **toggle).eval()(images()).norm(dim=1)
+            for toggle in ({}, {"model__toggles__normalize_embedding": True})
+        )
+    torch.testing.assert_close(unit, torch.ones(2))
+    assert not torch.allclose(plain, torch.ones(2), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,6 @@ def test_the_embedding_has_unit_length_iff_the_variant_says_so():
         ("grn", "width", lambda m: type(m.neck.layers[0].nodes["P3_1"].aggregators[0].global_operator[4]).__name__),
         ("fusion_relu", False, lambda m: m.neck.layers[0].nodes["P3_1"].relu),
         ("head_norm", True, lambda m: type(m.head.mini_heads[0].norm).__name__),
-        ("normalize_embedding", False, lambda m: m.normalize),
     ],
 )  # fmt: skip
 def test_a_toggle_reaches_its_module_alone(toggle, value, changed):

@@ -107,7 +107,7 @@ def test_variants_name_weights_and_training(study):
     assert mixed_attention_variant(given) == "legacy_seresnet18, random start, 1 epoch"
     paper = Study.load(PROJECT / "params" / "paper.yaml", {}, root=study().root)
     assert densenet_variant(paper) == "frozen, ImageNet weights"
-    assert mixed_attention_variant(paper) == "legacy_seresnet50, ImageNet weights, 100 epochs"
+    assert mixed_attention_variant(paper) == "legacy_seresnet50, random start, 100 epochs"
 
 
 def test_the_hash_of_a_state_sees_every_value():

@@ -67,12 +67,13 @@ GOOD = "{row: 1, kind: silence, topic: t, text: a, code: b, source: s, settles: 
         ([GOOD.replace("why_not: w", "trains: [c]")], "entry 1: trains needs a switch"),
         ([GOOD.replace("why_not", "switch: {training.lrs: [1, 2]}, why_not")], "switches training.lrs, which is no"),
         ([GOOD.replace("why_not", "switch: {training.lr: [1]}, why_not")], "rows, entry 1, switch, training.lr"),
-        ([], "rows must be a list of entries"),
+        ([], "a key with nothing behind it"),
+        (None, "rows must be a list of entries"),
     ],
 )
 def test_a_row_that_is_not_as_it_should_be_is_named(tmp_path, rows, words):
     path = tmp_path / "ledger.yaml"
-    path.write_text("rows:\n" + "".join(f"- {row}\n" for row in rows))
+    path.write_text("rows: null\n" if rows is None else "rows:\n" + "".join(f"- {row}\n" for row in rows))
     with pytest.raises(RequestError) as caught:
         read_ledger(path)
     assert str(path) in str(caught.value) and words in str(caught.value)

@@ -202,7 +202,7 @@ def test_a_file_that_cannot_grow_is_refused_at_every_length(folder):
 def test_a_full_disk_ends_training_in_one_sentence_and_it_goes_on(tiny_study, monkeypatch, capsys):
     study = tiny_study()
     expected = train_strategy(tiny_study("whole"), "a", "paper", 0)
-    monkeypatch.setattr("lgffem_core.training.__main__.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.stages.Study.load", lambda *a: study)
     saved, original = [], loop.save_checkpoint
 
     def fill_the_disk_at_the_second(*arguments):

@@ -139,9 +139,9 @@ class Trainer:
                 "or set compute.precision=32-true."
             )
         self.fabric.backward(loss)
-        if self.recipe.clip_norm:
-            limit = self.recipe.clip_norm
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        if self.recipe.clip_norm:  # the model's alone: Fabric's own clipping takes all that the optimiser holds
+            self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.plain_model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return value

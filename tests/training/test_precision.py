@@ -49,6 +49,19 @@ def test_fp16_steps_are_exact_when_the_scale_grows_and_after_an_overflow(clip_no
     assert seen == list(zip(positions, positions, scales, strict=True))
 
 
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+def test_clipping_is_of_the_models_gradient_alone(precision):
+    """Against the definition: the model's gradient of 6 is cut to the norm of 2, the loss's of 3 stays."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    plugins = {"plugins": MixedPrecision(precision, "cpu", scaler)} if precision == "16-mixed" else {}
+    fabric = Fabric(accelerator="cpu", devices=1, **plugins)
+    recipe = Recipe("line", "", "", 1, 1, None, lambda groups: torch.optim.SGD(groups, lr=1), {"lr": 1.0}, 2.0)
+    model, loss = Line(), Line()
+    model.slope, loss.slope = 6.0, 3.0
+    Trainer(fabric, recipe, model, loss, 0).train_step(0, 1.0, torch.zeros(1), torch.zeros(1), 1.0)
+    assert model.at.item() == pytest.approx(-2, rel=1e-5) and loss.at.item() == pytest.approx(-3, rel=1e-3)
+
+
 class SmallNet(torch.nn.Sequential):
     """In place of a network, so that 200 steps take seconds: convolution, BatchNorm, pooling, a linear embedding."""
 

@@ -1,6 +1,8 @@
 """What a profile needs before it can start, and where to get it. Nothing is written here."""
 
+from collections.abc import Iterable
 from functools import cache
+from os.path import isfile
 from pathlib import Path
 
 from lgffem_core.data.census import ARCHIVE, FOLDS, is_official
@@ -31,17 +33,23 @@ def missing_folders(study: Study, dataset: str) -> list[tuple[str, ...]]:
     return [] if (root / "images").is_dir() else [(f"Fold {split or 1}", "images")]
 
 
-def missing_data(study: Study) -> list[str]:
-    """One item for each data set that the profile needs and does not find."""
+def missing_data(study: Study, datasets: Iterable[str] = DATASETS) -> list[str]:
+    """One item for each of these data sets that the profile needs and does not find."""
     items = []
-    for dataset in DATASETS:
+    for dataset in datasets:
         root = study.data_root(dataset)
         if study.is_synthetic(dataset):
             if dataset not in study.params.data.synthetic.datasets:
                 items.append(f"data.{dataset}.root is not set. {WHERE[dataset]}.")
-        elif missing := missing_folders(study, dataset):
-            names = " and ".join(" or ".join(either) for either in missing)
+            continue
+        try:
+            missing = missing_folders(study, dataset)
             near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
+        except OSError as error:
+            items.append(f"data.{dataset}.root: {error.filename}: {error.strerror}.")
+            continue
+        if missing:
+            names = " and ".join(" or ".join(either) for either in missing)
             items.append(f"data.{dataset}.root: {root} does not hold {names}{near and f' ({near})'}. {WHERE[dataset]}.")
     return items
 
@@ -62,7 +70,7 @@ def missing_weights(study: Study) -> list[str]:
     files = {f"{key}.weights": settings.weights for key, (_, settings) in networks.items()}
     files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in "abc"}
     for key, path in files.items():
-        if path is not None and not study.resolve(path).is_file():
+        if path is not None and not isfile(study.resolve(path)):
             items.append(f"{key}: {study.resolve(path)} is not a file.")
     for key, (name, settings) in networks.items():
         if settings.pretrained and settings.weights is None and not hub_has(name):

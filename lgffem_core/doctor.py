@@ -123,7 +123,7 @@ def processors(count: int) -> Finding:
 
 def existing(folder: Path) -> Path:
     """``folder``, or where it would be made."""
-    while not (folder.exists() or folder.is_symlink()):
+    while not os.path.lexists(folder):  # not Path.exists, which raises where a folder above may not be searched
         folder = folder.parent
     return folder
 
@@ -326,11 +326,13 @@ import json, os, sys
 from lgffem_core.checklist import checklist, hub_state
 from lgffem_core.request import make_request
 from lgffem_core.errors import StudyError
-from lgffem_core.surroundings import foreign
+from lgffem_core.surroundings import PINNED, foreign
 try:
     study = make_request(sys.argv[1], sys.argv[2:]).study
-    print(json.dumps({"missing": checklist(study), "hub": hub_state(study), "ignored": foreign(os.environ)}))
-except StudyError as error:
+    unset = set(os.environ.get("LGFFEM_UNHEEDED", "").split()) - {"PYTHON", *PINNED}  # by run_all.sh
+    ignored = sorted(unset.union(foreign(os.environ)))
+    print(json.dumps({"missing": checklist(study), "hub": hub_state(study), "ignored": ignored}))
+except (StudyError, OSError) as error:
     print(json.dumps({"error": str(error)}))
 """
 

@@ -140,6 +140,8 @@ def check_leaves(value, key: str, source: str) -> None:
         fault = "must not be empty; leave it out, or write null"
     elif isinstance(value, str) and "\0" in value:
         fault = "must not hold the character 0"
+    elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        fault = "holds bytes that are no UTF-8; rename the file or folder, or link to it"
     elif isinstance(value, str) and value.startswith("~") and os.path.expanduser(value).startswith("~"):
         fault = "names a home folder that is not there"
     if fault:

@@ -151,7 +151,7 @@ class Retrieval(Section):
     #: Of Tables 1 and 2; the audit and the ledger, which compare them, take all three.
     protocols: tuple[Literal["test_to_train", "leave_one_out", "released"], ...] = PROTOCOLS
     batch_size: Positive = 64
-    bootstrap: Annotated[int, Field(ge=200)] = 2000  # resamples of a 95 % interval: of 200, five lie beyond each end
+    bootstrap: Annotated[int, Field(ge=200, le=100_000)] = 2000  # resamples of a 95 % interval
 
 
 class DenseNet(Section):

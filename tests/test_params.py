@@ -275,6 +275,11 @@ def test_an_empty_path_is_not_the_current_folder(empty):
         validate({"profile": "x", "data": {"kimia": {"root": empty}}}, "p.yaml")
 
 
+def test_a_path_that_is_no_text_is_named_by_its_key():
+    with pytest.raises(RequestError, match=r"^--set: parameter data\.kimia\.root: holds bytes that are no UTF-8"):
+        parse_pairs(["data.kimia.root=/tmp/caf\udce9"])
+
+
 @pytest.mark.parametrize("value", [2024, False, 1e3])
 def test_a_path_that_yaml_read_as_something_else_wants_quotes(value):
     with pytest.raises(RequestError, match=r"data\.kimia\.root: .*string, got .*; put it in quotes\.$"):

@@ -107,6 +107,8 @@ def without(study: Study, dataset: str, rows: list[Row], faults: list[Finding]) 
     faulty = {fault.path for fault in faults}
     left = [row for row in rows if row[0] not in faulty]
     lost = {(label, split) for _, label, split, _ in rows} - {(label, split) for _, label, split, _ in left}
+    if dataset == "imagenet":
+        lost = {(label, split) for label, split in lost if split == "train"}  # val/ may be absent
     if lost:
         label, split = min(lost)
         raise RequestError(

@@ -21,6 +21,8 @@ OWN_OPTIONS = (
     "out_indices",
     "in_chans",
     "checkpoint_path",
+    "pretrained_strict",
+    "feature_cls",
     "pretrained_cfg",
     "pretrained_cfg_overlay",
 )
@@ -162,18 +164,19 @@ def load_local_weights(network: nn.Module, path: Path, key: str = "model.backbon
                 f"{key}.weights: in {path.name}, {name} {fault}; these are not the weights of this "
                 f"{key.rpartition('.')[2]}, or not under timm's names (the file's first is {next(iter(stored), None)})."
             )
+        found = found.to(torch.float32) if found.is_floating_point() else found
         if not found.isfinite().all():
             raise RequestError(
                 f"{key}.weights: in {path.name}, {name} holds {int((~found.isfinite()).sum())} values that are not "
                 "finite; the file is damaged, or was kept from a training that failed: get another."
             )
-        state[name] = found.to(torch.float32) if found.is_floating_point() else found
+        state[name] = found
     network.load_state_dict(state)
 
 
 def weight_fault(found: Tensor | None, wanted: Tensor) -> str | None:
     """What is wrong with a weight of a file, in words; None where it fits."""
-    if found is None:
+    if found is None or found.is_meta:  # a tensor without values
         return "is missing"
     if found.shape != wanted.shape:
         return f"has shape {tuple(found.shape)} for {tuple(wanted.shape)}"

@@ -9,7 +9,7 @@ import torch
 from lgffem_core.data import patch_table
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.report.tables import DECIMALS, published
-from lgffem_core.report.verdicts import OVER_SCANS, trained_here
+from lgffem_core.report.verdicts import OVER_SCANS
 from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.embed import embed_table
 from lgffem_core.retrieval.evaluation import train_and_embed
@@ -18,6 +18,7 @@ from lgffem_core.retrieval.protocols import leave_one_out
 from lgffem_core.retrieval.statistics import scan_interval
 from lgffem_core.study import CURRICULUM, Study
 from lgffem_core.training import train_or_load
+from lgffem_core.training.run import trained_here
 
 PROTOCOL = "leave_one_out"
 GENERALITY_NOTE = (
@@ -98,12 +99,19 @@ def embeddings(study: Study, strategy: str | None, seed: int, found: list[Domain
 
 
 def trained_on(study: Study, strategy: str | None, domain: Domain) -> str:
-    """Whether a model was trained on a domain's images: "yes", "no", or "unknown" where weights were given."""
-    if strategy is None or domain.dataset != "pannuke" or strategy == "a":
+    """Whether a model was trained on a domain's images, by their content, itself or one that it starts from.
+
+    "yes", "no", how many of them, or "unknown" where weights were given.
+    """
+    if strategy is None:
         return "no"
-    if "b" not in trained_here(study, strategy):
+    here = trained_here(study, strategy)
+    if not here or study.parent(here[-1]):  # given weights stand in for it, or for what it starts from
         return "unknown"
-    return "yes" if (domain.patches["split"] == "train").any() else "no"
+    tables = [patch_table(study, CURRICULUM[earlier][0]) for earlier in here]
+    seen = {digest for table in tables for digest in table.loc[table["split"] == "train", "sha256"]}
+    count = int(domain.patches["sha256"].isin(seen).sum())
+    return {0: "no", len(domain.patches): "yes"}.get(count, f"{count} of {len(domain.patches)}")
 
 
 def scored(domain: Domain, embedded: list[np.ndarray | None], resamples: int) -> dict:

@@ -18,6 +18,7 @@ from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import scan_interval
 from lgffem_core.study import CURRICULUM, Study
+from lgffem_core.training.run import trained_here
 
 VERDICTS = ("reproduced", "differs", "not comparable", "not run here")
 STANDARD = "leave_one_out"  # the protocol that any two methods can be compared under
@@ -90,15 +91,6 @@ def other_readings(settings: dict) -> list[str]:
     """Those keys of ``changed`` whose value is the other one that a row of the ledger has for them."""
     known = {key: values for row in read_ledger() for key, values in (row.switch or {}).items()}
     return [key for key, value in settings.items() if value in known.get(key, ())]
-
-
-def trained_here(study: Study, strategy: str) -> list[str]:
-    """The strategies that this run trains for a model: from itself back to the first that is given as a file."""
-    chain = []
-    while strategy and getattr(study.params.training, strategy).checkpoint is None:
-        chain.append(strategy)
-        strategy = CURRICULUM[strategy][1]
-    return chain
 
 
 def own_settings(study: Study, row: str) -> tuple[dict, set[str]]:

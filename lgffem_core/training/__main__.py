@@ -11,19 +11,22 @@ import os
 import sys
 from contextlib import nullcontext
 
-from lgffem_core.errors import StudyError, plain
+from lgffem_core.checklist import missing_data
+from lgffem_core.errors import RequestError, StudyError, plain
+from lgffem_core.parameter_files import LARGEST
 from lgffem_core.params import STRATEGIES
 from lgffem_core.request import make_request
 from lgffem_core.runner import sole_run
-from lgffem_core.study import VARIANTS
+from lgffem_core.study import CURRICULUM, VARIANTS
 from lgffem_core.surroundings import foreign
 from lgffem_core.training import train_strategy
+from lgffem_core.training.run import trained_here
 
 
 def seed_number(text: str) -> int:
     """A seed as typed: a whole number of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    if not text.isdecimal() or int(text) > LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {LARGEST}")
     return int(text)
 
 
@@ -41,10 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
         del os.environ[name]
     try:
         study = make_request(options.params, options.pairs).study
+        chain = trained_here(study, options.strategy) or [options.strategy]
+        missing = missing_data(study, [CURRICULUM[strategy][0] for strategy in chain])
+        if missing:  # in each process before they wait for each other; the first one speaks
+            raise RequestError(" ".join(missing))
         with sole_run(study) if first else nullcontext():
             trained = train_strategy(study, options.strategy, options.variant, options.seed)
     except StudyError as error:
-        print(f"error: {plain(str(error))}", file=sys.stderr)
+        if first or not isinstance(error, RequestError):
+            print(f"error: {plain(str(error))}", file=sys.stderr)
         return error.exit_code
     if first:
         print(f"strategy {options.strategy.upper()}: {trained.weights}")

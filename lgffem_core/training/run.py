@@ -68,6 +68,15 @@ def starts_from(study: Study, strategy: str) -> str | None:
     return None if given else study.parent(strategy)
 
 
+def trained_here(study: Study, strategy: str) -> list[str]:
+    """The strategies that this run trains for a model: from itself back to the first that is given as a file."""
+    chain = []
+    while strategy and getattr(study.params.training, strategy).checkpoint is None:
+        chain.append(strategy)
+        strategy = CURRICULUM[strategy][1]
+    return chain
+
+
 def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
     """Hash of everything that the weights of a strategy depend on, the strategies before it included."""
     params = study.params
@@ -112,11 +121,14 @@ def train_strategy(
     """
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
     fabric = fabric or make_fabric(study)
-    start = train_strategy(study, parent, variant, seed, fabric).weights if parent else None
     if fabric.global_rank == 0:
         patch_table(study, dataset)  # one process prepares the data, the others then read its table
     fabric.barrier()
     table = training_set(study, dataset)
+    if strategy in trained_here(study, strategy):  # refused before those that it starts from are trained
+        recipe = strategy_recipe(study.params, strategy)
+        check_last_batch(recipe, len(table), fabric.world_size, study.variant(variant).head_norm)
+    start = train_strategy(study, parent, variant, seed, fabric).weights if parent else None
     identity = strategy_fingerprint(study, strategy, variant, seed)
     folder = study.checkpoints(strategy, variant, seed)
     done = read_finished(folder, identity, writer=fabric.global_rank == 0)
@@ -173,7 +185,6 @@ def fit(
     if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
         raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")
     recipe = strategy_recipe(study.params, strategy)
-    check_last_batch(recipe, len(table), fabric.world_size, settings.head_norm)
     torch.manual_seed(seed)  # of the class centers' first values
     loss = sub_center_arcface(
         study.params.training.loss,

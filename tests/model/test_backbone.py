@@ -193,7 +193,7 @@ def test_options_that_move_a_stride_are_refused():
     assert "strides" in refusal(name="resnet10t", options={"output_stride": 16})
 
 
-@pytest.mark.parametrize("option", ["pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path"])
+@pytest.mark.parametrize("option", ["pretrained_cfg", "pretrained_strict", "feature_cls"])
 def test_options_that_would_read_other_weights_are_refused(option):
     assert f"{option} is set by the study itself" in refusal(options={option: "w.pth"})
 
@@ -236,6 +236,13 @@ def test_a_weight_that_is_not_finite_is_named(source, tmp_path, value, kind):
     save_file(state, tmp_path / "w.safetensors")
     sentence = refusal(weights=tmp_path / "w.safetensors")
     assert "stages_1.blocks.0.conv_dw.bias holds 1 values that are not finite" in sentence
+
+
+def test_weights_that_float32_cannot_hold_are_refused(source, tmp_path):
+    state = source("test_convnext")[0].state_dict()
+    state["stages.1.blocks.0.conv_dw.bias"] = state["stages.1.blocks.0.conv_dw.bias"].double() + 1e300
+    save_file(state, tmp_path / "w.safetensors")
+    assert "values that are not finite" in refusal(weights=tmp_path / "w.safetensors")
 
 
 def test_quantised_weights_are_not_taken_for_their_numbers(source, tmp_path):

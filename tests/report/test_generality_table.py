@@ -29,7 +29,7 @@ PATCHES = pd.DataFrame(
         )
     ],
     columns=["dataset", "split", "group", "label_id"],
-)
+).assign(sha256=lambda table: table.index.astype(str))  # no image twice
 
 
 def study(**changes):
@@ -117,20 +117,32 @@ def test_with_fewer_than_two_classes_of_photographs_their_cells_are_not_measured
 
 
 @pytest.mark.parametrize(
-    ("changes", "split", "expected"),
+    ("changes", "expected"),
     [
-        ({}, "train", {"a": "no", "b": "yes", "c": "yes"}),
-        ({}, "test", {"a": "no", "b": "no", "c": "no"}),
-        ({"training__b__checkpoint": "b.pth"}, "test", {"a": "no", "b": "unknown", "c": "unknown"}),
-        ({"training__c__checkpoint": "c.pth"}, "train", {"a": "no", "b": "yes", "c": "unknown"}),
+        ({}, {"a": "no", "b": "yes", "c": "yes"}),
+        ({"training__a__checkpoint": "a.pth"}, {"a": "unknown", "b": "unknown", "c": "unknown"}),
+        ({"training__b__checkpoint": "b.pth"}, {"a": "no", "b": "unknown", "c": "unknown"}),
+        ({"training__c__checkpoint": "c.pth"}, {"a": "no", "b": "yes", "c": "unknown"}),
     ],
 )
-def test_who_was_trained_on_pannuke(changes, split, expected):
-    domain = Domain("PanNuke", "pannuke", pd.DataFrame({"split": [split]}))
-    mine = study(**changes)
-    assert {strategy: trained_on(mine, strategy, domain) for strategy in "abc"} == expected
-    assert trained_on(mine, None, domain) == "no"
-    assert trained_on(mine, "c", domain._replace(dataset="kimia")) == "no"
+def test_who_was_trained_on_the_tiles(monkeypatch, changes, expected):
+    """By content: an image of a name of its own is trained on all the same, where its copy was."""
+    table = pd.DataFrame({"split": ["train", "train", "test"]})
+    tables = {
+        name: table.assign(sha256=[f"{name}1", f"{name}2", f"{name}3"]) for name in ("imagenet", "pannuke", "kimia")
+    }
+    monkeypatch.setattr(module, "patch_table", lambda study, dataset: tables[dataset])
+    mine, tiles = study(**changes), Domain("PanNuke", "pannuke", tables["pannuke"].iloc[:2])
+    assert {strategy: trained_on(mine, strategy, tiles) for strategy in "abc"} == expected
+    assert trained_on(mine, None, tiles) == "no"
+
+
+def test_held_out_photographs_that_were_trained_on_are_counted(monkeypatch):
+    tables = {name: pd.DataFrame({"split": ["train"], "sha256": [name]}) for name in ("imagenet", "pannuke", "kimia")}
+    monkeypatch.setattr(module, "patch_table", lambda study, dataset: tables[dataset])
+    for digests, said in ((["x", "y"], "no"), (["x", "imagenet"], "1 of 2"), (["imagenet"] * 2, "yes")):
+        held_out = Domain("photographs", "imagenet", pd.DataFrame({"split": "test", "sha256": digests}))
+        assert {trained_on(study(), strategy, held_out) for strategy in "abc"} == {said}
 
 
 def test_a_star_marks_what_is_synthetic(tables):

@@ -256,6 +256,16 @@ def test_the_command_trains_and_says_where(tiny_study, tmp_path, monkeypatch, ca
     assert str(weights(study, "a")) in capsys.readouterr().out
 
 
+def test_a_last_batch_is_refused_before_the_strategies_that_it_starts_from_are_trained(tiny_study):
+    study = tiny_study()
+    count = len(run.training_set(study, "pannuke"))
+    bad = {"training__batch_size": count - 1, "training__b__drop_last": False, "model__toggles__head_norm": True}
+    study = tiny_study(**bad)
+    with pytest.raises(RequestError, match=r"^training\.b: the last batch of an epoch has 1 of"):
+        train_strategy(study, "b", "paper", 0)
+    assert not weights(study, "a").exists()
+
+
 def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
     """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding.
 

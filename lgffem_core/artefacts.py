@@ -81,7 +81,7 @@ ARTEFACTS = (
         "Figure 7",
         "figures/figure7",
         "09_projection",
-        "The test embeddings of strategies A, B and C in two dimensions, coloured by scan.",
+        "The test embeddings in two dimensions, coloured by scan: strategy C, as in the paper, with A and B beside it.",
     ),
     Artefact(
         "Protocols",
@@ -156,7 +156,7 @@ ARTEFACTS = (
         "Audit: generality",
         "tables/audit_generality",
         "10_protocol_audit",
-        "How general retrieval falls as training specialises: each strategy on photographs, tissue tiles and scans.",
+        "What specialising costs elsewhere: each strategy on photographs, tissue tiles and scans.",
     ),
     Artefact(
         "Audit: verdicts",

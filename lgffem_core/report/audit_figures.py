@@ -81,7 +81,7 @@ def strip(panel: Axes, own: np.ndarray, depth: int, other: int, name: str) -> No
     lines = {
         1.6: f"leave_one_out reads place {other}; test_to_train reads another list, of the training patches",
         1.2: f"released reads the first {depth} places (shade) and counts {counted} of {own.sum()} patches; "
-        f"that {depth - counted} others stand there too costs nothing",
+        f"the others there ({depth - counted}) cost nothing",
     }
     for height, text in lines.items():
         panel.annotate(text, (other, height), (5, 0), textcoords="offset points", fontsize=7, va="center")

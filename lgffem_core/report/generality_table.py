@@ -1,4 +1,4 @@
-"""How general retrieval falls as training specialises (paper, section 4.2.1): each strategy on three domains."""
+"""What specialising costs elsewhere (paper, section 4.2.1): each strategy on three domains."""
 
 from typing import NamedTuple
 

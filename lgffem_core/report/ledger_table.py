@@ -20,7 +20,7 @@ LEDGER_NOTE = (
     "as `switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
     "(BCa) over test patches, over scans where `released` is involved; p_holm: McNemar's test there, flipped scans "
     "here, adjusted by Holm over the rows of a protocol. Interval and p speak of these two trainings only: row 15, "
-    f"another seed, shows what chance in training does. {WIDTHLESS}"
+    f"another seed, shows what chance in training does, by one pair of seeds. {WIDTHLESS}"
 )
 
 
@@ -28,7 +28,7 @@ def ledger_table(study: Study) -> pd.DataFrame:
     """A line for each row and protocol, or one without numbers where a row is not measured, in the rows' order.
 
     Trains what is not trained yet. ``note`` says why a row is not measured, that both readings share one set of
-    weights, or that another seed alone moves the score at least as far.
+    weights, that another seed alone moves the score at least as far, or that the interval includes zero all the same.
     """
     rows = read_ledger()
     effects = {row.row: measure(study, row) for row in rows if not not_measured(study, row)}
@@ -79,11 +79,14 @@ def measured_line(study: Study, effect: Effect) -> dict:
 
 
 def with_yardstick(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with a note on each trained row that moves a score no further than the seed does."""
+    """``table`` with a note on each trained row that moves a score no further than the seed does, or not surely."""
     seed = table[table["row"] == YARDSTICK].set_index("protocol")["delta"].abs()
     limit = table["protocol"].map(seed)
-    within = (table["delta"].abs() <= limit) & (table["note"] == "") & (table["row"] != YARDSTICK)
-    notes = np.select(
-        [within, table["row"] == YARDSTICK], ["no further than another seed", "the yardstick"], table["note"]
-    )
-    return table.assign(note=notes)
+    size, trained = table["delta"].abs(), (table["note"] == "") & (table["row"] != YARDSTICK)
+    zero = (table["delta_low"] <= 0) & (table["delta_high"] >= 0)
+    notes = {
+        "the yardstick": table["row"] == YARDSTICK,
+        "no further than another seed": trained & (size <= limit),
+        "further than another seed, but the interval includes 0": trained & (size > limit) & zero,
+    }
+    return table.assign(note=np.select(list(notes.values()), list(notes), table["note"]))

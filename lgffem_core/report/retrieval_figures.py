@@ -65,15 +65,29 @@ def neighbour_strip(
 
 def similarity_map(embeddings: np.ndarray, labels: np.ndarray, names: list[str], title: str, label: str) -> Figure:
     """Mean cosine similarity between the embeddings of every two classes: the diagonal should stand out."""
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    present = np.unique(labels)
-    means = np.stack([unit[labels == k].mean(axis=0) for k in present])
-    figure, ax = axes(5.2, 4.4)
-    ticks = [names[k] for k in present]
-    sns.heatmap(means @ means.T, ax=ax, cmap="viridis", xticklabels=ticks, yticklabels=ticks, square=True)
-    ax.tick_params(labelsize=6)
-    ax.set_title(title, fontsize=10)
+    return similarity_panels({title: embeddings}, labels, names, label)
+
+
+def similarity_panels(embeddings: dict[str, np.ndarray], labels: np.ndarray, names: list[str], label: str) -> Figure:
+    """One such map for each title, side by side on one colour scale, so that a change can be seen."""
+    means = {title: class_similarity(values, labels) for title, values in embeddings.items()}
+    low, high = min(m.min() for m in means.values()), max(m.max() for m in means.values())
+    figure, panels = plt.subplots(1, len(means), figsize=(5.2 * len(means), 4.4), layout="constrained", squeeze=False)
+    ticks = [names[k] for k in np.unique(labels)]
+    for ax, (title, values) in zip(panels[0], means.items(), strict=True):
+        sns.heatmap(
+            values, vmin=low, vmax=high, ax=ax, cmap="viridis", xticklabels=ticks, yticklabels=ticks, square=True
+        )
+        ax.tick_params(labelsize=6)
+        ax.set_title(title, fontsize=10)
     return sign(figure, label)
+
+
+def class_similarity(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(K, K): mean cosine similarity between the embeddings (N, D) of every two of the K classes."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    means = np.stack([unit[labels == k].mean(axis=0) for k in np.unique(labels)])
+    return means @ means.T
 
 
 def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:

@@ -1,4 +1,4 @@
-"""How general retrieval falls: every number against a loop, and which images a model was trained on."""
+"""What specialising costs elsewhere: every number against a loop, and which images a model was trained on."""
 
 import numpy as np
 import pandas as pd

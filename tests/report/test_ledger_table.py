@@ -74,6 +74,19 @@ def test_what_is_no_larger_than_another_seed_is_said_to_be(study):
     assert notes[2] == notes[4] == ""
 
 
+def test_what_is_further_than_another_seed_but_may_be_nothing_is_said_to_be():
+    """Six points beyond a seed's five: by chance where the interval includes 0, at its end too."""
+    low, high = [1, -1, 0, -9, 2, -1, np.nan], [9, 12, 12, 0, 9, 13, np.nan]
+    table = pd.DataFrame(
+        {"row": [15, 2, 3, 4, 5, 12, 6], "protocol": ["leave_one_out"] * 6 + [""]}
+        | {"delta": [5, 6, 6, -6, 6, 6, np.nan], "delta_low": low, "delta_high": high}
+        | {"note": [""] * 5 + ["one set of weights", "not measured: why"]}
+    )
+    notes = module.with_yardstick(table).set_index("row")["note"]
+    assert set(notes[[2, 3, 4]]) == {"further than another seed, but the interval includes 0"}
+    assert notes[5] == "" and (notes[12], notes[6]) == ("one set of weights", "not measured: why")
+
+
 def test_switches_are_written_as_in_a_profile(study):
     switch = ledger_table(study).set_index("row")["switch"]
     assert switch[8] == "training.loss.margin: 17.2 -> 17.5"

@@ -151,6 +151,16 @@ def test_similarity_map_holds_the_mean_cosines():
     np.testing.assert_allclose(drawn, [[1, 0.5], [0.5, 0.5]])  # (y is the mean of two orthogonal unit vectors)
 
 
+def test_similarity_panels_share_one_colour_scale():
+    labels = np.array([0, 1])
+    seen = {"before": np.array([[1.0, 0], [0.8, 0.6]]), "after": np.array([[0, 3.0], [2.0, 0]])}
+    figure = figures.similarity_panels(seen, labels, ["x", "y"], "DEMO")
+    maps = {ax.get_title(): ax.collections[0] for ax in figure.axes if ax.get_title()}
+    assert list(maps) == ["before", "after"]
+    assert [colours.get_clim() for colours in maps.values()] == [(0, 1), (0, 1)]
+    np.testing.assert_allclose(maps["before"].get_array().reshape(2, 2), [[1, 0.8], [0.8, 1]])
+
+
 def test_scan_bars_average_seeds_and_sort(study):
     outcomes = [Outcome(np.array([2, 1]), np.array([2, 2]), None), Outcome(np.array([2, 0]), np.array([2, 2]), None)]
     ax = figures.scan_bars(outcomes, study[0]).axes[0]

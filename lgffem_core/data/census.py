@@ -128,6 +128,11 @@ def read_below(dataset: str, root: Path) -> re.Pattern[str]:
         return ARRAYS
     if dataset == "imagenet" and not (root / "train").is_dir():
         return re.compile(re.escape(ARCHIVE))
+    return image_pattern(dataset)
+
+
+def image_pattern(dataset: str) -> re.Pattern[str]:
+    """The paths, relative to a root, of a data set's images, whether or not archives or arrays lie beside them."""
     where, suffixes = READ[dataset]
     return re.compile(f"{where}{ending(suffixes)}", re.DOTALL)
 

@@ -12,9 +12,9 @@ import pandas as pd
 from natsort import natsorted
 from PIL import Image
 
-from lgffem_core.data.census import data_files, in_threads
+from lgffem_core.data.census import image_pattern, in_threads
 from lgffem_core.data.decoding import decode_whole
-from lgffem_core.data.listing import UNFIT
+from lgffem_core.data.listing import UNFIT, list_tree
 from lgffem_core.errors import RequestError, StudyError
 from lgffem_core.files import atomic_path, sha256_file
 
@@ -62,7 +62,7 @@ def image_files(dataset: str, root: Path) -> list[str]:
 
     Raises ``RequestError`` for a name that neither index nor tables can hold.
     """
-    files = data_files(dataset, root).files
+    files = list_tree(root, image_pattern(dataset)).files
     if unfit := [file for file in files if UNFIT.search(file)]:
         raise RequestError(
             f"data.{dataset}.root: {len(unfit)} of the files below {root} cannot be listed in a table, since a name "

@@ -385,3 +385,12 @@ def test_real_muscle_is_red_only_in_the_right_channel_order(shared):
     assert red > blue + 15 > green
     swapped = np.mean([read_rgb(root / path).mean(axis=(0, 1)) for path in tiles], axis=0)
     np.testing.assert_allclose(swapped, [blue, green, red])
+
+
+def test_prepared_images_are_read_though_the_official_folds_lie_beside_them(prepared):
+    """PathML unpacks the folds in the folder that it prepares."""
+    before = patch_table(prepared)
+    arrays = prepared / "Fold 1" / "images" / "fold1"
+    arrays.mkdir(parents=True)
+    np.save(arrays / "images.npy", np.zeros((1, 2, 2, 3)))
+    assert patch_table(prepared).equals(before)

@@ -99,4 +99,4 @@ def in_words(note: str) -> str:
     names |= {f"{prefix}_*": heading for prefix, heading in PREFIXES.items()} | {"eta_*": "η", "hit_rate": "hit rate"}
     longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
     named = re.sub(rf"(?<![\w@])({longest_first})(?![\w@])", lambda found: names[found[1]], note)
-    return re.sub(r"(^|[^.]..\. )([a-z])(?=[a-z])", lambda found: found[1] + found[2].upper(), named)
+    return re.sub(r"(^|(?<!\.[a-z])\. )([a-z])(?=[a-z])", lambda found: found[1] + found[2].upper(), named)

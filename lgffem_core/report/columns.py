@@ -29,6 +29,8 @@ HEADINGS = {
     ("p_holm",): ("p (Holm)", ""),
     ("macro_f1",): ("macro-F1", "%"),
     ("answerable",): ("answerable", "%"),
+    ("other_reading",): ("other reading", ""),
+    ("trained_on",): ("trained on", ""),
 } | {
     tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
     for prefix, heading in PREFIXES.items()

@@ -136,6 +136,7 @@ def inspect(folder: Path, project: Path) -> Findings:
         findings.add(MANIFEST, "was edited after the run: its contents are not what its own sha256 says")
     check_artefacts(manifest, folder, home(folder, project), findings)
     check_parameters(manifest, project, findings)
+    findings.faults.sort(key=lambda fault: fault.file.startswith("artifacts/"))  # what a reader looks at comes first
     return findings
 
 
@@ -181,6 +182,12 @@ def check_artefacts(manifest: Manifest, folder: Path, project: Path, findings: F
         holders[artefact.sha256].append(name.removeprefix(inside))
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
         contents = dict(zip(wanted, pool.map(content, wanted.values()), strict=True))
+    below = [name for name in wanted if name.startswith("artifacts/")]
+    if len(below) > 1 and not any(map(contents.get, below)):
+        where = os.path.commonpath(map(os.path.dirname, below))
+        says = f"{len(below)} files under {where} are not here: were results copied without artifacts?"
+        findings.faults.append(Fault(where, says))
+        contents = {name: found for name, found in contents.items() if name not in below}
     for name, found in contents.items():
         artefact, shown = manifest.artefacts[name], name.removeprefix(inside)
         if found is None:

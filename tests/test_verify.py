@@ -121,6 +121,26 @@ def test_a_missing_file_is_found(project, name):
     assert file == name.removeprefix("results/tiny/") and "is missing" in sentence
 
 
+def test_results_that_were_copied_without_their_artifacts_are_one_fault_and_the_last(project):
+    manifest = read(project)
+    manifest["artefacts"]["artifacts/tiny/b/model.safetensors"] = {"producer": "x", "stage": None, "sha256": "0" * 64}
+    write(project, sealed(manifest))
+    (project / "artifacts/tiny/model.safetensors").unlink()
+    (project / "results/tiny/tables/table1.csv").write_text("A,99.40")
+    (project / "params/tiny.yaml").unlink()
+    assert [file for file, _ in found(project)] == ["tables/table1.csv", "params/tiny.yaml", "artifacts/tiny"]
+    assert found(project)[-1][1] == (
+        "2 files under artifacts/tiny are not here: were results copied without artifacts?"
+    )
+    assert report([project / "results/tiny"], project) == 1
+
+
+def test_faults_of_artifacts_come_after_those_of_results(project):
+    (project / "artifacts/tiny/model.safetensors").write_bytes(b"other weights")
+    (project / "results/tiny/extra.csv").write_text("A,99.40")
+    assert [file for file, _ in found(project)] == ["extra.csv", "artifacts/tiny/model.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["tables/table4.csv", "tables/more/table4.csv", "summary.csv"])
 def test_a_file_added_by_hand_is_found(project, name):
     path = project / "results/tiny" / name

@@ -26,14 +26,16 @@ def response_norm(c: Checkpoint) -> Reading:
 def head_norm(c: Checkpoint) -> Reading:
     if c.weights("head", ".bn.running_mean"):
         return CODE, "the head holds BatchNorm's statistics"
-    return TEXT, "the head holds no BatchNorm"
+    if c.weights("head", ".fc.weight") or c.weights("head", ".gem.p"):
+        return TEXT, "the head holds no BatchNorm"
+    return OPEN, "the head was not recognised"
 
 
 def fusion_weights(c: Checkpoint) -> Reading:
     values = [value for weights in c.weights("neck", "_weight") for value in weights.flatten().tolist()]
     negative = sum(value < 0 for value in values)
     if negative:
-        return OPEN, f"{negative} of {len(values)} weights are negative, the least {min(values):g}: the forms differ"
+        return OPEN, f"{negative} of {len(values)} weights below 0, the least {min(values):g}: the forms differ"
     return (BOTH, f"none of {len(values)} weights is negative") if values else (OPEN, "no fusion weight is in the file")
 
 

@@ -31,13 +31,13 @@ def format_checkpoint(path: Path) -> str:
 
 def contents(c: Checkpoint) -> list[str]:
     """What is in the file, without judging it."""
-    layers = {key.split(".")[0] for key in c.stored["model_neck_state_dict"]}
+    layers = len({key.split(".")[0] for key in c.stored["model_neck_state_dict"]})
     channels = {len(weights) for weights in c.weights("head", ".fc.weight")}
-    powers = ", ".join(f"{float(p):.2f}" for p in c.weights("head", ".gem.p"))
+    powers = ", ".join(f"{float(p):.2f}" for p in c.weights("head", ".gem.p")) or "unknown"
     seen = {int(count) for count in c.weights("head", ".bn.num_batches_tracked")}
     return [
         f"epoch {number(c.epoch)}, best loss {number(c.best_loss)}",
-        f"neck: {len(layers)} layers; head: {number(sorted(channels))} channels, GeM p {powers}",
+        f"neck: {layers} layer{'s' * (layers != 1)}; head: {number(sorted(channels))} channels, GeM p {powers}",
         f"batches that the head's BatchNorm was trained with, earlier strategies included: {number(sorted(seen))}",
         loss_words(c),
         *(optimizer_words(name, c.group(name)) for name in ("optimizer", "loss_optimizer")),
@@ -51,7 +51,10 @@ def loss_words(c: Checkpoint) -> str:
     if c.centres is None:
         return "loss: no class centres in the file"
     length, count = c.centres
-    sets = [f"{n} classes (strategy {TRAINED_ON[n][0].upper()}), {k} centres each" for n, k in c.classes.items()]
+    sets = [
+        f"{n} classes (strategy {TRAINED_ON[n][0].upper()}), {k} centre{'s' * (k != 1)} each"
+        for n, k in c.classes.items()
+    ]
     return f"loss: {count} centres of length {length}: {' or '.join(sets) or 'of no data set of the paper'}"
 
 

@@ -11,6 +11,8 @@ from lgffem_core.retrieval.metrics import Scores
 PREFIXES = {"paper": "published", "difference": "ours − published", "standard": "leave_one_out", "chance": "by chance"}
 #: Columns -> heading, and the unit of their numbers. A name that is not listed is shown without its underscores.
 HEADINGS = {
+    ("published_in", "row"): ("published", ""),
+    ("seeds",): ("seed", ""),
     ("eta_p",): ("η_p", "%"),
     ("eta_w",): ("η_w", "%"),
     ("eta_tot",): ("η_tot", "%"),
@@ -27,10 +29,17 @@ HEADINGS = {
     ("p_holm",): ("p (Holm)", ""),
     ("macro_f1",): ("macro-F1", "%"),
     ("answerable",): ("answerable", "%"),
+    ("other_reading",): ("other reading", ""),
+    ("trained_on",): ("trained on", ""),
 } | {
     tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
     for prefix, heading in PREFIXES.items()
 }
+#: What the page shows first of a table that has all of these columns.
+FIRST = (
+    ("published_in", "row", "verdict", "why"),
+    ("row", "topic", "protocol", "eta_p_text", "eta_p_code", "delta", "delta_low", "delta_high", "p_holm", "note"),
+)
 
 
 class Cell(NamedTuple):
@@ -47,6 +56,16 @@ class Cell(NamedTuple):
     @property
     def sign(self) -> str:
         return " – " if self.columns[0].endswith("_low") else " / "
+
+
+def in_reading_order(columns: list[str]) -> list[str]:
+    """A table's columns as the page shows them: what is looked for first, the rest as in the file.
+
+    >>> in_reading_order(["published_in", "row", "eta_p", "verdict", "why"])
+    ['published_in', 'row', 'verdict', 'why', 'eta_p']
+    """
+    first = next((names for names in FIRST if {*names} <= {*columns}), ())
+    return [*first, *(name for name in columns if name not in first)]
 
 
 def cells(columns: list[str]) -> list[Cell]:
@@ -73,12 +92,13 @@ def cells(columns: list[str]) -> list[Cell]:
 
 
 def in_words(note: str) -> str:
-    """A note on a table with the names of columns as a reader of the page sees them.
+    """A note on a table with the names of columns as a reader of the page sees them, each sentence with a capital.
 
     >>> in_words("eta_p_low, eta_p_high: 95 % interval of eta_p; chance_*: expected.")
-    'interval of η_p: 95 % interval of η_p; by chance: expected.'
+    'Interval of η_p: 95 % interval of η_p; by chance: expected.'
     """
     names = {", ".join(group): heading for group, (heading, _) in HEADINGS.items()}
     names |= {f"{prefix}_*": heading for prefix, heading in PREFIXES.items()} | {"eta_*": "η", "hit_rate": "hit rate"}
     longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.sub(rf"(?<![\w@])({longest_first})(?![\w@])", lambda found: names[found[1]], note)
+    named = re.sub(rf"(?<![\w@])({longest_first})(?![\w@])", lambda found: names[found[1]], note)
+    return re.sub(r"(^|(?<!\.[a-z])\. )([a-z])(?=[a-z])", lambda found: found[1] + found[2].upper(), named)

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import jinja2
@@ -11,13 +12,18 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from lgffem_core.artefacts import ARTEFACTS, Artefact
+from lgffem_core.data.facts import KIMIA_TEST_COUNTS
 from lgffem_core.files import read_json, write_text
-from lgffem_core.report.columns import cells, in_words
-from lgffem_core.report.tables import DECIMALS
+from lgffem_core.report.columns import cells, in_reading_order, in_words
+from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
+from lgffem_core.report.verdicts import STANDARD
+from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.stages import MEASURING, Request, all_stages, executed_notebook
 from lgffem_core.study import Study
 
+LONG = 40  # characters of a cell that is wrapped
+MANY = 60  # rows of a table that shows one protocol and folds the others
 HUNDREDTHS = re.compile(r"-?\d+\.\d{1,2}")
 
 
@@ -39,9 +45,28 @@ def read_cells(path: Path) -> pd.DataFrame:
 def table_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """A table's headings and cells as text; what belongs together shares a cell, empty where there is no value."""
     table = read_cells(path)
+    table = table[in_reading_order(list(table.columns))]
     shown = cells(list(table.columns))
     joined = [table[[*cell.columns]].agg(lambda row, s=cell.sign: s.join(filter(None, row)), axis=1) for cell in shown]
     return [cell.title for cell in shown], [list(row) for row in zip(*joined, strict=True)]
+
+
+def spans(rows: list[list[str]]) -> list[list[tuple[str, int]]]:
+    """Each cell with the rows that it stands for: a long text once for neighbours of the same first cell, then 0."""
+    counts = [[1] * len(row) for row in rows]
+    for i, (above, below) in reversed([*enumerate(pairwise(rows))]):
+        for j, text in enumerate(below):
+            if len(text) > LONG and text == above[j] and below[0] == above[0]:
+                counts[i][j], counts[i + 1][j] = 1 + counts[i + 1][j], 0
+    return [list(zip(*pair, strict=True)) for pair in zip(rows, counts, strict=True)]
+
+
+def folded(headings: list[str], rows: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Rows to show and rows to fold: of a long table, those that are not under ``STANDARD``."""
+    if len(rows) <= MANY or "protocol" not in headings:
+        return rows, []
+    at = headings.index("protocol")
+    return [row for row in rows if row[at] == STANDARD], [row for row in rows if row[at] != STANDARD]
 
 
 def what_holds(path: Path) -> list[dict]:
@@ -55,7 +80,7 @@ def what_holds(path: Path) -> list[dict]:
         lines.append(
             {
                 "result": ", ".join(dict.fromkeys(f"{row.published_in}: {row.row}" for row in rows.itertuples())),
-                "protocol": rows["protocol"].iloc[0],
+                "protocol": rows["protocol"].iloc[0].replace(NOT_KNOWN, ""),
                 "published": rows["paper_eta_p"].iloc[0],
                 "runs": runs.to_dict("records"),
                 "verdicts": list(dict.fromkeys(runs["verdict"])),
@@ -110,7 +135,8 @@ def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
         "again": f"rm {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
     }
     if artefact.path.startswith("tables/"):
-        view["headings"], view["rows"] = table_rows(files[0])
+        view["headings"], rows = table_rows(files[0])
+        view["rows"], view["folded"] = folded(view["headings"], rows)
         view["note"] = in_words(files[1].read_text(encoding="utf-8").splitlines()[0])
     else:
         view["png"] = base64.b64encode(files[0].read_bytes()).decode()
@@ -132,11 +158,13 @@ def write_report(study: Study, request: Request) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["typeset"] = typeset
+    environment.filters |= {"typeset": typeset, "spans": spans}
     text = environment.get_template("page.html.j2").render(
         label=study.label,
         demo=study.is_synthetic("kimia"),
         profile=study.params.profile,
+        long=LONG,
+        chance=chance("released", KIMIA_TEST_COUNTS).eta_p,
         command=run_command(request),
         lines=what_holds(study.results / "tables" / "verdicts.csv"),
         artefacts=[artefact_view(study, request, artefact) for artefact in ARTEFACTS],

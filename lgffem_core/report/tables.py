@@ -42,8 +42,8 @@ LATEX_ESCAPES = str.maketrans(
 )
 INTERVAL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p by percentile bootstrap over test patches (over scans "
-    f"under `released`). {WIDTHLESS} paper_*: the published values, beside the protocol they were computed under; "
-    "`released` is no Recall@1."
+    f"under `released`); those of the audit are BCa, so their ends differ. {WIDTHLESS} paper_*: the published values, "
+    "beside the protocol they were computed under; `released` is no Recall@1."
 )
 
 

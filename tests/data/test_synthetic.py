@@ -132,9 +132,7 @@ def test_scans_share_stains_and_organs_but_never_both():
     scans = [synthetic.scan_tissue(scan) for scan in range(24)]
     organs = [tissue.architecture for tissue in scans]
     strengths = np.array(list(synthetic.SCAN_ORGANS.values()))[np.arange(24) % 8]
-    hues = [
-        tuple((t.stain.matrix() / s[:, None]).round(3).ravel()) for t, s in zip(scans, strengths, strict=True)
-    ]
+    hues = [tuple((t.stain.matrix() / s[:, None]).round(3).ravel()) for t, s in zip(scans, strengths, strict=True)]
     assert len(set(organs)) == 8 and len(set(hues)) == 6
     assert len(set(zip(organs, hues, strict=True))) == 24
 
@@ -149,9 +147,7 @@ def leave_one_out(features, labels):
 def test_mean_colour_alone_does_not_solve_the_scans():
     settings = Synthetic(image_size=96)
     labels = np.repeat(np.arange(24), 6)
-    patches = [
-        synthetic.kimia_patch(settings, scan, "test", index) for scan in range(24) for index in range(6)
-    ]
+    patches = [synthetic.kimia_patch(settings, scan, "test", index) for scan in range(24) for index in range(6)]
     mean_colour = np.array([patch.reshape(-1, 3).mean(axis=0) for patch in patches])
     histogram = np.array(
         [np.sqrt(np.histogramdd(p.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)[0].ravel()) for p in patches]

@@ -29,7 +29,13 @@ def test_a_file_of_theirs_is_read_although_its_loss_is_a_number_of_numpy(tmp_pat
 
 @pytest.mark.parametrize(
     ("head", "supported"),
-    [({"h1.bn.running_mean": torch.zeros(4)}, "code"), ({"h1.fc.weight": torch.zeros(4, 4)}, "text")],
+    [
+        ({"h1.bn.running_mean": torch.zeros(4)}, "code"),
+        ({"h1.fc.weight": torch.zeros(4, 4)}, "text"),
+        ({"h1.gem.p": torch.tensor([3.0])}, "text"),
+        ({"classifier.weight": torch.zeros(4, 4)}, "open"),
+        ({}, "open"),
+    ],
 )
 def test_batch_norm_in_the_head(of, head, supported):
     assert of(4, model_head_state_dict=head)[0] == supported
@@ -39,7 +45,7 @@ def test_fusion_weights_agree_unless_one_is_negative(of):
     assert of(5) == ("both", "none of 4 weights is negative")
     changed = {"neck_layer_1.p1_2_weight": torch.tensor([-0.25, 2.0])}
     supported, why = of(5, model_neck_state_dict=changed)
-    assert supported == "open" and "1 of 2 weights are negative, the least -0.25" in why
+    assert supported == "open" and "1 of 2 weights below 0, the least -0.25" in why
 
 
 @pytest.mark.parametrize(("classes", "epoch", "supported"), [(24, 300, "both"), (24, 499, "code"), (1000, 61, "code")])

@@ -105,8 +105,11 @@ def test_pathml_dataset_reads_our_folder(ours, truth, fold):
 def test_pathml_data_module_reads_our_folder(ours, truth, split):
     module = PanNukeDataModule(ours, split=split, batch_size=2, shuffle=False)
     train_fold, valid_fold, test_fold = {1: (1, 2, 3), 2: (2, 1, 3), 3: (3, 2, 1)}[split]
-    loaders = {train_fold: module.train_dataloader, valid_fold: module.valid_dataloader,
-               test_fold: module.test_dataloader}
+    loaders = {
+        train_fold: module.train_dataloader,
+        valid_fold: module.valid_dataloader,
+        test_fold: module.test_dataloader,
+    }
     for fold, loader in loaders.items():
         seen = Counter(
             (tissue, image_CHW.numpy().transpose(1, 2, 0).tobytes())

@@ -40,6 +40,14 @@ def test_a_file_may_be_of_several_data_sets(tmp_path, released_file):
     assert "1000 classes (strategy A), 144 centres each or 24 classes (strategy C), 6000 centres each" in text
 
 
+def test_one_is_no_plural_and_what_is_not_there_is_unknown(tmp_path, released_file):
+    parts = {"model_neck_state_dict": {"neck_layer_0.p1_2_weight": torch.tensor([0.5, 1.0])}}
+    parts |= {"model_head_state_dict": {"other.weight": torch.zeros(4)}, "loss_state_dict": {"W": torch.zeros(16, 24)}}
+    text = format_checkpoint(released_file(tmp_path / "c.pth", **parts))
+    assert "  neck: 1 layer; head: unknown channels, GeM p unknown\n" in text
+    assert "24 classes (strategy C), 1 centre each\n" in text and "open  the head was not recognised" in text
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-200])
 

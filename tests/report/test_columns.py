@@ -2,7 +2,7 @@
 
 import pytest
 
-from lgffem_core.report.columns import HEADINGS, PREFIXES, cells, in_words
+from lgffem_core.report.columns import HEADINGS, PREFIXES, cells, in_reading_order, in_words
 from lgffem_core.report.tables import TABLE1_COLUMNS
 
 
@@ -28,3 +28,21 @@ def test_a_note_names_columns_as_their_headings_do(name):
 
 def test_a_note_s_other_words_stay():
     assert in_words("a delta_wing, my_eta_p, eta_p_lower") == "a delta_wing, my_eta_p, eta_p_lower"
+
+
+@pytest.mark.parametrize(
+    ("note", "shown"),
+    [
+        ("Percent. eta_p_low, eta_p_high: both ends.", "Percent. Interval of η_p: both ends."),
+        ("Percent. eta_p: mean. groups: classes, e.g. scans.", "Percent. η_p: mean. Groups: classes, e.g. scans."),
+    ],
+)
+def test_each_sentence_begins_with_a_capital(note, shown):
+    assert in_words(note) == shown
+
+
+def test_columns_in_reading_order_are_the_same_columns():
+    ledger = ["row", "kind", "topic", "text", "protocol", "eta_p_text", "eta_p_code", "delta", "p_holm", "note"]
+    names = [*ledger, "delta_low", "delta_high", "settles"]
+    assert sorted(in_reading_order(names)) == sorted(names) and in_reading_order(TABLE1_COLUMNS) == TABLE1_COLUMNS
+    assert in_reading_order(names)[-3:] == ["kind", "text", "settles"]

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import html
 import re
 import shlex
 from html.parser import HTMLParser
@@ -22,7 +23,7 @@ B,paper <b>,,,,,77.36,79.28,61.33
 VERDICTS = """published_in,row,variant,protocol,paper_eta_p,paper_eta_w,paper_eta_tot,eta_p,standard_eta_p,verdict,why
 Table 1,C,paper,released,99.4,99.47,98.87,99.2,97.5,reproduced,
 Table 1,C,released,released,99.4,99.47,98.87,91.0,90.5,differs,
-Table 2,DenseNet-121,frozen,not stated,95.92,95.51,91.62,,88.0,not comparable,
+Table 2,DenseNet-121,frozen,not known,95.92,95.51,91.62,,88.0,not comparable,
 Table 2,LGFFEM,paper,released,99.4,99.47,98.87,99.2,97.5,reproduced,
 Table 2,LGFFEM,released,released,99.4,99.47,98.87,91.0,90.5,differs,
 """
@@ -73,7 +74,7 @@ def test_every_table_and_figure_is_on_the_page(study):
 
 def test_cells_that_belong_together_stand_together(study):
     headings, rows = page.table_rows(study.results / "tables" / "table1.csv")
-    assert headings[2:] == ["seeds", "η_p, %", "interval of η_p, %", "published η_p / η_w / η_tot, %"]
+    assert headings[2:] == ["seed", "η_p, %", "interval of η_p, %", "published η_p / η_w / η_tot, %"]
     assert rows == [
         ["A", "paper <b>", "0 1", "51.20", "48.00 – 54.40", ""],
         ["B", "paper <b>", "", "", "", "77.36 / 79.28 / 61.33"],
@@ -88,11 +89,12 @@ def test_what_holds_comes_first_with_one_line_for_each_published_result(study):
     one, other = re.findall(r"<li><span.*?</li>", text, flags=re.DOTALL)
     words = [" ".join(re.sub("<[^>]*>", "", line).split()) for line in (one, other)]
     assert words[0] == (
-        "reproduced differs Table 1: C, Table 2: LGFFEM, published: 99.40 (released). "
-        "Here: 99.20 (paper, top-1 97.50); 91.00 (released, top-1 90.50)."
+        "reproduced differs Table 1: C, Table 2: LGFFEM, published: 99.40 (protocol released). "
+        "Here: 99.20 (variant paper, top-1 97.50); 91.00 (variant released, top-1 90.50)."
     )
     assert words[1] == (
-        "not comparable Table 2: DenseNet-121, published: 95.92 (not stated). Here: – (frozen, top-1 88.00)."
+        "not comparable Table 2: DenseNet-121, published: 95.92 (protocol not known). "
+        "Here: – (variant frozen, top-1 88.00)."
     )
 
 
@@ -124,6 +126,47 @@ def as_number(cell):
         return str(float(cell))
     except ValueError:
         return cell
+
+
+def test_what_is_looked_for_comes_first():
+    """The file keeps its order, which programs go by."""
+    tables = PROJECT / "results" / "reference" / "demo" / "tables"
+    headings, rows = page.table_rows(tables / "verdicts.csv")
+    assert headings[:3] == ["published", "verdict", "why"] and rows[0][:2] == ["Table 1 / A", "not run here"]
+    headings, _ = page.table_rows(tables / "audit_ledger.csv")
+    assert headings[:3] == ["row", "topic", "protocol"] and headings.index("code − text, points") < headings.index(
+        "text"
+    )
+
+
+def test_a_long_text_stands_once_for_neighbours_of_one_row():
+    long, other = "x" * 41, "y" * 41
+    rows = [["1", "p", long], ["1", "q", long], ["1", "q", other], ["2", "p", other], ["2", "q", other]]
+    counts = [[count for _, count in row] for row in page.spans(rows)]
+    assert counts == [[1, 1, 2], [1, 1, 0], [1, 1, 1], [1, 1, 2], [1, 1, 0]]
+
+
+def test_no_long_text_of_the_ledger_is_on_the_page_twice_in_a_row(study):
+    kept = PROJECT / "results" / "reference" / "demo" / "tables" / "audit_ledger.csv"
+    write_text(study.results / "tables" / "audit_ledger.csv", kept.read_text(encoding="utf-8"))
+    with open(kept, encoding="utf-8", newline="") as file:
+        texts = [row["code"] for row in csv.DictReader(file) if len(row["code"]) > page.LONG]
+    shown = [" ".join(cell.split()) for cell in re.findall(r"<td[^>]*>(.*?)</td>", written(study), flags=re.DOTALL)]
+    shown = [html.unescape(cell) for cell in shown]
+    assert max(map(texts.count, texts)) == 3, "one line for each protocol"
+    assert {shown.count(text) for text in texts} == {1}
+
+
+def test_of_a_long_table_one_protocol_is_shown_and_the_others_are_folded(study):
+    kept = PROJECT / "results" / "reference" / "demo" / "tables" / "audit_floors.csv"
+    write_text(study.results / "tables" / "audit_floors.csv", kept.read_text(encoding="utf-8"))
+    part = re.search(r'<h2 id="audit_floors">.*?</details>', written(study), flags=re.DOTALL)[0]
+    shown, rest = (re.findall(r"<td>(released|leave_one_out|test_to_train)</td>", p) for p in part.split("<details>"))
+    with open(kept, encoding="utf-8", newline="") as file:
+        names = [row["protocol"] for row in csv.DictReader(file)]
+    assert shown == [name for name in names if name == "leave_one_out"] != []
+    assert rest == [name for name in names if name != "leave_one_out"]
+    assert f"The other {len(rest)} rows" in part
 
 
 def test_a_small_p_does_not_become_zero(study):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from lgffem_core.model.contents import Checkpoint
+from lgffem_core.parameter_files import shown
 from lgffem_core.params import STRATEGIES, Training
 
 EPOCHS = {strategy: getattr(Training(), strategy).epochs for strategy in STRATEGIES}  # of the text
@@ -125,4 +126,4 @@ def number(value) -> str:
         return " and ".join(map(number, value)) or "unknown"
     if isinstance(value, float) or hasattr(value, "dtype"):
         return f"{float(value):g}"
-    return "unknown" if value is None else str(value)
+    return "unknown" if value is None else shown(value)  # a text of the file reaches the terminal quoted

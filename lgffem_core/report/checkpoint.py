@@ -22,7 +22,7 @@ def format_checkpoint(path: Path) -> str:
     try:
         found = [(row.row, row.topic, *reading(checkpoint, row.row)) for row in read_ledger()]
         lines = contents(checkpoint)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RequestError(f"{path}: not an ffnir checkpoint; a part has another form ({error}).") from error
     width = max(len(topic) for _, topic, *_ in found)
     table = [f"{row:3d}  {topic:{width}s}  {supports:4s}  {why}" for row, topic, supports, why in found]

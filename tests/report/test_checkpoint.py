@@ -48,6 +48,11 @@ def test_one_is_no_plural_and_what_is_not_there_is_unknown(tmp_path, released_fi
     assert "24 classes (strategy C), 1 centre each\n" in text and "open  the head was not recognised" in text
 
 
+def test_a_text_of_the_file_does_not_steer_the_terminal(tmp_path, released_file):
+    text = format_checkpoint(released_file(tmp_path / "c.pth", epoch="\x1b[2J\n 19  batch size  text"))
+    assert "\x1b" not in text and "\n 19  batch size  text" not in text
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-200])
 
@@ -71,6 +76,8 @@ def beside(**parts):
         (beside(extra=pathlib.PurePosixPath("a")), "objects of another kind (pathlib"),
         (beside(extra=Trap()), "objects of another kind (builtins.print); nothing of it was executed"),
         (beside(optimizer_state_dict={"state": {0: 3}, "param_groups": []}), "another form"),
+        (beside(scheduler_state_dict={"T_0": torch.ones(2)}), "another form"),
+        (beside(model_head_state_dict={}), "no weights under model_head_state_dict"),
         (lambda path: path.unlink(), "no such released checkpoint"),
         (lambda path: (path.unlink(), path.mkdir()), "not an ffnir checkpoint"),
     ],

@@ -126,7 +126,7 @@ def read_released(path: Path) -> dict:
         ) from error
     for part in ("model_neck_state_dict", "model_head_state_dict"):
         weights = stored.get(part) if isinstance(stored, dict) else None
-        if not weights or not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
             raise RequestError(f"{path}: not an ffnir checkpoint; it has no weights under {part}.")
         broken = next((key for key, tensor in weights.items() if not tensor.isfinite().all()), None)
         if broken:

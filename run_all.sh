@@ -17,7 +17,7 @@
 set -euo pipefail
 # Python takes no modules and settings from the current folder or the user's environment (see lgffem_core/surroundings.py).
 chosen=${PYTHON:-}
-export LGFFEM_UNHEEDED="${!PYTHON@}" # for doctor to name
+declare -x LGFFEM_UNHEEDED="${!PYTHON@}" # for doctor to name
 unset CDPATH "${!PYTHON@}"
 PYTHON=$chosen
 export PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUTF8=1 NO_ALBUMENTATIONS_UPDATE=1

@@ -480,7 +480,8 @@ WEIGHTS = [
     Case("network of one scale", network("test_vit"), 2, ("test_vit has strides [16, 16, 16]", "4, 8, 16 and 32")),
     Case("unknown option", network(options={"bn_epss": 1}), 2, ("cannot build test_convnext", "bn_epss")),
     Case("option of a wrong size", network(options={"depths": [1, 1]}), 2, ("model.backbone: timm cannot build",)),
-    Case("option without sense", network(options={"feature_cls": "x"}), 2, ("model.backbone: timm cannot build",)),
+    Case("option without sense", network(options={"depths": "x"}), 2, ("model.backbone: timm cannot build",)),
+    Case("option of the study's own", network(options={"feature_cls": "x"}), 2, ("feature_cls is set by the study",)),
     Case("option of ours", network(options={"in_chans": 1}), 2, ("model.backbone.options: in_chans", "leave it out")),
     Case("division by zero", network(std=(0.0, 1.0, 1.0)), 2, ("model.backbone.std: must be positive",)),
 ]

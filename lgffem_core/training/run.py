@@ -73,7 +73,7 @@ def trained_here(study: Study, strategy: str) -> list[str]:
     chain = []
     while strategy and getattr(study.params.training, strategy).checkpoint is None:
         chain.append(strategy)
-        strategy = CURRICULUM[strategy][1]
+        strategy = starts_from(study, strategy)
     return chain
 
 
@@ -125,7 +125,8 @@ def train_strategy(
         patch_table(study, dataset)  # one process prepares the data, the others then read its table
     fabric.barrier()
     table = training_set(study, dataset)
-    if strategy in trained_here(study, strategy):  # refused before those that it starts from are trained
+    released = study.resolve(getattr(study.params.training, strategy).checkpoint)
+    if not released:  # refused before those that it starts from are trained
         recipe = strategy_recipe(study.params, strategy)
         check_last_batch(recipe, len(table), fabric.world_size, study.variant(variant).head_norm)
     start = train_strategy(study, parent, variant, seed, fabric).weights if parent else None
@@ -135,7 +136,6 @@ def train_strategy(
     if done:
         return done
     model = build_model(study, variant, seed)
-    released = study.resolve(getattr(study.params.training, strategy).checkpoint)
     if released:
         load_released(model, released)
         history = []

@@ -1,12 +1,12 @@
 # The study as a graph: one rule per notebook, executed by papermill. ./run_all.sh calls it.
 #
-# Which stages need not run is decided by lgffem_core/stages.py, from what files hold, before this file is read: the
+# Which stages need not run is decided by lgffem_core/run/stages.py, from what files hold, before this file is read: the
 # flag of a finished stage is there, and Snakemake sees to the order of the others. A stage whose inputs come out as
 # they were finds itself finished and ends at once.
 import sys
 from pathlib import Path
 
-from lgffem_core.stages import Request, flag_file
+from lgffem_core.run.stages import Request, flag_file
 
 request = Path(config["request"])
 study = Request.read(request).study

@@ -7,7 +7,7 @@
 #   ./run_all.sh verify --rerun [params/FILE.yaml …]    whether a rerun gives what is kept under results/reference
 #   ./run_all.sh checkpoint FILE.pth                    what one of the authors' checkpoints settles
 #   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
-#   ./run_all.sh torchrun [torchrun options] -m lgffem_core.training params/FILE.yaml --strategy a|b|c [--variant V]
+#   ./run_all.sh torchrun [torchrun options] -m lgffem_core.systems.lgffem params/FILE.yaml --strategy a|b|c [--variant V]
 #                                                       one strategy by itself, on several GPUs or machines
 #   ./run_all.sh test [pytest options]                  the tests
 #   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included
@@ -15,7 +15,7 @@
 # The first call makes .venv from requirements.lock (LGFFEM_LOCK=requirements-gpu.lock for FAISS on the GPU). It needs
 # Python 3.11 or newer and, that once, a connection to your package index; everything else comes with the lock.
 set -euo pipefail
-# Python takes no modules and settings from the current folder or the user's environment (see lgffem_core/surroundings.py).
+# Python takes no modules and settings from the current folder or the user's environment (see lgffem_core/base/surroundings.py).
 chosen=${PYTHON:-}
 declare -x LGFFEM_UNHEEDED="${!PYTHON@}" # for doctor to name
 unset CDPATH "${!PYTHON@}"
@@ -67,7 +67,7 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
 case "${1:-}" in
   doctor) # an old Python will do, which the doctor then names
     python=$(find_python 11 2>/dev/null) || python=$(find_python 8)
-    exec "$python" -I "$here/lgffem_core/doctor.py" "${@:2}"
+    exec "$python" -I "$here/tools/doctor.py" "${@:2}"
     ;;
   torchrun)
     set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11

@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from lgffem_core.data.facts import KIMIA_TEST_COUNTS, KIMIA_TEST_TOTAL, KIMIA_TRAIN_TOTAL
-from lgffem_core.retrieval.chance import chance, chance_spread, simulate
+from lgffem_core.audit.chance import chance, chance_spread, simulate
+from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS, KIMIA_TEST_TOTAL, KIMIA_TRAIN_TOTAL
 
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 

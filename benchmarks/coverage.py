@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 
-from lgffem_core.data.facts import KIMIA_TEST_COUNTS
+from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.statistics import patch_interval, scan_interval
 
 PATCHES = [(size, rate) for size in (175, 500, 1325) for rate in (0.5, 0.7, 0.9, 0.95)]

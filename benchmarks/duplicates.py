@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lgffem_core.data.kimia import patch_table
+from lgffem_core.audit import leakage as audit
+from lgffem_core.config.params import Synthetic
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.synthetic import kimia_patch
-from lgffem_core.params import Synthetic
-from lgffem_core.retrieval import leakage as audit
+from lgffem_core.data.sets.kimia import patch_table
+from lgffem_core.data.synthetic.make import kimia_patch
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:

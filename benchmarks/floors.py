@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lgffem_core.audit import floors
+from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.data.augment import evaluation_resize
-from lgffem_core.data.kimia import patch_table
 from lgffem_core.data.loading import read_rgb
+from lgffem_core.data.sets.kimia import patch_table
 from lgffem_core.model.backbone import Backbone
-from lgffem_core.params import Backbone as BackboneParams
-from lgffem_core.retrieval import floors
 from lgffem_core.retrieval.protocols import evaluate
 
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")

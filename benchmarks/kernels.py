@@ -18,10 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from lgffem_core.progress import STAGE_VARIABLE, VARIABLE, read_events
-from lgffem_core.runner import events_file
-from lgffem_core.stages import Stage, all_stages, is_finished
-from lgffem_core.study import OUTPUT, PROJECT, Study
+from lgffem_core.base.progress import STAGE_VARIABLE, VARIABLE, read_events
+from lgffem_core.base.project import OUTPUT, PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.run.runner import events_file
+from lgffem_core.run.stages import Stage, all_stages, is_finished
 
 SENTENCE = re.compile(r"error: notebook (\S+), cell (\d+): the kernel ended before its time .*\n")
 

@@ -25,12 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
+from lgffem_core.base.files import TEMPORARY, remove_leftovers, sha256_file
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import DATASETS, STRATEGIES
+from lgffem_core.config.study import Study
 from lgffem_core.data import patch_table
-from lgffem_core.files import TEMPORARY, remove_leftovers, sha256_file
-from lgffem_core.params import DATASETS, STRATEGIES
 from lgffem_core.report.tables import table1, write_table
-from lgffem_core.retrieval.evaluation import evaluate_all
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.systems.lgffem.evaluation import evaluate_all
 
 VARIANT, SEED = "released", 0  # with dropout and BatchNorm
 SMALL = {

@@ -2,7 +2,7 @@
 
 import sys
 
-from lgffem_core.cli import main
+from lgffem_core.run.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

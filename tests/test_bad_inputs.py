@@ -20,18 +20,19 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from lgffem_core import checklist as checklist_module
-from lgffem_core import cli
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import Backbone as BackboneParams
+from lgffem_core.config.study import Study
 from lgffem_core.data import prepare
-from lgffem_core.errors import StudyError
 from lgffem_core.model.backbone import Backbone
-from lgffem_core.model.head import GeMHead
-from lgffem_core.model.lgffem import LGFFEM
-from lgffem_core.model.neck import Neck
-from lgffem_core.model.released import load_released
-from lgffem_core.params import Backbone as BackboneParams
-from lgffem_core.stages import Request
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.run import checklist as checklist_module
+from lgffem_core.run import cli
+from lgffem_core.run.stages import Request
+from lgffem_core.systems.lgffem.head import GeMHead
+from lgffem_core.systems.lgffem.model import LGFFEM
+from lgffem_core.systems.lgffem.neck import Neck
+from lgffem_core.systems.lgffem.released import load_released
 
 SOUND = """\
 profile: mine
@@ -363,7 +364,7 @@ def script(*given: str, **surroundings: str):
         shop.monkeypatch.undo()  # processes may start
         (checkout := shop.folder / "checkout").mkdir()
         (checkout / "lgffem_core").mkdir()
-        for name in ("run_all.sh", "pyproject.toml", "lgffem_core/doctor.py"):
+        for name in ("run_all.sh", "pyproject.toml", "tools/doctor.py"):
             shutil.copy(PROJECT / name, checkout / name)
         (checkout / "requirements.lock").write_text("none==0\n")
         environment = {**os.environ, **surroundings}

@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import doctor  # of tools/
 import ipykernel_launcher
 import pytest
+from doctor import GIB, Finding
 
-from lgffem_core import doctor
-from lgffem_core.checklist import hub_state
-from lgffem_core.doctor import GIB, Finding
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.run.checklist import hub_state
 
 LOCK = """\
 torch==2.12.0 \\
@@ -356,7 +357,7 @@ def test_the_hub_is_that_of_the_environment_and_is_asked_only_where_it_is_needed
     from huggingface_hub import constants
 
     asked = []
-    monkeypatch.setattr("lgffem_core.checklist.server_answers", lambda server: bool(asked.append(server)))
+    monkeypatch.setattr("lgffem_core.run.checklist.server_answers", lambda server: bool(asked.append(server)))
     monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     study = Study.load(PROJECT / "params" / "demo.yaml")
@@ -388,8 +389,8 @@ def fresh(tmp_path):
     (root := tmp_path / "it's $(touch pwned)").mkdir()
     for name in ("run_all.sh", "requirements.lock", "pyproject.toml"):
         shutil.copy(PROJECT / name, root)
-    (root / "lgffem_core").mkdir()
-    shutil.copy(PROJECT / "lgffem_core" / "doctor.py", root / "lgffem_core")
+    (root / "tools").mkdir()
+    shutil.copy(PROJECT / "tools" / "doctor.py", root / "tools")
     (root / "params").mkdir()
     shutil.copy(PROJECT / "params" / "demo.yaml", root / "params")
     return root

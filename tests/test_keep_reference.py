@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 
-from lgffem_core.artefacts import ARTEFACTS
-from lgffem_core.errors import StudyError
-from lgffem_core.study import PROJECT, Study
-from lgffem_core.verify import check_folder
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.verify import check_folder
 
 HOME = "/home/somebody/slides"
 GIVEN = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lgffem_core.stages import NOTEBOOKS
-from lgffem_core.study import PROJECT
+from lgffem_core.base.project import PROJECT
+from lgffem_core.run.stages import NOTEBOOKS
 
 FILES = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 DEFAULTS = {"params": "../params/demo.yaml", "overrides": {}, "variant": "paper", "seed": 0}

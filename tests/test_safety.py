@@ -20,16 +20,17 @@ import yaml
 from papermill.translators import PythonTranslator
 from snakemake.utils import format as snakemake_format
 
-from lgffem_core.data import pannuke
-from lgffem_core.data.imagenet import extract_archive
-from lgffem_core.errors import StudyError
-from lgffem_core.model import backbone, released
-from lgffem_core.parameter_files import PlainLoader, parse_pairs, read_yaml, validate
-from lgffem_core.params import Backbone as BackboneParams
-from lgffem_core.report.page import run_command
-from lgffem_core.runner import snakemake_command
-from lgffem_core.stages import Request
-from lgffem_core.study import PROJECT
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.parameter_files import PlainLoader, parse_pairs, read_yaml, validate
+from lgffem_core.config.params import Backbone as BackboneParams
+from lgffem_core.data.sets import pannuke
+from lgffem_core.data.sets.imagenet import extract_archive
+from lgffem_core.model import backbone
+from lgffem_core.run.page import run_command
+from lgffem_core.run.runner import snakemake_command
+from lgffem_core.run.stages import Request
+from lgffem_core.systems.lgffem import released
 
 # -- what the code may call -------------------------------------------------------------------------------
 

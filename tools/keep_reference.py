@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lgffem_core.artefacts import ARTEFACTS
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.files import read_json, write_json
-from lgffem_core.parameter_files import PATH_KEYS
-from lgffem_core.study import PROJECT
-from lgffem_core.verify import check_folder, seal
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import read_json, write_json
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.parameter_files import PATH_KEYS
+from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.verify import check_folder, seal
 
 #: A path from the root, the home folder, a drive or out of the project, at the start of a text or after a space or
 #: a quotation mark in it.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lgffem_core.base.files import atomic_path, sha256_file, sha256_json
 from lgffem_core.data.listing import Listing, ending, list_tree
-from lgffem_core.files import atomic_path, sha256_file, sha256_json
 
 FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
 #: Data set -> what is read below its root: where, as a regular expression, and how image files end.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lgffem_core.errors import StudyError
+from lgffem_core.base.errors import StudyError
 
 #: Names that belong to an operating system, a disk station, an archiver or nobody's eyes.
 SYSTEM = re.compile(

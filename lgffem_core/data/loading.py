@@ -11,9 +11,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.seeds import derive_seed
 from lgffem_core.data.augment import Augment
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.seeds import derive_seed
 
 
 def read_rgb(path: Path, channel_order: str = "rgb", sha256: str | None = None) -> np.ndarray:

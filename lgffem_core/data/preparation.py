@@ -12,7 +12,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from lgffem_core.data import facts, imagenet, kimia, pannuke, synthetic
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.config.params import DATASETS
+from lgffem_core.config.study import Study
 from lgffem_core.data.census import FOLDS, census, data_digest, files_cache, is_official, study_files
 from lgffem_core.data.listing import unread_rows
 from lgffem_core.data.quarantine import (
@@ -26,11 +29,9 @@ from lgffem_core.data.quarantine import (
     summary,
     write_findings,
 )
+from lgffem_core.data.sets import facts, imagenet, kimia, pannuke
+from lgffem_core.data.synthetic import make as synthetic
 from lgffem_core.data.table import Row, build_table, read_table, write_patch_table
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.files import read_json, sha256_file, sha256_json, write_json
-from lgffem_core.params import DATASETS
-from lgffem_core.study import Study
 
 FOLD_NAMES = tuple(f"fold{fold}" for fold in FOLDS)  # PanNuke's groups
 

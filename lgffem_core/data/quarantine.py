@@ -15,10 +15,10 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from lgffem_core.base.files import atomic_path
 from lgffem_core.data.census import in_threads
 from lgffem_core.data.decoding import decode_whole, unheeded
 from lgffem_core.data.table import Row
-from lgffem_core.files import atomic_path
 
 FAULT, NOTICE = "fault", "notice"
 CHANGED = "changed"  # of this folder's history; all other findings follow from the files alone

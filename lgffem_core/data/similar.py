@@ -4,8 +4,8 @@ import re
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from lgffem_core.base.errors import StudyError
 from lgffem_core.data.listing import printable, subfolders
-from lgffem_core.errors import StudyError
 
 DEPTH, SEARCHED = 3, 1000  # how deep, and in how many folders of a level, a similar name is looked for
 ALIKE = 0.7  # difflib's ratio

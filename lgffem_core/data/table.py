@@ -12,11 +12,11 @@ import pandas as pd
 from natsort import natsorted
 from PIL import Image
 
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import atomic_path, sha256_file
 from lgffem_core.data.census import image_pattern, in_threads
 from lgffem_core.data.decoding import decode_whole
 from lgffem_core.data.listing import UNFIT, list_tree
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.files import atomic_path, sha256_file
 
 COLUMNS = ["path", "label", "label_id", "split", "group", "sha256"]
 Row = tuple[str, str, str, str]  # path, label, split, group

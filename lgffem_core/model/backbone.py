@@ -9,9 +9,9 @@ import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.parameter_files import one_line
-from lgffem_core.params import Backbone as BackboneParams
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.config.parameter_files import one_line
+from lgffem_core.config.params import Backbone as BackboneParams
 
 STRIDES = (4, 8, 16, 32)
 #: Options of timm.create_model that the study sets itself, or that would read another file of weights.

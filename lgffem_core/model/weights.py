@@ -6,9 +6,9 @@ from functools import cache
 
 from torch import nn
 
-from lgffem_core.files import sha256_file, write_json
+from lgffem_core.base.files import sha256_file, write_json
+from lgffem_core.config.study import Study
 from lgffem_core.model.backbone import create_model
-from lgffem_core.study import Study
 
 
 def state_hash(network: nn.Module) -> str:

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from lgffem_core.config.study import Study
 from lgffem_core.data import images_root
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes, sign
 from lgffem_core.retrieval.index import search
 from lgffem_core.retrieval.protocols import Outcome
-from lgffem_core.study import Study
 
 THUMBNAIL = 66  # pixels a side: 144 of them make a picture of about two megabytes
 TILE = 0.66  # inches that an image of the gallery takes, with

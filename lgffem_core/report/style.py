@@ -9,7 +9,7 @@ from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 from matplotlib.figure import Figure
 
-from lgffem_core.files import atomic_path
+from lgffem_core.base.files import atomic_path
 
 plt.rcdefaults()  # a matplotlibrc of the user's would make other pictures
 COLOURS = sns.color_palette("colorblind")

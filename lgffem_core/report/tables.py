@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lgffem_core.audit.chance import chance
+from lgffem_core.base.files import write_text
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import patch_table
-from lgffem_core.files import write_text
-from lgffem_core.retrieval.chance import chance
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import WIDTHLESS, eta_p_interval
-from lgffem_core.study import CURRICULUM, PROJECT, Study
 
 SCORED_COLUMNS = [  # of both tables
     "variant",

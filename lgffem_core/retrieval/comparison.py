@@ -8,7 +8,7 @@ rates it would be one of η_w.)
 import numpy as np
 from scipy.stats import binom
 
-from lgffem_core.seeds import derive_seed
+from lgffem_core.base.seeds import derive_seed
 
 
 def mcnemar_exact(hits_a: np.ndarray, hits_b: np.ndarray) -> float:

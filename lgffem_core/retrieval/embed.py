@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, images_root
 from lgffem_core.data.augment import Augment, evaluation_resize
 from lgffem_core.data.loading import PatchDataset, evaluation_loader
-from lgffem_core.device import prepare_device
-from lgffem_core.study import Study
-from lgffem_core.training.checkpoint import load_tensors, save_tensors
+from lgffem_core.model.device import prepare_device
 
 
 class Inputs(NamedTuple):

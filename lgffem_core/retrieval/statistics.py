@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm, t
 
+from lgffem_core.base.seeds import derive_seed
 from lgffem_core.retrieval.protocols import Outcome
-from lgffem_core.seeds import derive_seed
 
 LEVEL = (2.5, 97.5)  # percentiles
 TAILS = np.array(LEVEL) / 100

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from lightning_fabric import Fabric
 
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.files import remove_leftovers
+from lgffem_core.base.progress import EpochLines
+from lgffem_core.base.seeds import derive_seed
+from lgffem_core.config.params import Compute
 from lgffem_core.data.loading import PatchDataset, TrainingBatches, make_loader
-from lgffem_core.errors import StudyError
-from lgffem_core.files import remove_leftovers
-from lgffem_core.params import Compute
-from lgffem_core.progress import EpochLines
-from lgffem_core.seeds import derive_seed
 from lgffem_core.training.checkpoint import (
     Checkpoint,
     check_layout,

@@ -11,8 +11,8 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss, SubCenterArcFace
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import Tensor, nn
 
-from lgffem_core.params import Loss, MixedAttention
-from lgffem_core.study import VariantSettings
+from lgffem_core.config.params import Loss, MixedAttention
+from lgffem_core.config.study import VariantSettings
 
 
 def in_float32(forward: Callable) -> Callable:

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
 from lgffem_core.data import census as module
 from lgffem_core.data.census import census, data_digest, data_state, files_cache
-from lgffem_core.study import PROJECT, Study
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from lgffem_core.base.errors import StudyError
 from lgffem_core.data import listing
 from lgffem_core.data.listing import HIDDEN, list_tree, printable, subfolders, unread_rows, what_is_there
-from lgffem_core.errors import StudyError
 
 JPG = re.compile(r".*\.(?i:jpg)", re.DOTALL)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.data.augment import evaluation_resize, training_augment
 from lgffem_core.data.loading import (
     PatchDataset,
@@ -20,7 +21,6 @@ from lgffem_core.data.loading import (
     steps_per_epoch,
 )
 from lgffem_core.data.table import build_table
-from lgffem_core.errors import RequestError, StudyError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 

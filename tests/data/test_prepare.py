@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 
 from lgffem_core import data
-from lgffem_core.data import check_counts, facts, images_root, pannuke_counts, patch_table, prepare
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.data import check_counts, images_root, pannuke_counts, patch_table, prepare
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.study import PROJECT, Study
+from lgffem_core.data.sets import facts
 
 SMOKE = PROJECT / "params" / "smoke.yaml"
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
 from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare
 from lgffem_core.data.quarantine import LISTED, Finding, examine, report_rows
-from lgffem_core.errors import RequestError, StudyError
-from lgffem_core.study import PROJECT, Study
-from lgffem_core.training import run
+from lgffem_core.systems.lgffem import strategies as run
 
 SMOKE = PROJECT / "params" / "smoke.yaml"
 

@@ -7,8 +7,8 @@ import shutil
 import pandas as pd
 import pytest
 
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.data.table import COLUMNS, build_table, check_image, image_files, read_table, write_patch_table
-from lgffem_core.errors import RequestError, StudyError
 
 
 def test_rows_keep_their_order_and_labels_are_numbered_as_listed(tmp_path, picture):

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.neighbors import NearestNeighbors
 
-from lgffem_core.data import kimia
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import PatchDataset, evaluation_loader
-from lgffem_core.errors import RequestError, StudyError
+from lgffem_core.data.sets import kimia
 from lgffem_core.model.backbone import Backbone
-from lgffem_core.model.neck import Neck
-from lgffem_core.params import Backbone as BackboneParams
+from lgffem_core.systems.lgffem.neck import Neck
 
 SMALL = ("test_convnext", "test_resnet", "test_efficientnet")  # timm's own: under half a million weights each
 

@@ -5,11 +5,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from lgffem_core.files import read_json, sha256_file
+from lgffem_core.base.files import read_json, sha256_file
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
 from lgffem_core.model.weights import hub_hash, start_hash
-from lgffem_core.provenance import first_weights
-from lgffem_core.study import PROJECT, Study
-from lgffem_core.training import baselines, run
+from lgffem_core.run.manifest import first_weights
+from lgffem_core.systems.baselines import ma_ms as baselines
+from lgffem_core.systems.lgffem import strategies as run
 
 MADE = {"model.backbone.name": "test_convnext", "baselines.ma_ms.network": "legacy_seresnet18"}
 NETWORKS = {"model.backbone": "test_convnext", "baselines.ma_ms": "legacy_seresnet18"}

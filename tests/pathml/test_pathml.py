@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.pannuke import convert_folds, patch_table
+from lgffem_core.data.sets.pannuke import convert_folds, patch_table
 
 pytestmark = [pytest.mark.pathml, pytest.mark.filterwarnings("ignore:.*pin_memory.*")]
 

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 import nbformat
 import pytest
 
+from lgffem_core.base.project import PROJECT
 from lgffem_core.report.notebook import mathml, notebook_page
-from lgffem_core.study import PROJECT
 
 FILES = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
 from lgffem_core.report import retrieval_figures as figures
 from lgffem_core.report.style import RIGHT, WRONG, save_figure
 from lgffem_core.retrieval.protocols import Outcome, leave_one_out
-from lgffem_core.study import PROJECT, Study
 
 
 @pytest.fixture

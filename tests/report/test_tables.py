@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
 from lgffem_core.report import tables
 from lgffem_core.report.tables import INTERVAL_NOTE, chance_note, markdown, published, table1, table2, write_table
 from lgffem_core.retrieval.protocols import Outcome, from_hits
-from lgffem_core.study import PROJECT, Study
 
 COLUMNS = (  # the results schema of the study's architecture
     "strategy, pretraining_data, variant, protocol, seeds, eta_p, eta_w, eta_tot, eta_p_low, eta_p_high, "

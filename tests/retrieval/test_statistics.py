@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from lgffem_core.data.facts import KIMIA_TEST_COUNTS
-from lgffem_core.retrieval.ledger import paired_difference
+from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.protocols import Outcome, from_hits
 from lgffem_core.retrieval.statistics import eta_p_interval, patch_interval, scan_interval, seed_interval
+from lgffem_core.systems.lgffem.ledger import paired_difference
 
 
 def patches(right, total, seed=0):

@@ -80,8 +80,8 @@ def write_images(root: Path) -> None:
 
 def compute(threads: int) -> dict[str, list[str]]:
     """Strategy -> its losses, as ``float.hex`` writes them."""
-    from lgffem_core.study import Study
-    from lgffem_core.training import train_strategy
+    from lgffem_core.config.study import Study
+    from lgffem_core.systems.lgffem.strategies import train_strategy
     from lgffem_core.training.loop import Trainer
 
     losses, original = {"a": [], "b": [], "c": []}, Trainer.train_step

@@ -5,21 +5,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lgffem_core.errors import StudyError
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.tensors import checksum, load_tensors, read_header, save_tensors
 from lgffem_core.training.checkpoint import (
     Checkpoint,
     checkpoint_files,
-    checksum,
     flatten_optimizer,
     layout_of,
     load_checkpoint,
-    load_tensors,
     newest_checkpoint,
     optimizer_layout,
-    read_header,
     restore_optimizer,
     save_checkpoint,
-    save_tensors,
 )
 
 HEADER = {"step": 0, "fingerprint": "f", "history": [], "losses": []}

@@ -9,12 +9,13 @@ import traceback
 import pytest
 import torch
 
-from lgffem_core import files
-from lgffem_core.errors import StudyError
-from lgffem_core.files import remove_leftovers
+from lgffem_core.base import files
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.files import remove_leftovers
+from lgffem_core.systems.lgffem.__main__ import main
+from lgffem_core.systems.lgffem.strategies import train_strategy
 from lgffem_core.training import checkpoint as module
-from lgffem_core.training import loop, train_strategy
-from lgffem_core.training.__main__ import main
+from lgffem_core.training import loop
 from lgffem_core.training.checkpoint import (
     Checkpoint,
     checkpoint_files,
@@ -202,7 +203,7 @@ def test_a_file_that_cannot_grow_is_refused_at_every_length(folder):
 def test_a_full_disk_ends_training_in_one_sentence_and_it_goes_on(tiny_study, monkeypatch, capsys):
     study = tiny_study()
     expected = train_strategy(tiny_study("whole"), "a", "paper", 0)
-    monkeypatch.setattr("lgffem_core.stages.Study.load", lambda *a: study)
+    monkeypatch.setattr("lgffem_core.run.stages.Study.load", lambda *a: study)
     saved, original = [], loop.save_checkpoint
 
     def fill_the_disk_at_the_second(*arguments):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from lgffem_core.study import PROJECT
+from lgffem_core.base.project import PROJECT
 
 
 def test_a_killed_run_comes_to_the_same_bits():

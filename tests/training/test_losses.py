@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from lgffem_core.params import Loss, MixedAttention
-from lgffem_core.study import VARIANTS
+from lgffem_core.config.params import Loss, MixedAttention
+from lgffem_core.config.study import VARIANTS
 from lgffem_core.training.losses import multi_similarity, sub_center_arcface
 
 

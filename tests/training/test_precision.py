@@ -7,14 +7,14 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
-from lgffem_core.files import sha256_file
-from lgffem_core.study import VARIANTS
+from lgffem_core.base.files import sha256_file
+from lgffem_core.config.study import VARIANTS
+from lgffem_core.systems.baselines.ma_ms import mixed_attention_patches, mixed_attention_recipe
+from lgffem_core.systems.lgffem.strategies import make_fabric, strategy_recipe
 from lgffem_core.training import loop
-from lgffem_core.training.baselines import mixed_attention_patches, mixed_attention_recipe
 from lgffem_core.training.checkpoint import load_checkpoint
 from lgffem_core.training.loop import Recipe, Trainer
 from lgffem_core.training.losses import multi_similarity, sub_center_arcface
-from lgffem_core.training.run import make_fabric, strategy_recipe
 
 SIZE = 32  # of an embedding
 

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from lgffem_core.errors import StudyError
-from lgffem_core.files import sha256_file
-from lgffem_core.training import baselines, loop, run, train_strategy
-from lgffem_core.training.baselines import train_mixed_attention
-from lgffem_core.training.checkpoint import load_checkpoint, load_tensors, newest_checkpoint, save_tensors
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.files import sha256_file
+from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.systems.baselines import ma_ms as baselines
+from lgffem_core.systems.baselines.ma_ms import train_mixed_attention
+from lgffem_core.systems.lgffem import strategies as run
+from lgffem_core.systems.lgffem.strategies import train_strategy
+from lgffem_core.training import loop
+from lgffem_core.training.checkpoint import load_checkpoint, newest_checkpoint
 
 
 def train_a(study):

@@ -1,0 +1,1 @@
+"""What everything else stands on, and which imports nothing of ours: errors, seeds, files, tensors, progress."""

@@ -1,0 +1,152 @@
+"""Writing files so that a reader never meets half of one, and naming what is in them."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from lgffem_core.base.errors import StudyError
+
+CHUNK = 1 << 20  # bytes read at a time while hashing
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]*)?")  # names that ``atomic_path`` gives while it writes
+#: What the operating system refuses a writer -> what to do about it.
+REMEDIES = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space or enlarge the quota",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.EROFS: "make it writable",
+    errno.EIO: "check the disk",
+    errno.EISDIR: "move away what stands in its place",
+    errno.ENOTDIR: "move away what stands in its place",
+    errno.EEXIST: "move away what stands in its place",
+}
+
+
+@contextmanager
+def atomic_path(path: Path):
+    """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed to ``path``.
+
+    The temporary name keeps the suffix, so that writers which choose a format by it work unchanged. If
+    the body raises, the temporary file is removed and ``path`` is left as it was; if the process is killed,
+    the temporary file stays, and ``remove_leftovers`` knows it by its name, which holds the process's number.
+
+    Raises ``StudyError`` where the operating system refuses to write.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        remove_quietly(temporary)
+        if isinstance(error, OSError) and is_about(error, temporary, path):
+            raise refused(path, "written", error) from None
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to disk, so that a rename in it survives a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no such thing as flushing a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove_quietly(temporary: Path) -> None:
+    """Remove a temporary file on the way out of an error, which must not be hidden by a second one."""
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        pass  # stays as a leftover
+
+
+def is_about(error: OSError, temporary: Path, path: Path) -> bool:
+    """Whether a known refusal is about writing ``path``: the body may have failed to read something else."""
+    ours = error.filename is None or Path(error.filename) in (temporary, path, *path.parents)
+    return error.errno in REMEDIES and ours
+
+
+def refused(path: Path, done: str, error: OSError) -> StudyError:
+    """What could not be ``done`` ("written", "removed"), why, and what to do about it."""
+    return StudyError(
+        f"{path}: cannot be {done} ({error.strerror}); {REMEDIES[error.errno]}, then give the same command again: "
+        "it goes on from what is finished, and training from its last checkpoint."
+    )
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file; ``StudyError`` where the operating system refuses."""
+    try:
+        path.unlink()
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        raise refused(path, "removed", error) from None
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Delete the temporary files that killed writers left in ``folder`` or below it; returns their paths.
+
+    Only for whoever knows that no other machine is writing there: of this one, files being written are known.
+    """
+    found = (path for path in Path(folder).rglob(".*.tmp*") if TEMPORARY.fullmatch(path.name) and path.is_file())
+    leftovers = sorted(path for path in found if not is_being_written(path))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def is_being_written(temporary: Path) -> bool:
+    """True where the process that a temporary file's name tells still runs, and is not a later one of that number."""
+    try:
+        began = psutil.Process(int(TEMPORARY.fullmatch(temporary.name)[1])).create_time()
+        return began <= temporary.stat().st_mtime + 1  # clocks of processes and of files differ a little
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` (UTF-8) atomically and return the path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: Path, value) -> Path:
+    """Write ``value`` as indented JSON with sorted keys, atomically, and return the path."""
+    return write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def read_json(path: Path):
+    """The value in a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_json(value) -> str:
+    """SHA-256 of a JSON-like value in canonical form: equal values give equal hashes."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

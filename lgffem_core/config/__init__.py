@@ -1,0 +1,1 @@
+"""What was asked for: parameters, the study that follows from them, and the code and machine at hand."""

@@ -1,0 +1,205 @@
+"""Reading parameters: YAML files and ``--set`` pairs become a tree that ``params`` checks."""
+
+import difflib
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lgffem_core.base.errors import RequestError
+from lgffem_core.config.params import Params
+
+LARGEST = 2**32 - 1  # the largest seed that NumPy's and scikit-learn's generators take
+LONGEST = 100  # characters of a user's value that a sentence quotes
+
+
+def known_keys(section: type[BaseModel] = Params, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> type, of the whole tree and with its sections: ``profile``, ``data``, ``data.imagenet``, …"""
+    keys = {}
+    for name, field in section.model_fields.items():
+        keys[prefix + name] = field.annotation
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys |= known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def keys_of(*kinds: type) -> frozenset[str]:
+    """The dotted keys whose value is of one of these types, or null."""
+    asked = {*kinds, *(kind | None for kind in kinds)}
+    return frozenset(key for key, kind in known_keys().items() if kind in asked)
+
+
+PATH_KEYS = keys_of(Path)
+TEXT_KEYS = keys_of(str, Path)  # a shell hands their values over as they are; YAML would read more into them
+
+
+def nearest_key(key: str) -> str:
+    """The known key that a user most likely meant by ``key``."""
+    keys = list(known_keys())
+    by_leaf = {k.split(".")[-1]: k for k in reversed(keys)}
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
+    leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.6)
+    return close[0] if close else by_leaf[leaf[0]] if leaf else "profile"
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Plain types only, each key once, and ``1e-3`` is a number as in YAML 1.2; PyYAML itself takes it for a string.
+
+    Aliases are refused: a few lines of them can stand for more values than fit into memory. So are their anchors,
+    and a key with nothing behind it: both read as null where a value was meant.
+    """
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        if event.anchor:
+            raise yaml.YAMLError(f"{event.anchor} stands there as an anchor or alias; write the value out")
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null") and not node.value:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key with nothing behind it; null is a word")
+        return node
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[0]!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of white space as one blank, for sentences that quote what a user wrote."""
+    return " ".join(text.split())
+
+
+def shown(value) -> str:
+    """A value as a sentence quotes it, cut where it is long."""
+    text = one_line(repr(value))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def read_yaml(path: Path) -> dict:
+    """A YAML mapping from a file, with plain types only."""
+    try:
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), PlainLoader)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such parameter file; the profiles are in params/.") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
+    except Exception as error:  # PyYAML's constructors raise ValueError, KeyError, RecursionError … of their own
+        raise RequestError(f"{path}: cannot be read as YAML ({one_line(str(error))}).") from None
+    if not isinstance(tree, dict):
+        raise RequestError(f"{path}: must be a mapping of parameters, as in params/demo.yaml.")
+    return tree
+
+
+def parse_pairs(pairs: list[str]) -> dict[str, Any]:
+    """``["training.a.epochs=2"]`` -> ``{"training.a.epochs": 2}``.
+
+    Paths and names are taken as typed, but for the word null; other values are read as YAML.
+    """
+    overrides = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip()
+        quoted = one_line(pair[:LONGEST])
+        if not equals or not all(key.split(".")):
+            raise RequestError(f"--set {quoted}: write it as key.path=value, e.g. training.a.epochs=2.")
+        try:
+            overrides[key] = value if key in TEXT_KEYS and value != "null" else yaml.load(value, PlainLoader)
+        except Exception:  # as in ``read_yaml``
+            raise RequestError(f"--set {quoted}: the value is not valid YAML.") from None
+        if not value.strip() or (overrides[key] is None and value != "null"):
+            raise RequestError(
+                f"--set {quoted}: holds no value (is a shell variable empty?); leave the pair out, or write null."
+            )
+        check_leaves(overrides[key], key, "--set")
+    return overrides
+
+
+def check_leaves(value, key: str, source: str) -> None:
+    """Refuse what no parameter can be: a number beyond every use, or text that is no path on any system."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, part in inside:
+        check_leaves(part, f"{key}.{name}" if key else str(name), source)
+    fault = None
+    if isinstance(value, float) and not math.isfinite(value):
+        fault = "must be a finite number"
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        fault = f"must not be larger than {LARGEST}"
+    elif key in TEXT_KEYS and isinstance(value, str) and not value.strip():  # as a path, the current folder
+        fault = "must not be empty; leave it out, or write null"
+    elif isinstance(value, str) and "\0" in value:
+        fault = "must not hold the character 0"
+    elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        fault = "holds bytes that are no UTF-8; rename the file or folder, or link to it"
+    elif isinstance(value, str) and value.startswith("~") and os.path.expanduser(value).startswith("~"):
+        fault = "names a home folder that is not there"
+    if fault:
+        raise RequestError(one_line(f"{source}: parameter {key}: {fault}, got {shown(value)}."))
+
+
+def apply_overrides(tree: dict, overrides: dict[str, Any]) -> dict:
+    """A copy of ``tree`` with each dotted key of ``overrides`` set."""
+    merged = {k: apply_overrides(v, {}) if isinstance(v, dict) else v for k, v in tree.items()}
+    for key, value in overrides.items():
+        *sections, leaf = key.split(".")
+        node = merged
+        for name in sections:
+            if not isinstance(node.setdefault(name, {}), dict):
+                raise RequestError(f"{key}: {name} is a value, not a section; see params/paper.yaml.")
+            node = node[name]
+        node[leaf] = value
+    return merged
+
+
+def validate(tree: dict, source: str) -> Params:
+    """Check ``tree`` against the schema; the first fault becomes one sentence naming key and remedy.
+
+    Types are taken at their word, as in JSON: ``true`` is no number, and ``"3"`` neither.
+    """
+    check_leaves(tree, "", source)
+    try:
+        return Params.model_validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        faults = error.errors()  # a mistyped key may also be one that is missing: the typo is what to say
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown parameter {key}; did you mean {nearest_key(key)}?"
+        elif fault["type"] == "missing":
+            message = f"parameter {key} is missing."
+        elif fault["type"] == "model_type":
+            message = f"parameter {key}: must be a section, as in params/paper.yaml, got {shown(fault['input'])}."
+        elif not key:  # a rule about the whole tree: its text says all
+            message = f"{fault['msg'].removeprefix('Value error, ')}."
+        else:
+            remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
+            said = fault["msg"].removeprefix("Value error, ")
+            message = f"parameter {key}: {said}, got {shown(fault['input'])}{remedy}."
+        raise RequestError(one_line(f"{source}: {message}")) from None
+
+
+def read_reference(path: Path, name: str, schema: type[BaseModel]) -> list:
+    """The list ``name`` of a file in ``params/reference``, each entry as ``schema`` has it; ``RequestError`` else."""
+    entries, found = read_yaml(path).get(name), []
+    if not isinstance(entries, list) or not entries:
+        raise RequestError(f"{path}: {name} must be a list of entries.")
+    for i, entry in enumerate(entries, start=1):
+        try:
+            found.append(schema.model_validate(entry))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = "".join(f", {part}" for part in fault["loc"])
+            message = fault["msg"].removeprefix("Value error, ")
+            raise RequestError(one_line(f"{path}: {name}, entry {i}{key}: {message}.")) from None
+    return found

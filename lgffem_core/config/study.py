@@ -1,0 +1,160 @@
+"""The study at hand: one validated profile, its variants, and every path that follows from it."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lgffem_core.base.files import sha256_json
+from lgffem_core.base.project import OUTPUT, PROJECT
+from lgffem_core.base.surroundings import check_python
+from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.parameter_files import apply_overrides, read_yaml, validate
+from lgffem_core.config.params import DATASETS, STRATEGIES, Params
+
+
+@dataclass(frozen=True)
+class VariantSettings:
+    """One reading of the model and its loss: each field is a row of the ledger of text against code."""
+
+    loss_scale: str  # "s": the stated scale, "margin": s = m (row 2)
+    grn: str  # "channels": as in ConvNeXt V2, "width": mean over a last axis of length 1 (row 3)
+    head_norm: bool  # BatchNorm and Dropout after GeM (row 4)
+    fusion_relu: bool  # ReLU on the fusion weights (row 5)
+    normalize_embedding: bool  # L2 before the Euclidean search: neither text nor code, but ours (row 12)
+
+
+#: "paper": the printed text, and where it is silent the released code. "released": the code's architecture and loss
+#: scale, and no more of its configuration: batch size, rates, restarts, epochs and folds stay the profile's.
+VARIANTS = {
+    "paper": VariantSettings("s", "channels", False, True, False),
+    "released": VariantSettings("margin", "width", True, False, False),
+}
+
+#: Strategy -> (data set it trains on, strategy it starts from, the name in Table 1).
+CURRICULUM = {
+    "a": ("imagenet", None, "IN-1K"),
+    "b": ("pannuke", "a", "IN-1K + PanNuke"),
+    "c": ("kimia", "b", "IN-1K + PanNuke + Kimia"),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A profile, read and checked, with the folder that holds the project.
+
+    >>> study = Study.load("params/demo.yaml", {"training.a.epochs": 1})
+    >>> study.params.training.a.epochs
+    1
+    """
+
+    params: Params
+    root: Path = PROJECT  # artifacts/ and results/ are made in it
+
+    @classmethod
+    def load(cls, params, overrides: dict | None = None, root: Path | None = None) -> "Study":
+        """Read ``params`` (a YAML file) and set ``overrides`` (dotted key -> value).
+
+        Without ``root``, results go to the folder that ``LGFFEM_OUTPUT`` names, or to the project's. Raises
+        ``RequestError`` for a missing file, an unknown key or a value out of range.
+        """
+        check_python()
+        tree = apply_overrides(read_yaml(Path(params)), overrides or {})
+        return cls(validate(tree, str(params)), Path(root or os.environ.get(OUTPUT) or PROJECT))
+
+    # -- where things are ---------------------------------------------------------------------------
+
+    @property
+    def artifacts(self) -> Path:
+        """Checkpoints, embeddings and synthetic data of this profile (git-ignored)."""
+        return self.root / "artifacts" / self.params.profile
+
+    @property
+    def results(self) -> Path:
+        """Tables, figures and executed notebooks of this profile."""
+        return self.root / "results" / self.params.profile
+
+    @property
+    def report(self) -> Path:
+        """Every table and figure of this profile on one page."""
+        return self.results / "report.html"
+
+    def resolve(self, path: Path | None) -> Path | None:
+        """A path from the parameters; relative ones count from the project's folder."""
+        return None if path is None else Path(os.path.normpath(PROJECT / Path(path).expanduser()))
+
+    def is_synthetic(self, dataset: str) -> bool:
+        """True where the data set has no root, so that procedural images stand in for it."""
+        return getattr(self.params.data, dataset).root is None
+
+    def data_root(self, dataset: str) -> Path:
+        """Folder that holds a data set: the user's, or the synthetic one under ``artifacts/``.
+
+        The synthetic folder carries a hash of its settings, of the code that draws it and of the lock, so that
+        neither other settings nor other code ever meet old images.
+        """
+        given = self.resolve(getattr(self.params.data, dataset).root)
+        if given:
+            return given
+        code = [code_hash("import lgffem_core.data.synthetic.make"), lock_hash()]
+        version = sha256_json([self.params.data.synthetic.model_dump(mode="json"), code])[:8]
+        return self.artifacts / "data" / f"synthetic_{version}" / dataset
+
+    def index(self, dataset: str) -> Path:
+        """The CSV of a data set's PatchTable."""
+        return self.artifacts / "index" / f"{dataset}.csv"
+
+    def checkpoints(self, strategy: str, variant: str, seed: int) -> Path:
+        """Folder of one training run."""
+        return self.artifacts / "checkpoints" / variant / f"seed{seed}" / f"strategy_{strategy}"
+
+    def embeddings(self, strategy: str, variant: str, seed: int) -> Path:
+        """The embeddings of Kimia's train and test patches by one trained strategy."""
+        return self.artifacts / "embeddings" / variant / f"seed{seed}" / f"strategy_{strategy}.safetensors"
+
+    def baseline(self, method: str, seed: int) -> Path:
+        """Folder of one baseline: its embeddings, and its weights where it was trained."""
+        return self.artifacts / "baselines" / method / f"seed{seed}"
+
+    def downloaded(self, key: str) -> Path:
+        """The note on what the model hub gave for a network, e.g. "model.backbone"; the manifest collects it."""
+        return self.artifacts / "weights" / f"{key}.json"
+
+    def measures(self, notebook: str) -> Path:
+        """Numbers that a notebook found beside its tables; the manifest collects them."""
+        return self.artifacts / "measures" / f"{notebook}.json"
+
+    # -- what it is -----------------------------------------------------------------------------------
+
+    def variant(self, name: str) -> VariantSettings:
+        """The settings of a variant, with the toggles that the parameters set one by one."""
+        chosen = {k: v for k, v in self.params.model.toggles.model_dump().items() if v is not None}
+        return VariantSettings(**{**asdict(VARIANTS[name]), **chosen})
+
+    def variant_label(self, name: str) -> str:
+        """A variant as tables name it: with the toggles that make it differ from what its name promises."""
+        chosen, promised = asdict(self.variant(name)), asdict(VARIANTS[name])
+        return " ".join([name, *(f"{key}={value}" for key, value in chosen.items() if value != promised[key])])
+
+    def parent(self, strategy: str) -> str | None:
+        """The strategy that this one starts from, None for A. A study of single ledger rows trains fewer of them."""
+        return CURRICULUM[strategy][1]
+
+    def runs(self) -> list[tuple[str, str, int]]:
+        """Every (strategy, variant, seed) of the profile."""
+        return [(s, v, seed) for v in self.params.variants for seed in self.params.seeds for s in STRATEGIES]
+
+    @property
+    def label(self) -> str:
+        """What every table and figure says on its face about its data."""
+        faulty = "; faulty files left out" if self.params.data.faulty_files == "leave_out" else ""
+        return f"profile {self.params.profile}: {self.origin}{faulty}"
+
+    @property
+    def origin(self) -> str:
+        """Where the data are from: given, or synthetic."""
+        if not any(self.is_synthetic(name) for name in DATASETS):
+            return "given data"
+        if self.is_synthetic("kimia"):
+            return "DEMO, synthetic tissue, not comparable with the paper"
+        made = ", ".join(name for name in DATASETS if self.is_synthetic(name))
+        return f"given data, except synthetic {made}"

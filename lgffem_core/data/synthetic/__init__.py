@@ -1,0 +1,1 @@
+"""Procedural images in the layouts of the real data sets."""

@@ -1,0 +1,229 @@
+"""Procedural images in the layouts of the real data sets, for every data set that a user does not have.
+
+Each image is a function of (seed, data set, class, index) alone, so more images of a class, or more
+classes, leave the others as they were. Three things keep the stand-ins from being trivial:
+
+- Kimia's 24 scans pair six stains with eight architectures of similar mean colour, so that neither alone
+  names the scan;
+- neighbouring patches share a region, with its own dye strengths, cell density and size, and the regions
+  of the test patches are not those of the training patches;
+- a PanNuke tissue has an architecture, while its stain changes from image to image.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.seeds import derive_seed
+from lgffem_core.config.params import Synthetic
+from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS, PANNUKE_TISSUES, file_tissue
+from lgffem_core.data.synthetic.textures import texture
+from lgffem_core.data.synthetic.tissue import Architecture, Stain, Tissue, render, render_with_masks
+
+JPEG_QUALITY = 90
+REGION_PATCHES = 4  # neighbouring patches that share a region of their scan
+STRAY = 0.05  # share of a scan's patches that show plain stroma: no method can tell all of those apart
+
+STROMA = Architecture(nuclei=2.5, radius=2.4, elongation=2.4, fibres=0.5, fibre_width=7, eosin=0.5)
+
+#: Architectures after the organs that PanNuke names.
+ORGANS = {
+    "Adrenal_gland": Architecture(nuclei=6, radius=2.8, fat=0.45, fat_radius=3.5, eosin=0.4, texture=0.25),
+    "Bile-duct": Architecture(nuclei=3, elongation=2, fibres=0.45, glands=0.45, gland_radius=12, lumen=0.3),
+    "Bladder": Architecture(nuclei=11, radius=3.1, elongation=1.5, vesicular=0.5, fibres=0.15, eosin=0.4),
+    "Breast": Architecture(
+        nuclei=3,
+        radius=2.6,
+        elongation=2.2,
+        fibres=0.35,
+        fat=0.4,
+        fat_radius=15,
+        glands=0.35,
+        gland_radius=11,
+    ),
+    "Cervix": Architecture(nuclei=14, radius=2.6, elongation=1.4, haze=0.15, clustering=0.15, eosin=0.35),
+    "Colon": Architecture(
+        nuclei=7, radius=2.3, clustering=0.3, glands=0.75, gland_radius=17, lumen=0.45, haze=0.1, eosin=0.38
+    ),
+    "Esophagus": Architecture(nuclei=3, radius=3.4, vesicular=0.6, eosin=0.6, texture=0.2, grain=11, haze=0.04),
+    "HeadNeck": Architecture(nuclei=7, radius=3.9, vesicular=0.7, elongation=1.4, eosin=0.55, clustering=0.35),
+    "Kidney": Architecture(nuclei=2, radius=2.4, glands=2.6, gland_radius=9.5, lumen=0.3, eosin=0.55, texture=0.2),
+    "Liver": Architecture(nuclei=4, radius=3.6, vesicular=0.6, eosin=0.55, texture=0.32, grain=2.5, haze=0.12),
+    "Lung": Architecture(nuclei=14, radius=2.3, fat=0.85, fat_radius=14, elongation=1.3, eosin=0.4),
+    "Ovarian": Architecture(nuclei=11, radius=2.6, elongation=2.6, fibres=0.3, fibre_width=5, haze=0.12),
+    "Pancreatic": Architecture(
+        nuclei=2, radius=2.6, glands=2.4, gland_radius=10, lumen=0.05, haze=0.25, eosin=0.4, vesicular=0.5
+    ),
+    "Prostate": Architecture(
+        nuclei=3, radius=2.6, elongation=2, fibres=0.35, glands=0.6, gland_radius=19, lumen=0.65, haze=0.05
+    ),
+    "Skin": Architecture(nuclei=1.6, radius=2.2, elongation=2.6, fibres=0.85, fibre_width=11, eosin=0.65, haze=0.02),
+    "Stomach": Architecture(nuclei=5, radius=2.5, clustering=0.2, glands=1.6, gland_radius=12, lumen=0.15, haze=0.08),
+    "Testis": Architecture(
+        nuclei=4, radius=2.6, elongation=2, glands=0.4, gland_radius=24, lumen=0.5, colloid=0.2, haze=0.18
+    ),
+    "Thyroid": Architecture(
+        nuclei=4, radius=2.4, glands=0.95, gland_radius=16, lumen=0.68, colloid=0.5, eosin=0.4, texture=0.1
+    ),
+    "Uterus": Architecture(nuclei=6, radius=2.5, elongation=3, fibres=0.5, fibre_width=8, eosin=0.6, haze=0.05),
+}
+
+#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain.
+STAINS = (
+    Stain((0.65, 0.70, 0.29), (0.10, 0.90, 0.35)),
+    Stain((0.72, 0.62, 0.24), (0.12, 0.80, 0.25)),
+    Stain((0.56, 0.76, 0.36), (0.05, 0.92, 0.45)),
+    Stain((0.68, 0.66, 0.32), (0.20, 0.75, 0.22)),
+    Stain((0.60, 0.68, 0.42), (0.05, 0.78, 0.60)),
+    Stain((0.55, 0.80, 0.28), (0.22, 0.95, 0.28)),
+)
+#: Organs of the scans, with strengths of haematoxylin and eosin that give all of them a similar mean colour.
+SCAN_ORGANS = {
+    "Colon": (0.85, 1.5),
+    "Liver": (1.15, 0.8),
+    "Breast": (1.6, 1.35),
+    "Cervix": (0.7, 1.3),
+    "Testis": (0.75, 1.25),
+    "Thyroid": (0.9, 1.1),
+    "Uterus": (1.5, 0.8),
+    "Adrenal_gland": (1.5, 1.25),
+}
+
+
+def scan_tissue(scan: int) -> Tissue:
+    """What scan ``scan`` is of: scans 8 apart share an organ, those of a stain differ in their organ."""
+    number = scan % len(SCAN_ORGANS)
+    organ = list(SCAN_ORGANS)[number]
+    stain = STAINS[(number + 2 * (scan // len(SCAN_ORGANS))) % len(STAINS)]
+    haematoxylin, eosin = stain.matrix() * np.array(SCAN_ORGANS[organ])[:, None]
+    return Tissue(Stain(tuple(haematoxylin), tuple(eosin)), ORGANS[organ])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far tissues of one kind differ: deviations of the logarithms of their properties."""
+
+    dyes: float  # strength of each dye
+    hue: float  # of each dye, in red, green and blue apart
+    cells: float  # densities and basophilia; sizes half as much
+
+
+def vary(tissue: Tissue, spread: Spread, rng: np.random.Generator) -> Tissue:
+    """``tissue`` with its dyes, densities and sizes scaled at random, each on its own."""
+    arch = tissue.architecture
+    strength = np.exp(spread.dyes * rng.standard_normal((2, 1)) + spread.hue * rng.standard_normal((2, 3)))
+    haematoxylin, eosin = tissue.stain.matrix() * strength
+    nuclei, glands, haze = np.exp(spread.cells * rng.standard_normal(3))
+    radius, gland_radius, fat = np.exp(0.5 * spread.cells * rng.standard_normal(3))
+    changed = replace(
+        arch,
+        nuclei=arch.nuclei * nuclei,
+        radius=arch.radius * radius,
+        glands=arch.glands * glands,
+        gland_radius=arch.gland_radius * gland_radius,
+        fat=min(arch.fat * fat, 0.9),
+        haze=arch.haze * haze,
+    )
+    return Tissue(Stain(tuple(haematoxylin), tuple(eosin)), changed)
+
+
+BETWEEN_REGIONS = Spread(dyes=0.06, hue=0.02, cells=0.06)  # of a scan
+BETWEEN_PATCHES = Spread(dyes=0.14, hue=0.02, cells=0.08)  # of a region
+BETWEEN_SLIDES = Spread(dyes=0.20, hue=0.05, cells=0.12)  # of a tissue type
+
+
+def kimia_patch(settings: Synthetic, scan: int, split: str, index: int) -> np.ndarray:
+    """Patch ``index`` (from 0) of a scan's ``split``: RGB (S, S, 3) uint8."""
+    region = generator(settings, "kimia", scan, split, "region", index // REGION_PATCHES)
+    rng = generator(settings, "kimia", scan, split, index)
+    tissue = vary(vary(scan_tissue(scan), BETWEEN_REGIONS, region), BETWEEN_PATCHES, rng)
+    if rng.random() < STRAY:
+        tissue = replace(tissue, architecture=STROMA)
+    return render(tissue, settings.image_size, rng)
+
+
+def pannuke_patch(settings: Synthetic, tissue: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image ``index`` of a tissue type, RGB (S, S, 3) uint8, and its masks (6, S, S) float64."""
+    rng = generator(settings, "pannuke", tissue, index)
+    stain = STAINS[rng.integers(len(STAINS))]
+    slide = vary(Tissue(stain, ORGANS[tissue]), BETWEEN_SLIDES, rng)
+    return render_with_masks(slide, settings.image_size, rng)
+
+
+def generator(settings: Synthetic, *parts) -> np.random.Generator:
+    """The generator of one image, or of one region, named by ``parts``."""
+    return np.random.default_rng(derive_seed("synthetic", settings.seed, *parts))
+
+
+def save(path: Path, image_rgb: np.ndarray) -> None:
+    """Write an RGB image in the format of ``path``'s suffix, its colours right for every reader."""
+    options = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    if not cv2.imwrite(str(path), image_rgb[:, :, ::-1], options):
+        raise StudyError(f"{path}: could not be written; check the free space on that disk.")
+
+
+def write_imagenet(settings: Synthetic, root: Path) -> None:
+    """``{train,val}/<wnid>/<wnid>_{i}.JPEG``; the ids are invented, so that nobody takes them for real classes."""
+    splits = (("train", settings.imagenet_per_class, ()), ("val", settings.imagenet_val_per_class, ("val",)))
+    for number in range(settings.imagenet_classes):
+        wnid = f"n9{number:07d}"
+        for split, count, apart in splits:
+            folder = root / split / wnid
+            folder.mkdir(parents=True)
+            for index in range(count):
+                rng = generator(settings, "imagenet", number, *apart, index)
+                save(folder / f"{wnid}_{index}.JPEG", texture(number, settings.image_size, rng))
+
+
+def write_pannuke(settings: Synthetic, root: Path) -> None:
+    """``images/fold{k}_{i}_{tissue}.png`` with red and blue swapped (ledger 13), ``masks/….npy``."""
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number, tissue in enumerate(PANNUKE_TISSUES):
+        for index in range(settings.pannuke_per_tissue):
+            in_fold = index // 3 * len(PANNUKE_TISSUES) + number
+            stem = f"fold{index % 3 + 1}_{in_fold}_{file_tissue(tissue)}"
+            image, masks = pannuke_patch(settings, tissue, index)
+            save(root / "images" / f"{stem}.png", image[:, :, ::-1])
+            np.save(root / "masks" / f"{stem}.npy", masks)
+
+
+def write_kimia(settings: Synthetic, root: Path) -> None:
+    """``train/s{k}/{i}.jpg`` and ``test/s{k}/s{k}_{i}.jpg``, i from 1."""
+    for scan, published in enumerate(KIMIA_TEST_COUNTS):
+        tests = max(2, round(settings.kimia_test_fraction * published))
+        splits = (("train", settings.kimia_train_per_scan, ""), ("test", tests, f"s{scan}_"))
+        for split, count, prefix in splits:
+            folder = root / split / f"s{scan}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                save(folder / f"{prefix}{index + 1}.jpg", kimia_patch(settings, scan, split, index))
+
+
+WRITERS = {"imagenet": write_imagenet, "pannuke": write_pannuke, "kimia": write_kimia}
+
+
+def make(dataset: str, settings: Synthetic, root: Path) -> Path:
+    """Make a data set ("imagenet", "pannuke" or "kimia") as the folder ``root``, and return ``root``.
+
+    >>> make("kimia", Synthetic(), Path("artifacts/kimia"))  # doctest: +SKIP
+
+    The same settings give the same bytes. The folder is built beside ``root`` under a temporary name and
+    renamed at the end. Raises ``StudyError`` where ``root`` exists.
+    """
+    root, write = Path(root), WRITERS[dataset]
+    if root.exists():
+        raise StudyError(f"{root}: exists already; remove it to have the synthetic {dataset} made again.")
+    temporary = root.with_name(f".{root.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        write(settings, temporary)
+        os.rename(temporary, root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return root

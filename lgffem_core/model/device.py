@@ -1,0 +1,31 @@
+"""The device that torch computes on, set so that float32 is float32 and a rerun gives the same bits."""
+
+import os
+
+import torch
+
+from lgffem_core.base.errors import RequestError
+from lgffem_core.config.params import Compute
+
+
+def prepare_device(compute: Compute) -> str:
+    """Set torch up as ``compute`` says and return "cuda", where there is a GPU that may be used, or "cpu".
+
+    Ask before anything runs on the GPU. From then on, on one and the same machine:
+
+    - what is computed in float32 is computed in float32, not in TF32 (torch's own choice for convolutions);
+    - every operation that has an implementation which gives the same bits each time uses it. torch warns, by name,
+      of one that has none.
+
+    ``RequestError`` where ``compute.device`` is cuda and torch sees none.
+    """
+    available = torch.cuda.is_available()
+    if compute.device == "cuda" and not available:
+        raise RequestError("compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu.")
+    torch.set_num_threads(compute.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts; without it sums vary from run to run
+    torch.backends.cudnn.benchmark = False  # it picks the algorithm that is fastest today
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
+    return "cuda" if available and compute.device != "cpu" else "cpu"

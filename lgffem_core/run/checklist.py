@@ -1,0 +1,146 @@
+"""What a profile needs before it can start, and where to get it. Nothing is written here."""
+
+from collections.abc import Iterable
+from functools import cache
+from os.path import isfile
+from pathlib import Path
+
+from lgffem_core.config.params import DATASETS
+from lgffem_core.config.study import Study
+from lgffem_core.data.census import ARCHIVE, FOLDS, is_official
+from lgffem_core.data.similar import near_miss
+
+WHERE = {
+    "imagenet": "ImageNet-1k: register at image-net.org and download ILSVRC2012_img_train.tar (138 GB); put it, or the "
+    "extracted train/<wnid>/*.JPEG, in a folder and set data.imagenet.root to it",
+    "pannuke": "PanNuke: download the three folds from the site of its authors (TIA Centre, Warwick); unpack them side "
+    "by side as 'Fold 1' … 'Fold 3' and set data.pannuke.root to the folder that holds them",
+    "kimia": "Kimia Path24C: ask for it at its authors' site (tizhoosh.com, academic licence); put its training scans "
+    "into train/s0 … s23 and its test patches into test/ of one folder and set data.kimia.root to it",
+}
+
+
+def missing_folders(study: Study, dataset: str) -> list[tuple[str, ...]]:
+    """What the root of a data set lacks: names, of which one will do."""
+    root, split = study.data_root(dataset), study.params.data.pannuke.split
+    if dataset == "imagenet":
+        return [] if (root / "train").is_dir() or (root / ARCHIVE).is_file() else [("train", ARCHIVE)]
+    if dataset == "kimia":
+        return [(name,) for name in ("train", "test") if not (root / name).is_dir()]
+    if is_official(root):
+        needed = [f"Fold {fold}" for fold in (FOLDS if split is None else (split,))]
+        return [(name,) for name in needed if not (root / name).is_dir()]
+    return [] if (root / "images").is_dir() else [(f"Fold {split or 1}", "images")]
+
+
+def missing_data(study: Study, datasets: Iterable[str] = DATASETS) -> list[str]:
+    """One item for each of these data sets that the profile needs and does not find."""
+    items = []
+    for dataset in datasets:
+        root = study.data_root(dataset)
+        if study.is_synthetic(dataset):
+            if dataset not in study.params.data.synthetic.datasets:
+                items.append(f"data.{dataset}.root is not set. {WHERE[dataset]}.")
+            continue
+        try:
+            missing = missing_folders(study, dataset)
+            near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
+        except OSError as error:
+            items.append(f"data.{dataset}.root: {error.filename}: {error.strerror}.")
+            continue
+        if missing:
+            names = " and ".join(" or ".join(either) for either in missing)
+            items.append(f"data.{dataset}.root: {root} does not hold {names}{near and f' ({near})'}. {WHERE[dataset]}.")
+    return items
+
+
+def wanted_networks(study: Study) -> dict[str, tuple]:
+    """Section of the parameters -> (timm's name, the section's settings) of each network that a run builds."""
+    backbone, baselines = study.params.model.backbone, study.params.baselines
+    return {
+        "model.backbone": (backbone.name, backbone),
+        "baselines.densenet121": ("densenet121", baselines.densenet121),
+        "baselines.ma_ms": (baselines.ma_ms.network, baselines.ma_ms),
+    }
+
+
+def missing_weights(study: Study) -> list[str]:
+    """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
+    networks, items = wanted_networks(study), []
+    files = {f"{key}.weights": settings.weights for key, (_, settings) in networks.items()}
+    files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in "abc"}
+    for key, path in files.items():
+        if path is not None and not isfile(study.resolve(path)):
+            items.append(f"{key}: {study.resolve(path)} is not a file.")
+    for key, (name, settings) in networks.items():
+        if settings.pretrained and settings.weights is None and not hub_has(name):
+            items.append(
+                f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
+                f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
+            )
+    return items
+
+
+def hub_has(name: str) -> bool:
+    """True where a model's weights are in the local cache, or the server that has them answers.
+
+    timm's weights lie on the Hugging Face hub; those of some older networks, SE-ResNet among them, on the
+    release pages of timm itself.
+    """
+    import timm
+    import torch
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    try:
+        configuration = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # a tag that this model does not have; ``create_features`` says so
+        configuration = None
+    repository = configuration.hf_hub_id if configuration else None
+    if repository and any(
+        isinstance(try_to_load_from_cache(repository, file), str) for file in ("model.safetensors", "pytorch_model.bin")
+    ):
+        return True
+    address = configuration.url if configuration and not repository else None
+    if address and (Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]).is_file():
+        return True
+    return not constants.HF_HUB_OFFLINE and server_answers("/".join((address or constants.ENDPOINT).split("/")[:3]))
+
+
+def hub_state(study: Study) -> dict | None:
+    """Networks whose weights come from the model hub, whether it answers, and where they go; None for none."""
+    networks = [n for n, settings in wanted_networks(study).values() if settings.pretrained and not settings.weights]
+    if not networks:
+        return None
+    from huggingface_hub import constants
+
+    offline = bool(constants.HF_HUB_OFFLINE)
+    answers = not offline and server_answers(constants.ENDPOINT)
+    found = {"networks": networks, "server": constants.ENDPOINT, "offline": offline, "answers": answers}
+    return {**found, "cache": constants.HF_HUB_CACHE}
+
+
+@cache  # several networks, one question
+def server_answers(server: str, timeout: float = 1.5) -> bool:
+    """True where ``server`` ("https://…") answers within ``timeout`` seconds; asked once a process."""
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(server, timeout=timeout)
+    except Exception:  # every way of not reaching it means the same here
+        return False
+    return True
+
+
+def checklist(study: Study) -> list[str]:
+    """Everything that is missing; empty where the study can start."""
+    missing = missing_data(study)
+    return missing + missing_weights(study)
+
+
+def format_checklist(params: Path | str, items: list[str]) -> str:
+    """The checklist as a user reads it."""
+    lines = [f"{params} cannot start; {len(items)} thing{'s' * (len(items) > 1)} missing:", ""]
+    lines += [f"  [ ] {item}" for item in items]
+    return "\n".join(
+        [*lines, "", "Roots can be set in the file, or with --set data.kimia.root=DIR. Nothing was written."]
+    )

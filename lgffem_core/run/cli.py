@@ -1,0 +1,202 @@
+"""The command line: ``run`` (the default), ``verify``, ``checkpoint``, and ``notebook``, which Snakemake calls."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.project import OUTPUT, PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.run.checklist import checklist, format_checklist
+from lgffem_core.run.manifest import keep_report
+from lgffem_core.run.request import make_request
+from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
+from lgffem_core.run.stages import NOTEBOOKS, Request, all_stages, due, raise_flags
+
+
+def run(params: str, pairs: list[str], cores: int) -> int:
+    """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
+    request = make_request(params, pairs)
+    study = request.study
+    missing = checklist(study)
+    if missing:
+        raise RequestError(format_checklist(params, missing))
+    console = Console(highlight=False, soft_wrap=True)
+    with sole_run(study):
+        request_file = request.write(study.artifacts / "request.json")
+        waiting, stages = raise_flags(study), all_stages(study)
+        console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {cores} cores", markup=False)
+        if waiting:
+            run_stages(study, snakemake_command(study, request_file, cores), Reporter(console))
+            check_finished(study)
+        if not keep_report(study, request) and not waiting:
+            console.print("nothing has changed since the last run")
+    console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
+    page = os.path.relpath(study.report)
+    console.print(f"results: {os.path.relpath(study.results)}   all on one page: {page}", markup=False)
+    return 0
+
+
+def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
+    """Run what is to be done; ``StudyError`` with the failed stage's sentence."""
+    code = run_graph(study, command, reporter)
+    if code:
+        log = study.artifacts / "snakemake.log"
+        raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
+
+
+def check_finished(study: Study) -> None:
+    """``StudyError`` where what was run is no longer what is there: the results would be of neither."""
+    if waiting := due(study):
+        names = ", ".join(stage.name for stage in waiting[:3]) + (", …" if len(waiting) > 3 else "")
+        raise StudyError(
+            "parameters, code, data or results changed while the run was under way, so that these stages are not of "
+            f"what is there now: {names}; give the same command again."
+        )
+
+
+def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
+    """Execute one stage of a request (what the Snakefile's rules call)."""
+    from lgffem_core.base.progress import emit
+    from lgffem_core.run.execute import execute_stage
+
+    try:
+        execute_stage(Request.read(request_file), name, variant, seed)
+    except (StudyError, OSError) as error:
+        emit("failed", stage=name, message=told(error))
+        raise
+    return 0
+
+
+def verify(folders: list[str]) -> int:
+    """Hold every artefact of these folders of results, by default of all, against its manifest; 1 where one differs."""
+    from lgffem_core.run.verify import report
+
+    return report([Path(folder).resolve() for folder in folders], PROJECT, Path(os.environ.get(OUTPUT) or PROJECT))
+
+
+def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
+    """Run a profile from nothing in a folder of its own and compare it with the kept reference.
+
+    Returns 0 where all is equal, 3 where it differs as another processor or other versions make it differ, else 1.
+    An interrupted one goes on; what differs is left for looking at.
+    """
+    from lgffem_core.run.compare import compare_results, format_comparison
+
+    profile = make_request(params, pairs).study.params.profile
+    reference = PROJECT / "results" / "reference" / profile
+    if not (reference / "manifest.json").is_file():
+        raise RequestError(f"{reference}: is no kept run of profile {profile}; make one with tools/keep_reference.py.")
+    scratch = PROJECT / "artifacts" / "verify" / profile
+    again = scratch / "results" / profile
+    if (again / "manifest.json").is_file():  # of a comparison that has been made
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    os.environ[OUTPUT] = str(scratch)
+    run(params, pairs, cores)
+    comparison = compare_results(reference, again)
+    print(format_comparison(comparison))
+    if comparison.exit_code == 0:
+        shutil.rmtree(scratch)
+    return comparison.exit_code
+
+
+def checkpoint(path: Path) -> int:
+    """Print what one of the authors' checkpoints holds, and which rows of the ledger it settles."""
+    from lgffem_core.systems.lgffem.checkpoint import format_checkpoint
+
+    print(format_checkpoint(path))
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Options of the commands; without a command's name, ``run`` is meant."""
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh", description="Run the study. Also: doctor, torchrun, test, test-pathml.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_parser = commands.add_parser("run", help="run a profile (the default command)", allow_abbrev=False)
+    verify_parser = commands.add_parser("verify", help="hold results against their manifest", allow_abbrev=False)
+    verify_parser.add_argument("folders", nargs="*", help="folders of results, by default all; with --rerun a profile")
+    verify_parser.add_argument(
+        "--rerun", action="store_true", help="run a profile again and compare with the reference"
+    )
+    run_parser.add_argument("params", nargs="?", default=str(PROJECT / "params" / "demo.yaml"), help="a profile")
+    for some in (run_parser, verify_parser):
+        some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
+        some.add_argument("--cores", type=positive, default=os.cpu_count() or 1)
+    checkpoint_parser = commands.add_parser("checkpoint", help="what a released .pth settles", allow_abbrev=False)
+    checkpoint_parser.add_argument("file", type=Path)
+    stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
+    stage_parser.add_argument("request", type=Path)
+    stage_parser.add_argument("name", choices=NOTEBOOKS)
+    stage_parser.add_argument("--variant", default="")
+    stage_parser.add_argument("--seed", default="")
+    named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
+    options = parser.parse_args(arguments if named else ["run", *arguments])
+    if options.command == "verify" and options.rerun and len(options.folders) > 1:
+        verify_parser.error("--rerun takes one profile")
+    if options.command == "verify" and options.pairs and not options.rerun:
+        verify_parser.error("--set goes with --rerun, and after the profile: it takes every word behind it")
+    return options
+
+
+def positive(text: str) -> int:
+    """A number of cores."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
+    return int(text)
+
+
+def told(error: StudyError | OSError) -> str:
+    """An error in one sentence; the operating system's are of a full disk, or of a folder of somebody else's."""
+    if isinstance(error, StudyError):
+        return str(error)
+    return f"{error.filename or 'a file of the run'}: {error.strerror or error}."
+
+
+def perform(options: argparse.Namespace) -> int:
+    """Call what the command line asks for; returns the exit code."""
+    if options.command == "notebook":
+        return notebook(options.request, options.name, options.variant, options.seed)
+    if options.command == "checkpoint":
+        return checkpoint(options.file)
+    if options.command == "verify" and options.rerun:
+        return verify_by_rerun(
+            *(options.folders or [str(PROJECT / "params" / "demo.yaml")]), options.pairs, options.cores
+        )
+    if options.command == "verify":
+        return verify(options.folders)
+    return run(options.params, options.pairs, options.cores)
+
+
+def interrupt(*_) -> None:
+    """Treat a polite kill, or a closed terminal, like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code, after one sentence where something is wrong."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    if os.environ.get(OUTPUT):  # notebooks run in another folder
+        os.environ[OUTPUT] = os.path.abspath(os.environ[OUTPUT])
+    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    for sign in previous:
+        if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(sign, interrupt)
+    try:
+        return perform(options)
+    except (StudyError, OSError) as error:
+        print(f"error: {told(error)}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    finally:
+        for sign, handler in previous.items():
+            signal.signal(sign, handler)

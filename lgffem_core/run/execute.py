@@ -1,0 +1,153 @@
+"""Executing one stage: a notebook, in a kernel of its own, by papermill."""
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from papermill.exceptions import PapermillExecutionError
+
+from lgffem_core.base.errors import StudyError, plain
+from lgffem_core.base.files import REMEDIES, refused, sha256_file, write_json, write_text
+from lgffem_core.base.progress import STAGE_VARIABLE, emit
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.machine import machine
+from lgffem_core.config.study import Study
+from lgffem_core.data import check_unchanged
+from lgffem_core.data.census import look
+from lgffem_core.report.notebook import notebook_page
+from lgffem_core.run.stages import (
+    Request,
+    Stage,
+    data_state,
+    executed_notebook,
+    failed_notebook,
+    flag_file,
+    inputs,
+    is_finished,
+    key,
+    note_file,
+    stage_outputs,
+)
+
+OWN_ERRORS = ("StudyError", "RequestError")
+
+
+class OwnPython(AsyncKernelManager):
+    """Starts the Python that runs this, whatever kernels there are in a user's or the machine's Jupyter folders."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
+
+
+def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
+    """What papermill puts into the cell tagged ``parameters``."""
+    params = Path(request.params)
+    location = str(params) if params.is_absolute() else str(Path("..") / params)
+    parameters = {"params": location, "overrides": request.overrides}
+    return parameters | ({"variant": variant, "seed": int(seed)} if variant else {})
+
+
+def execute_stage(request: Request, notebook: str, variant: str = "", seed: str = "") -> None:
+    """Run a notebook headless unless its stage is finished, and note what it ran from and what it left.
+
+    The executed notebook is kept as .ipynb and .html; a copy of one that failed as ``….failed.ipynb``. Raises
+    ``StudyError`` naming notebook and cell.
+    """
+    study, stage = request.study, Stage(notebook, variant, int(seed) if seed != "" else "")
+    if not is_finished(study, stage):
+        os.environ[STAGE_VARIABLE] = stage.name  # inherited by the kernel
+        emit("started")
+        began = time.monotonic()
+        # What is noted is what was there before: a change while the notebook runs makes the stage run again.
+        before = {"key": key(study, stage), "inputs": inputs(study, stage), "data": data_state(study, stage)}
+        run_notebook(request, study, stage)
+        record_stage(study, stage, before, time.monotonic() - began)
+        emit("finished", seconds=time.monotonic() - began)
+    flag_file(study, *stage).touch()
+
+
+def run_notebook(request: Request, study: Study, stage: Stage) -> None:
+    """Execute a stage's notebook, check that it left what it declares, and put the executed copy in place."""
+    notebook, reached = stage.notebook, [0]
+    final = executed_notebook(study, *stage)
+    failed = failed_notebook(study, stage)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    outputs = [path for path in stage_outputs(study, *stage) if path.parent != final.parent]
+    before = {path: look(path) for path in outputs if path.is_relative_to(study.results)}  # weights may stay
+    try:
+        papermill.execute_notebook(
+            no_format(PROJECT / "notebooks" / f"{notebook}.ipynb"),
+            no_format(failed),
+            notebook_parameters(request, stage.variant, stage.seed),
+            cwd=PROJECT / "notebooks",
+            progress_bar=False,
+            kernel_name="python3",
+            kernel_manager_class=OwnPython,
+            on_cell_start=lambda cell, cell_index: reached.append(cell_index),
+        )
+    except PapermillExecutionError as error:
+        raise StudyError(describe_failure(notebook, error, failed)) from None
+    except OSError as error:  # papermill writes its copy after each cell
+        if error.errno not in REMEDIES:
+            raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
+        raise refused(failed, "written", error) from None
+    except NoSuchKernel:
+        raise StudyError(
+            f"notebook {notebook}: cannot run, for ipykernel is missing in {sys.prefix}; remove that folder, and "
+            "./run_all.sh makes it anew."
+        ) from None
+    except Exception as error:  # a kernel that was killed, or never came up
+        unstarted = f", or could not start (see {study.artifacts / 'snakemake.log'})" if reached == [0] else ""
+        raise StudyError(
+            f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
+            f"or memory ran out{unstarted}; give the same command again."
+        ) from error
+    missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
+    if missing:
+        raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
+    write_text(final.with_suffix(".html"), notebook_page(failed, stage.name))
+    write_text(final, failed.read_text(encoding="utf-8"))
+    failed.unlink()
+
+
+def no_format(path: Path) -> str:
+    """A path for papermill, which fills in what stands between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) -> str:
+    """One sentence for the study's own errors; for others the kind, and where the traceback is."""
+    message = plain(str(error.evalue))
+    if error.ename in OWN_ERRORS:
+        return f"{message} (notebook {notebook}, cell {error.cell_index + 1})"
+    return f"notebook {notebook}, cell {error.cell_index + 1}: {error.ename}: {message}; traceback in {copy}."
+
+
+def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> None:
+    """Note what a stage ran from, wrote and took: by this it is known as finished, and the manifest is made of it.
+
+    Data count as they are afterwards: by then synthetic images are made and archives unpacked.
+    """
+    for dataset in before["data"]:
+        check_unchanged(study, dataset)  # against the index: a file that changed while the others were read
+    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the kernel, Linux: KiB
+    write_json(
+        note_file(study, stage),
+        {
+            **before,
+            "data": data_state(study, stage),
+            "producer": f"notebooks/{stage.notebook}.ipynb",
+            "seed": stage.seed if stage.seed != "" else None,
+            "seconds": round(seconds, 1),
+            "peak_memory_mib": round(peak_kib / (1024 if sys.platform != "darwin" else 1 << 20)),
+            "machine": machine(study.params.compute.device),
+            "outputs": {
+                path.relative_to(study.root).as_posix(): sha256_file(path) for path in stage_outputs(study, *stage)
+            },
+        },
+    )

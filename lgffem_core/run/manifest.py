@@ -1,0 +1,133 @@
+"""manifest.json: what made each result, from which inputs, where and how long it took."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.base.project import PROJECT
+from lgffem_core.base.surroundings import clean
+from lgffem_core.config.code_version import code_hash, lock_file
+from lgffem_core.config.machine import installed_versions, machine
+from lgffem_core.config.params import DATASETS, STRATEGIES
+from lgffem_core.config.study import Study
+from lgffem_core.run.checklist import wanted_networks
+from lgffem_core.run.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, file_content, read_note
+from lgffem_core.run.verify import seal
+
+PRODUCER = "lgffem_core/run/page.py"  # of the report, imported only where there is one to write
+OF_A_STAGE = ("producer", "seed", "seconds", "peak_memory_mib", "key", "inputs", "machine")
+
+
+def commit(root: Path) -> dict:
+    """The commit that the checkout is at, whether files differ from it, and a hash of how; null outside a checkout."""
+
+    def git(*arguments) -> bytes | None:
+        try:
+            command = ["git", "-C", str(root), *arguments]
+            done = subprocess.run(command, capture_output=True, check=False, env=clean(os.environ))
+        except OSError:  # there is no git here
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+    head, changes = git("rev-parse", "HEAD"), git("diff", "HEAD", "--binary")
+    if head is None or changes is None:
+        return {"id": None, "changed_files": None, "changes_sha256": None}
+    digest = hashlib.sha256(changes).hexdigest() if changes else None
+    return {"id": head.decode().strip(), "changed_files": bool(changes), "changes_sha256": digest}
+
+
+def first_weights(study: Study) -> dict:
+    """Network or strategy -> where the weights that it starts from are from, and, unless random, their SHA-256."""
+    found = {}
+    for key, (_, settings) in wanted_networks(study).items():
+        if settings.weights is None and settings.pretrained:
+            note = study.downloaded(key)
+            found[key] = {"source": "hub", "sha256": read_json(note)["sha256"] if note.is_file() else None}
+        elif settings.weights is None:
+            found[key] = {"source": "random"}
+        else:
+            found[key] = {"source": "file", "sha256": file_content(study, settings.weights)}
+    given = {s: getattr(study.params.training, s).checkpoint for s in STRATEGIES}
+    checkpoints = {s: {"source": "file", "sha256": file_content(study, path)} for s, path in given.items() if path}
+    return found | {f"training.{strategy}": entry for strategy, entry in checkpoints.items()}
+
+
+def report_key(study: Study, request: Request) -> str:
+    """Hash of all that report and manifest are made from: what stages noted, what was asked for, and the code."""
+    notes = [read_note(study, stage) for stage in all_stages(study)]
+    asked = [vars(request), sha256_file(PROJECT / request.params), study.params.model_dump(mode="json")]
+    return sha256_json([notes, asked, code_hash("import lgffem_core.run.page")])
+
+
+def keep_report(study: Study, request: Request) -> bool:
+    """Write report and manifest unless both are there and belong to what the stages left; True where written."""
+    manifest, report = study.results / "manifest.json", study.report
+    if is_current(study, request, manifest, report):
+        return False
+    from lgffem_core.run.page import write_report
+
+    write_report(study, request)
+    write_manifest(study, request)
+    return True
+
+
+def is_current(study: Study, request: Request, manifest: Path, report: Path) -> bool:
+    """True where a manifest is whole, and it and the report are of what the stages left."""
+    try:
+        known = read_json(manifest)
+        entry = known["artefacts"][report.relative_to(study.root).as_posix()]
+        made = known["sha256"] == seal(known), entry["key"] == report_key(study, request)
+        return all(made) and entry["sha256"] == sha256_file(report)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or of another version
+        return False
+
+
+def write_manifest(study: Study, request: Request) -> Path:
+    """Put the stages' notes together as ``results/<profile>/manifest.json``, the report included."""
+    notes = {stage.name: read_note(study, stage) for stage in all_stages(study)}
+    report, lock = study.report, lock_file()
+    artefacts = {
+        path: {"producer": note["producer"], "stage": name, "sha256": digest}
+        for name, note in notes.items()
+        for path, digest in note["outputs"].items()
+    }
+    artefacts[report.relative_to(study.root).as_posix()] = {
+        "producer": PRODUCER,
+        "stage": None,
+        "sha256": sha256_file(report),
+        "key": report_key(study, request),
+    }
+    manifest = {
+        "label": study.label,
+        "profile": study.params.profile,
+        "request": {
+            "params": request.params,
+            "overrides": request.overrides,
+            "sha256": sha256_file(PROJECT / request.params),
+        },
+        "parameters": study.params.model_dump(mode="json"),
+        "weights": first_weights(study),
+        "inputs": {
+            dataset: {
+                "synthetic": study.is_synthetic(dataset),
+                "files": read_json(study.index(dataset).with_suffix(".json"))["files_examined"],
+                "files_sha256": notes["01_data_preparation"]["data"][dataset],
+                "index_sha256": sha256_file(study.index(dataset)),
+            }
+            for dataset in DATASETS
+        },
+        "commit": commit(PROJECT),
+        "code_sha256": sha256_json([code_state(notebook) for notebook in NOTEBOOKS]),
+        "lock": {"name": lock.name, "sha256": sha256_file(lock)},
+        "locks": {path.name: sha256_file(path) for path in sorted(PROJECT.glob("requirements*.lock"))},
+        "python": platform.python_version(),
+        "packages": installed_versions(),
+        "machine": machine(study.params.compute.device),
+        "stages": {name: {field: note[field] for field in OF_A_STAGE} for name, note in notes.items()},
+        "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
+        "artefacts": artefacts,
+    }
+    return write_json(study.results / "manifest.json", {**manifest, "sha256": seal(manifest)})

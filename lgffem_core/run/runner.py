@@ -1,0 +1,176 @@
+"""Running the graph of stages: one run at a time, shown while it goes, and nothing left behind after it."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import remove_leftovers
+from lgffem_core.base.progress import VARIABLE, clock, read_events
+from lgffem_core.base.project import PROJECT
+from lgffem_core.base.surroundings import of_run
+from lgffem_core.config.study import Study
+
+POLL = 0.25  # seconds between looks at the events
+
+
+@contextmanager
+def sole_run(study: Study):
+    """Hold the profile's lock; a second run on the same results is refused. It is freed even by a kill."""
+    try:
+        study.artifacts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"{study.artifacts}: cannot be written ({error.strerror}); see ./run_all.sh doctor."
+        ) from None
+    with open(study.artifacts / "run.lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(
+                f"another run of profile {study.params.profile} is under way in {study.root}; wait for it, or stop it."
+            ) from None
+        end_leftovers(study)  # before anything is looked at: they would still write
+        for folder in (study.artifacts, study.results):
+            remove_leftovers(folder)
+        yield
+
+
+def events_file(study: Study) -> Path:
+    """Where the stages of a run report to."""
+    return study.artifacts / "events.jsonl"
+
+
+def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]:
+    """Snakemake on our Snakefile; what is to be done follows from the stages' flags, not from file times."""
+    return [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(PROJECT / "Snakefile"),
+        "--directory",
+        str(study.artifacts),
+        "--cores",
+        str(cores),
+        "--workflow-profile",
+        "none",  # not profiles/default of the folder in which the command is typed
+        "--nolock",
+        "--rerun-incomplete",
+        "--drop-metadata",
+        "--rerun-triggers",
+        "params",
+        "--config",
+        f"request={os.path.relpath(request_file, study.artifacts)}",  # read as YAML: a full path may hold ": "
+    ]
+
+
+class Reporter:
+    """Shows a run: a line a finished stage, and on a terminal a live line for those that run."""
+
+    def __init__(self, console: Console):
+        self.console, self.done = console, 0
+        self.failure: str | None = None
+        self.running: dict[str, tuple[str, str]] = {}  # stage -> (where it is, time left)
+
+    def handle(self, event: dict) -> None:
+        """Take note of one event from ``progress``."""
+        kind, stage = event["event"], event.get("stage")
+        if kind == "started":
+            self.running[stage] = ("", "")
+        elif kind == "epoch":
+            where = (
+                f"{event['title']}, epoch {event['epoch']}/{event['epochs']}, {event['images_per_second']:.0f} images/s"
+            )
+            self.running[stage] = (where, f", {clock(event['seconds_left'])} left")
+        elif kind == "finished":
+            self.done += 1
+            where, _ = self.running.pop(stage, ("", ""))
+            line = f"[{self.done}] {stage} finished in {clock(event['seconds'])}" + (f" ({where})" if where else "")
+            self.console.print(line, markup=False, highlight=False)
+        elif kind == "failed":
+            self.failure = event["message"]
+
+    def line(self) -> str:
+        """What runs now, for the live line."""
+        now = [f"{stage}: {where}{left}" if where else str(stage) for stage, (where, left) in self.running.items()]
+        return "  |  ".join(now) or "next stage"
+
+
+def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
+    """Run Snakemake and show its stages; its own log goes to a file. Ctrl-C stops it and its kernels."""
+    events = events_file(study)
+    events.unlink(missing_ok=True)
+    position = 0
+    with (
+        open(study.artifacts / "snakemake.log", "w") as log,
+        tempfile.TemporaryDirectory(prefix="lgffem_") as private,
+        reporter.console.status(reporter.line()) as status,
+    ):
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**of_run(study.root, Path(private)), VARIABLE: str(events)},
+        )
+        try:
+            while True:
+                ended = process.poll() is not None
+                new, position = read_events(events, position)
+                for event in new:
+                    reporter.handle(event)
+                status.update(reporter.line())
+                if ended:
+                    return process.returncode
+                try:
+                    process.wait(POLL)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if process.poll() is None:
+                stop_group(process)
+            end_leftovers(study)
+
+
+def stop_group(process: subprocess.Popen, patience: float = 15.0) -> None:
+    """Interrupt a process group, and kill it where it does not end in time."""
+    for sign, wait in ((signal.SIGINT, patience), (signal.SIGKILL, patience)):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(wait)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def end_leftovers(study: Study) -> None:
+    """Kill whatever still works for this profile: Jupyter kernels outlive a parent that was stopped.
+
+    They are known by the events file in their environment. Only the holder of the profile's lock calls this.
+    One may start another just before it is killed, so the search is repeated until it finds none.
+    """
+    events = str(events_file(study))
+    while any([end(process, events) for process in psutil.process_iter()]):
+        continue
+
+
+def end(process: psutil.Process, events: str) -> bool:
+    """Kill a process if it works for the run that reports to ``events``; True where it did and is gone."""
+    try:
+        if process.pid != os.getpid() and process.environ().get(VARIABLE) == events:
+            process.kill()
+            process.wait(5)
+            return True
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.TimeoutExpired, OSError):
+        pass  # it ended by itself, or is another user's
+    return False

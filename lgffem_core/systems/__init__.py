@@ -1,0 +1,1 @@
+"""The systems: each on the same core, none knowing of another."""

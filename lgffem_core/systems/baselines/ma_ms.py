@@ -1,0 +1,118 @@
+"""Training of MA + MS-loss, the one baseline of Table 2 that is trained.
+
+The recipe of its released code: SGD with momentum, a tenth of the rate every so many epochs, batches from a plain
+shuffle. A batch need not hold two patches of a scan; anchors without a pair then add nothing to its loss. That
+code trains on 90 % of the training patches and keeps the epoch of the lowest loss on the others (ledger 22); here
+all are trained on, and the last epoch is kept.
+"""
+
+from functools import partial
+
+import torch
+from lightning_fabric import Fabric
+
+from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import sha256_json
+from lgffem_core.base.tensors import load_tensors
+from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.params import MixedAttention
+from lgffem_core.config.study import Study
+from lgffem_core.data import channel_order, check_unchanged, images_root
+from lgffem_core.data.augment import ma_ms_augment
+from lgffem_core.data.loading import PatchDataset
+from lgffem_core.model.weights import start_hash
+from lgffem_core.systems.baselines.networks import MixedAttentionNet, build_mixed_attention
+from lgffem_core.systems.lgffem.strategies import (
+    TrainedStrategy,
+    make_fabric,
+    read_back,
+    read_finished,
+    run_trainer,
+    training_set,
+    write_finished,
+)
+from lgffem_core.training.loop import Recipe, Trainer
+from lgffem_core.training.losses import multi_similarity
+from lgffem_core.training.schedule import step_decay
+
+DATASET = "kimia"  # the patches that strategy C trains on
+
+
+def crop_size(study: Study) -> int:
+    """Pixels a side of the images that MA + MS-loss sees."""
+    return study.params.baselines.ma_ms.image_size or study.params.model.image_size
+
+
+def mixed_attention_patches(study: Study, seed: int) -> PatchDataset:
+    """Kimia's training patches as MA + MS-loss trains on them: cropped, flipped, in [0, 1]."""
+    return PatchDataset(
+        training_set(study, DATASET),
+        images_root(study, DATASET),
+        ma_ms_augment(crop_size(study)),
+        MixedAttentionNet.mean,
+        MixedAttentionNet.std,
+        channel_order(study, DATASET),
+        seed,
+    )
+
+
+def mixed_attention_recipe(settings: MixedAttention) -> Recipe:
+    """SGD and StepLR with the values of ``baselines.ma_ms``; the loss has no parameters, gradients are not clipped."""
+    return Recipe(
+        name="ma_ms",
+        title="MA + MS-loss",
+        lr_key="baselines.ma_ms.lr",
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        rate=lambda step, steps: step_decay(step // steps, settings.lr, settings.step_epochs),
+        optimizer=partial(torch.optim.SGD, lr=settings.lr, momentum=settings.momentum),
+    )
+
+
+def mixed_attention_fingerprint(study: Study, seed: int) -> str:
+    """Hash of everything that the trained weights of MA + MS-loss depend on."""
+    params, settings = study.params, study.params.baselines.ma_ms
+    return sha256_json(
+        {
+            "baseline": "ma_ms",
+            "seed": seed,
+            "settings": settings.model_dump(mode="json", exclude={"weights"}),
+            "weights": start_hash(study, "baselines.ma_ms", settings.network),
+            "size": crop_size(study),
+            "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
+            "data": sha256_json(training_set(study, DATASET).to_dict("list")),
+            "order": channel_order(study, DATASET),
+            "code": code_hash("import lgffem_core.systems.baselines.ma_ms"),
+            "lock": lock_hash(),
+        }
+    )
+
+
+def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None) -> TrainedStrategy:
+    """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last checkpoint.
+
+    Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in ``study.baseline("ma_ms", seed)``.
+    Pairs are mined within a batch, so that processes cannot share one: ``RequestError`` where there are several.
+    """
+    fabric = fabric or make_fabric(study)
+    if fabric.world_size > 1:
+        raise RequestError("baselines.ma_ms: pairs are mined within a batch; train it in one process.")
+    model, folder = build_mixed_attention(study, seed), study.baseline("ma_ms", seed)
+    identity = mixed_attention_fingerprint(study, seed)
+    done = read_finished(folder, identity)
+    if done:
+        return done
+    check_unchanged(study, DATASET)
+    settings = study.params.baselines.ma_ms
+    trainer = Trainer(fabric, mixed_attention_recipe(settings), model, multi_similarity(settings), seed)
+    history = run_trainer(trainer, mixed_attention_patches(study, seed), folder, identity, study.params)
+    write_finished(folder, model, history, identity)
+    return read_back(folder, identity)
+
+
+def train_or_load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:
+    """The network with its trained weights, training it if that has not been done yet."""
+    trained = train_mixed_attention(study, seed)
+    model = build_mixed_attention(study, seed)
+    model.load_trainable_state(load_tensors(trained.weights)[0])
+    return model.eval()

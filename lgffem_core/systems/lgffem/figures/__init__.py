@@ -1,0 +1,1 @@
+"""LGFFEM drawn: its architecture, its training, its maps, its ledger."""

@@ -1,0 +1,92 @@
+"""The ledger of text against code as a table: both readings of each row, and what switching it alone does."""
+
+import numpy as np
+import pandas as pd
+
+from lgffem_core.config.study import Study
+from lgffem_core.report.tables import DECIMALS
+from lgffem_core.retrieval.comparison import holm
+from lgffem_core.retrieval.statistics import WIDTHLESS
+from lgffem_core.systems.lgffem.ledger import Effect, Row, measure, not_measured, paired_difference, read_ledger
+
+COLUMNS = [
+    "row", "kind", "topic", "text", "code", "switch", "protocol", "eta_p_text", "eta_p_code", "delta", "delta_low",
+    "delta_high", "p_holm", "note", "settles",
+]  # fmt: skip
+YARDSTICK = 15  # the row whose two readings are two seeds
+LEDGER_NOTE = (
+    "kind: disagreement of text and code; silence of the text; ambiguous, where the text can be read both ways; "
+    "observation, where nothing differs. Percent; delta: eta_p with the code's value minus eta_p with the text's (or "
+    "as `switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
+    "(BCa) over test patches, over scans where `released` is involved; p_holm: McNemar's test there, flipped scans "
+    "here, adjusted by Holm over the rows of a protocol. Interval and p speak of these two trainings only: row 15, "
+    f"another seed, shows what chance in training does, by one pair of seeds. {WIDTHLESS}"
+)
+
+
+def ledger_table(study: Study) -> pd.DataFrame:
+    """A line for each row and protocol, or one without numbers where a row is not measured, in the rows' order.
+
+    Trains what is not trained yet. ``note`` says why a row is not measured, that both readings share one set of
+    weights, that another seed alone moves the score at least as far, or that the interval includes zero all the same.
+    """
+    rows = read_ledger()
+    effects = {row.row: measure(study, row) for row in rows if not not_measured(study, row)}
+    lines = []
+    for row in rows:
+        if row.row in effects:
+            lines += [measured_line(study, effect) for effect in effects[row.row]]
+        else:
+            lines.append(words(row) | {"protocol": "", "note": f"not measured: {not_measured(study, row)}"})
+    table = pd.DataFrame(lines, columns=[*COLUMNS, "family"])
+    table["p_holm"] = table.groupby("family")["p_holm"].transform(lambda p: holm(p.to_numpy()))
+    return with_yardstick(table[COLUMNS]).round(
+        {name: DECIMALS for name in COLUMNS if name.startswith(("eta", "delta"))}
+    )
+
+
+def words(row: Row) -> dict:
+    """The cells of a row that are known without measuring."""
+    pairs = (row.switch or {}).items()
+    switch = "; ".join(f"{key}: {shown(text)} -> {shown(code)}" for key, (text, code) in pairs)
+    known = {name: getattr(row, name) for name in ("row", "kind", "topic", "text", "code", "settles")}
+    return known | {"switch": f"{switch} ({row.sides})" if row.sides else switch}
+
+
+def shown(value) -> str:
+    """A parameter's value as a profile writes it."""
+    named = {None: "null", True: "true", False: "false"} if value is None or isinstance(value, bool) else {}
+    if isinstance(value, list):
+        return f"[{', '.join(dict.fromkeys(map(shown, value)))}]"
+    return named.get(value, str(value))
+
+
+def measured_line(study: Study, effect: Effect) -> dict:
+    """The cells of one effect; ``p_holm`` still holds the unadjusted p, and ``family`` what it is adjusted within."""
+    found = paired_difference(effect.text, effect.code, study.params.retrieval.bootstrap)
+    before, after = effect.text_protocol, effect.code_protocol
+    return words(effect.row) | {
+        "protocol": before if before == after else f"{before} -> {after}",
+        "eta_p_text": effect.text.scores.eta_p,
+        "eta_p_code": effect.code.scores.eta_p,
+        "delta": found.delta,
+        "delta_low": found.low,
+        "delta_high": found.high,
+        "p_holm": found.p,
+        "family": after,
+        "note": "" if effect.row.trains else "one set of weights",
+    }
+
+
+def with_yardstick(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with a note on each trained row that moves a score no further than the seed does, or not surely."""
+    seed = table[table["row"] == YARDSTICK].set_index("protocol")["delta"].abs()
+    limit = table["protocol"].map(seed)
+    size, trained = table["delta"].abs(), (table["note"] == "") & (table["row"] != YARDSTICK)
+    zero = (table["delta_low"] <= 0) & (table["delta_high"] >= 0)
+    notes = {
+        "the yardstick": table["row"] == YARDSTICK,
+        "no further than another seed": trained & (size <= limit),
+        "further than another seed, but the interval includes 0": trained & (size > limit) & zero,
+    }
+    return table.assign(note=np.select(list(notes.values()), list(notes), table["note"]))

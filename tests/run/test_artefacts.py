@@ -1,0 +1,67 @@
+"""The artefact map: what the paper shows has one producer here, and the README says which."""
+
+import ast
+import json
+import re
+import runpy
+
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.stages import NOTEBOOKS, all_stages, stage_outputs
+
+PAPER = {"Table 1", "Table 2", *(f"Figure {number}" for number in range(1, 8))}
+STEMS = {artefact.path.split("/")[1]: artefact for artefact in ARTEFACTS}
+
+
+def literals(notebook: str) -> list[str]:
+    """Every string that stands in a notebook's code."""
+    cells = json.loads((PROJECT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    trees = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    return [
+        n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+
+
+def test_each_artefact_of_the_paper_has_one_entry():
+    titles = [artefact.title for artefact in ARTEFACTS]
+    assert set(titles) >= PAPER and len(titles) == len(set(titles)) == len(STEMS)
+
+
+def test_each_artefact_has_one_producer_and_no_notebook_names_one_that_is_not_its_own():
+    for notebook in NOTEBOOKS:
+        named = [text for text in literals(notebook) if text in STEMS]
+        own = [stem for stem, artefact in STEMS.items() if artefact.notebook == notebook]
+        assert sorted(set(named)) == sorted(own), notebook
+
+
+def test_nothing_is_saved_under_a_name_that_the_map_lacks():
+    """A table's or figure's file name is a literal of the map; loops over names go through a literal too."""
+    saving = re.compile(r"""(?:"figures"\s*/\s*|write_table\(\s*study\s*,\s*\w+\s*,\s*)f?["']([^"']+)["']""")
+    for notebook in NOTEBOOKS:
+        cells = json.loads((PROJECT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        for name in saving.findall(code):
+            assert name in STEMS, (notebook, name)
+
+
+def test_the_stages_leave_every_file_of_the_map_once():
+    study = Study.load(PROJECT / "params" / "demo.yaml")
+    left = [path for stage in all_stages(study) for path in stage_outputs(study, *stage)]
+    for artefact in ARTEFACTS:
+        assert len(artefact.files(study.results)) in (2, 3)
+        assert all(left.count(path) == 1 for path in artefact.files(study.results))
+
+
+def test_the_readme_holds_the_map_and_the_numbers_of_the_reference_runs():
+    tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert tool["with_blocks"](text) == text, "run tools/readme.py"
+    for artefact in ARTEFACTS:
+        assert text.count(f"| {artefact.title} | [{artefact.notebook}](notebooks/{artefact.notebook}.ipynb) | ") == 1
+
+
+def test_the_readme_shows_only_what_is_there():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (PROJECT / target).exists(), target

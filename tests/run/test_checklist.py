@@ -1,0 +1,213 @@
+"""The checklist: everything that is missing at once, with where to get it, and nothing written."""
+
+import huggingface_hub
+import huggingface_hub.utils
+import pytest
+import torch
+
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.run import checklist as checklist_module
+from lgffem_core.run.checklist import checklist, format_checklist, hub_has, missing_weights, server_answers
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: False)
+
+
+def load(profile, tmp_path, **overrides):
+    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+    return Study.load(PROJECT / "params" / f"{profile}.yaml", overrides, root=tmp_path / "project")
+
+
+def test_the_paper_profile_lists_three_data_sets_and_the_weights(tmp_path):
+    items = checklist(load("paper", tmp_path, baselines__ma_ms__pretrained=True))
+    assert len(items) == 6 and checklist(load("paper", tmp_path)) == items[:5]  # its code starts at random
+    for item, key, where in zip(
+        items, ("imagenet", "pannuke", "kimia"), ("image-net.org", "Warwick", "tizhoosh.com"), strict=False
+    ):
+        assert item.startswith(f"data.{key}.root is not set. ") and where in item
+    networks = ("convnextv2_base.fcmae", "densenet121", "legacy_seresnet50")
+    for item, key, name in zip(
+        items[3:], ("model.backbone", "baselines.densenet121", "baselines.ma_ms"), networks, strict=True
+    ):
+        assert item.startswith(f"{key}: the weights of {name} are not ") and f"set {key}.weights to" in item
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo"])
+def test_the_synthetic_profiles_need_nothing(tmp_path, profile):
+    assert checklist(load(profile, tmp_path)) == []
+
+
+def test_histology_needs_the_users_two_folders_and_a_backbone(tmp_path):
+    first_words = [item.split()[0] for item in checklist(load("histology", tmp_path))]
+    assert first_words == ["data.pannuke.root", "data.kimia.root", "model.backbone:"]
+
+
+NETWORKS = ("model__backbone", "baselines__densenet121", "baselines__ma_ms")
+FOLDS = ["Fold 1", "Fold 2", "Fold 3"]
+RANDOM = {f"{key}__pretrained": False for key in NETWORKS}
+
+
+def folders(tmp_path):
+    for name in ("imagenet/train", *(f"pannuke/{fold}" for fold in FOLDS), "kimia/train", "kimia/test"):
+        (tmp_path / name).mkdir(parents=True)
+    return {f"data__{name}__root": str(tmp_path / name) for name in ("imagenet", "pannuke", "kimia")}
+
+
+def test_with_data_and_weights_nothing_is_missing(tmp_path):
+    roots = folders(tmp_path)
+    (tmp_path / "w.pth").write_bytes(b"x")
+    files = {f"{key}__weights": str(tmp_path / "w.pth") for key in NETWORKS}
+    assert checklist(load("paper", tmp_path, **roots, **files)) == []
+    assert len(checklist(load("paper", tmp_path, **roots))) == 2
+
+
+@pytest.mark.parametrize("name", ["imagenet", "pannuke", "kimia"])
+def test_a_root_without_the_expected_contents_is_named(tmp_path, name):
+    roots = folders(tmp_path)
+    (empty := tmp_path / "empty").mkdir()
+    study = load("paper", tmp_path, **roots | {f"data__{name}__root": str(empty)} | RANDOM)
+    (item,) = checklist(study)
+    assert item.startswith(f"data.{name}.root: {empty} does not hold ")
+
+
+@pytest.mark.parametrize(
+    ("layout", "split"), [(["images"], None), (["Fold 1", "Fold 2", "Fold 3"], None), (["Fold 2"], 2)]
+)
+def test_either_layout_of_pannuke_will_do_and_of_the_folds_the_one_that_trains(tmp_path, layout, split):
+    for name in layout:
+        (tmp_path / "tiles" / name).mkdir(parents=True)
+    given = {"data__pannuke__root": str(tmp_path / "tiles"), "data__pannuke__split": split}
+    study = load("histology", tmp_path, **given, model__backbone__pretrained=False)
+    assert [item.split()[0] for item in checklist(study)] == ["data.kimia.root"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "there", "said"),
+    [
+        (
+            "kimia",
+            ["Training", "test"],
+            "not hold train (found Training/, rename or link it to train/). ",
+        ),
+        ("kimia", ["train", "RGBPatches-test"], "not hold test (found RGBPatches-test/, rename or link it to test/). "),
+        ("kimia", ["train", "photos"], "not hold test. Kimia Path24C: "),
+        ("pannuke", ["fold_1"], "not hold Fold 1 or images (found fold_1/, rename or link it to Fold 1/). PanNuke: "),
+        ("pannuke", ["Fold 1", "fold 2"], "not hold Fold 2 and Fold 3 (found fold 2/, rename or link it to Fold 2/). "),
+        ("imagenet", ["Data/CLS-LOC/train"], "(found Data/CLS-LOC/train/, rename or link it to train/). ImageNet-1k: "),
+    ],
+)
+def test_a_similar_folder_is_named(tmp_path, dataset, there, said):
+    roots = folders(tmp_path) | {f"data__{dataset}__root": str(tmp_path / "mine")}
+    for name in there:
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    (item,) = checklist(load("paper", tmp_path, **roots, **RANDOM))
+    assert item.startswith(f"data.{dataset}.root: {tmp_path / 'mine'} does not hold ") and said in item
+
+
+def test_files_of_weights_that_are_not_there_are_named(tmp_path):
+    study = load(
+        "demo",
+        tmp_path,
+        model__backbone__weights="none.pth",
+        baselines__ma_ms__weights="none.pth",
+        training__b__checkpoint="/nowhere/b.pth",
+    )
+    assert missing_weights(study) == [
+        f"model.backbone.weights: {PROJECT / 'none.pth'} is not a file.",
+        f"baselines.ma_ms.weights: {PROJECT / 'none.pth'} is not a file.",
+        "training.b.checkpoint: /nowhere/b.pth is not a file.",
+    ]
+
+
+def test_the_hub_is_asked_only_where_weights_would_come_from_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: (asked.append(name), True)[1])
+    missing_weights(load("demo", tmp_path))  # random weights
+    missing_weights(load("paper", tmp_path, **{f"{key}__weights": "w.pth" for key in NETWORKS}))  # files
+    assert asked == []
+    assert missing_weights(load("paper", tmp_path, baselines__ma_ms__pretrained=True)) == []
+    assert asked == ["convnextv2_base.fcmae", "densenet121", "legacy_seresnet50"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_checklist_is_a_list_to_tick(count):
+    text = format_checklist("params/paper.yaml", [f"item {i}." for i in range(count)])
+    lines = text.splitlines()
+    assert lines[0] == f"params/paper.yaml cannot start; {count} thing{'s' if count > 1 else ''} missing:"
+    assert [line for line in lines if "[ ]" in line] == [f"  [ ] item {i}." for i in range(count)]
+    assert lines[-1].endswith("Nothing was written.")
+
+
+# -- the hub ---------------------------------------------------------------------------------------------
+
+
+class Session:
+    """Stands in for the hub's connection."""
+
+    def __init__(self, up):
+        self.up, self.timeouts, self.servers = up, [], []
+
+    def head(self, address, timeout):
+        self.timeouts.append(timeout)
+        self.servers.append(address)
+        if not self.up:
+            raise ConnectionError
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    def make(up, cached=None, offline=False):
+        server_answers.cache_clear()
+        session = Session(up)
+        monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: session)
+        monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, file: cached)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        return session
+
+    yield make
+    server_answers.cache_clear()
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_the_hub_has_weights_iff_it_answers_soon(hub, up):
+    session = hub(up)
+    assert hub_has("convnextv2_base.fcmae") == up
+    assert len(session.timeouts) == 1 and session.timeouts[0] <= 3  # seconds: the checklist is quick
+
+
+def test_each_server_is_asked_once_for_all_networks(hub):
+    """SE-ResNet's weights lie on another server than the others'."""
+    session = hub(up=False)
+    for name in ("convnextv2_base.fcmae", "densenet121", "legacy_seresnet50", "legacy_seresnet18"):
+        assert not hub_has(name)
+    assert session.servers == ["https://huggingface.co", "https://github.com"]
+    assert sum(session.timeouts) <= 4  # seconds
+
+
+def test_weights_that_were_downloaded_from_the_other_server_need_no_connection(hub, tmp_path, monkeypatch):
+    session = hub(up=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "se_resnet50-ce0d4300.pth").write_bytes(b"x")
+    assert hub_has("legacy_seresnet50") and session.servers == []
+    assert not hub_has("legacy_seresnet18")
+
+
+def test_cached_weights_need_no_connection(hub):
+    session = hub(up=False, cached="/cache/model.safetensors")
+    assert hub_has("convnextv2_base.fcmae") and session.timeouts == []
+
+
+def test_offline_mode_asks_nobody(hub):
+    session = hub(up=True, offline=True)
+    assert not hub_has("convnextv2_base.fcmae") and session.timeouts == []
+
+
+@pytest.mark.parametrize("name", ["no_such_model", "convnextv2_base.no_such_tag"])
+def test_an_unknown_name_is_no_crash_of_the_checklist(hub, name):
+    hub(up=False)
+    assert hub_has(name) is False

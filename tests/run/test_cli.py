@@ -1,0 +1,456 @@
+"""The command line: what it understands, what it refuses, and how it shows a run. Whole runs: test_end_to_end."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lgffem_core.base.errors import RequestError
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import DATASETS
+from lgffem_core.config.study import Study
+from lgffem_core.run import checklist as checklist_module
+from lgffem_core.run import cli, runner
+from lgffem_core.run.cli import main, parse
+from lgffem_core.run.request import make_request
+from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
+from lgffem_core.run.stages import Request, Stage
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path, monkeypatch):
+    """Runs write below ``tmp_path``, are typed in the project's folder, and find no hub."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.setattr(
+        Request, "study", property(lambda self: Study.load(PROJECT / self.params, self.overrides, root=root))
+    )
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: False)
+    monkeypatch.chdir(PROJECT)
+    return root
+
+
+def study(root, profile="smoke"):
+    return Study.load(PROJECT / "params" / "smoke.yaml", {"profile": profile}, root=root)
+
+
+# -- what is typed ---------------------------------------------------------------------------------------
+
+
+def test_without_words_the_demo_runs():
+    options = parse([])
+    assert (options.command, options.pairs) == ("run", []) and options.cores >= 1
+    assert Path(options.params) == PROJECT / "params" / "demo.yaml"
+
+
+@pytest.mark.parametrize("words", [["params/smoke.yaml"], ["run", "params/smoke.yaml"]])
+def test_run_is_the_command_meant(words):
+    options = parse([*words, "--set", "a=1", "b=2", "--cores", "3", "--set", "c=3"])
+    assert (options.command, options.params, options.cores) == ("run", "params/smoke.yaml", 3)
+    assert options.pairs == ["a=1", "b=2", "c=3"]
+
+
+def test_pairs_may_stand_without_a_profile():
+    options = parse(["--set", "seeds=[1]"])
+    assert options.pairs == ["seeds=[1]"] and options.params.endswith("demo.yaml")
+
+
+def test_a_stage_is_called_with_its_request():
+    options = parse(["notebook", "request.json", "03_strategy_a_imagenet", "--variant", "paper", "--seed", "0"])
+    assert (options.command, options.request) == ("notebook", Path("request.json"))
+    assert (options.name, options.variant, options.seed) == ("03_strategy_a_imagenet", "paper", "0")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cores", "many"],
+        ["--sets", "a=1"],
+        ["a.yaml", "b.yaml"],
+        ["notebook"],
+        ["verify", "--set", "a=1", "results/x"],
+    ],
+)
+def test_words_that_make_no_sense_end_with_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(words)
+    assert caught.value.code == 2 and "usage: ./run_all.sh" in capsys.readouterr().err
+
+
+# -- paths -----------------------------------------------------------------------------------------------
+
+
+def test_paths_count_from_where_they_were_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = ["data.kimia.root=tiles", "model.backbone.weights=../w.pth", "training.a.checkpoint=/a.pth"]
+    request = make_request(str(PROJECT / "params" / "smoke.yaml"), [*pairs, "model.backbone.name=tiles"])
+    loaded = Study.load(PROJECT / request.params, request.overrides)
+    assert loaded.data_root("kimia") == tmp_path / "tiles"
+    assert loaded.resolve(loaded.params.model.backbone.weights) == tmp_path.parent / "w.pth"
+    assert loaded.resolve(loaded.params.training.a.checkpoint) == Path("/a.pth")
+    assert loaded.params.model.backbone.name == "tiles"  # no path
+
+
+def test_paths_inside_a_section_count_from_where_they_were_typed_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = make_request(str(PROJECT / "params" / "smoke.yaml"), ["data.kimia={root: tiles, scans: 3}"])
+    loaded = Study.load(PROJECT / request.params, request.overrides)
+    assert loaded.data_root("kimia") == tmp_path / "tiles" and loaded.params.data.kimia.scans == 3
+
+
+@pytest.mark.parametrize("name", ["pp #1", "&x", "2024", "no", "[x]", "a: b", "'q'"])
+def test_a_folder_with_any_name_is_the_one_that_is_read(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    request = make_request(str(PROJECT / "params" / "smoke.yaml"), [f"data.kimia.root={name}"])
+    assert Study.load(PROJECT / request.params, request.overrides).data_root("kimia") == tmp_path / name
+
+
+def test_the_folder_of_the_output_counts_from_where_it_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LGFFEM_OUTPUT", "out")
+    roots = []
+    monkeypatch.setattr(cli, "run", lambda *_: roots.append(Study.load(PROJECT / "params" / "smoke.yaml").root))
+    main([])
+    assert roots == [tmp_path / "out"]
+
+
+def test_a_null_root_stays_null():
+    assert make_request("params/smoke.yaml", ["data.kimia.root=null"]).overrides == {"data.kimia.root": None}
+
+
+def test_a_profile_inside_the_project_is_named_from_it_and_another_in_full(tmp_path, monkeypatch):
+    assert make_request("params/smoke.yaml", []).params == "params/smoke.yaml"
+    monkeypatch.chdir(PROJECT / "params")
+    assert make_request("smoke.yaml", []).params == "params/smoke.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert make_request("mine.yaml", []).params == str(tmp_path / "mine.yaml")
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(sandbox, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
+    assert main(["params/paper.yaml"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "params/paper.yaml cannot start; 5 things missing" in printed.err
+    networks = ("model.backbone", "baselines.densenet121")
+    for item in (*(f"data.{name}.root" for name in DATASETS), *networks):
+        assert f"[ ] {item}" in printed.err
+    assert list(sandbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--set", "training.a.epoch=3"], "unknown parameter training.a.epoch; did you mean training.a.epochs?"),
+        (["--set", "sedes=[1]"], "unknown parameter sedes; did you mean seeds?"),
+        (["--set", "training.a.epochs=0"], "training.a.epochs"),
+        (["--set", "seeds"], "write it as key.path=value"),
+        (["--set", "data.kimia.root=/nowhere"], "data.kimia.root: /nowhere does not hold train"),
+    ],
+)
+def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, sentence):
+    assert main(["params/smoke.yaml", *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and sentence in printed.err and printed.out == ""
+    assert list(sandbox.iterdir()) == []
+
+
+def test_a_missing_profile_ends_with_2(capsys):
+    assert main(["params/none.yaml"]) == 2
+    assert "none.yaml: no such parameter file" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", stopped)
+    assert main([]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+# -- the lock --------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_of_a_profile_is_refused_and_another_profile_is_not(sandbox):
+    with sole_run(study(sandbox)):
+        with pytest.raises(RequestError, match="another run of profile smoke is under way"), sole_run(study(sandbox)):
+            pytest.fail("two at once")
+        with sole_run(study(sandbox, "other")):
+            pass
+    with sole_run(study(sandbox)):
+        pass
+
+
+def test_the_lock_is_free_after_a_failure(sandbox):
+    with pytest.raises(RuntimeError, match="failed"), sole_run(study(sandbox)):
+        raise RuntimeError("failed")
+    with sole_run(study(sandbox)):
+        pass
+
+
+def test_the_lock_is_free_after_a_kill(sandbox):
+    code = (
+        "import sys, time; from lgffem_core.run.cli import sole_run; from lgffem_core.config.study import Study\n"
+        "with sole_run(Study.load('params/smoke.yaml', root=sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(sandbox)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RequestError, match="under way"), sole_run(study(sandbox)):
+            pytest.fail("two at once")
+    finally:
+        holder.kill()
+        holder.communicate()
+    with sole_run(study(sandbox)):
+        pass
+
+
+def test_whoever_still_works_for_a_profile_is_ended_before_its_results_are_looked_at(sandbox):
+    mine = study(sandbox)
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    profiles = (mine, study(sandbox, "other"))
+    working = [
+        subprocess.Popen(sleep, env={**os.environ, runner.VARIABLE: str(runner.events_file(of))}) for of in profiles
+    ]
+    try:
+        with sole_run(mine):
+            assert [alive(process.pid) for process in working] == [False, True]
+    finally:
+        for process in working:
+            process.kill()
+            process.wait()
+
+
+# -- how a run is shown ----------------------------------------------------------------------------------
+
+
+def said(text):
+    """A command that emits events, one a line of JSON, prints something and ends."""
+    return [sys.executable, "-c", f"import os; open(os.environ['LGFFEM_EVENTS'], 'a').write({text!r}); print('log')"]
+
+
+def lines(*events):
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+EPOCH = {
+    "event": "epoch",
+    "stage": "04_strategy_b_pannuke",
+    "title": "strategy B",
+    "epoch": 2,
+    "epochs": 4,
+    "images_per_second": 81.6,
+    "seconds_left": 65,
+}
+FINISHED = {"event": "finished", "stage": "04_strategy_b_pannuke", "seconds": 125}
+
+
+@pytest.fixture
+def console(tmp_path):
+    with open(tmp_path / "screen.txt", "w+") as file:
+        yield Console(file=file, width=200, soft_wrap=True)
+
+
+def screen(console):
+    console.file.seek(0)
+    return console.file.read()
+
+
+def test_a_line_a_finished_stage(sandbox, console):
+    mine, reporter = study(sandbox), Reporter(console)
+    mine.artifacts.mkdir(parents=True)
+    events = lines({"event": "started", "stage": "04_strategy_b_pannuke"}, EPOCH, FINISHED)
+    assert run_graph(mine, said(events), reporter) == 0
+    assert reporter.done == 1 and reporter.failure is None
+    assert "[1] 04_strategy_b_pannuke finished in 2:05 (strategy B, epoch 2/4, 82 images/s)\n" in screen(console)
+    assert (mine.artifacts / "snakemake.log").read_text() == "log\n"
+
+
+def test_what_a_run_starts_sees_nothing_of_the_users_settings(sandbox, console, monkeypatch, tmp_path):
+    mine = study(sandbox)
+    mine.artifacts.mkdir(parents=True)
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    code = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    assert run_graph(mine, [sys.executable, "-c", code, str(tmp_path / "seen")], Reporter(console)) == 0
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert "PYTHONPATH" not in seen and seen["CUDA_VISIBLE_DEVICES"] == "3"
+    assert not Path(seen["JUPYTER_RUNTIME_DIR"]).exists()  # it was the run's alone
+
+
+def test_snakemake_works_without_a_home_and_heeds_no_profile(sandbox, console, monkeypatch, tmp_path):
+    """Neither the one that a variable names nor profiles/default of the folder in which the command is typed."""
+    mine = study(sandbox)
+    request_file = Request("params/smoke.yaml", {}).write(mine.artifacts / "request.json")
+    (tmp_path / "profiles" / "default").mkdir(parents=True)
+    (tmp_path / "profiles" / "default" / "config.yaml").write_text("no-such-option: true\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SNAKEMAKE_PROFILE": "/theirs", "HOME": "/proc/0", "XDG_CACHE_HOME": "/proc/0"}.items():
+        monkeypatch.setenv(name, value)
+    command = [*snakemake_command(mine, request_file, 1), "--dry-run"]
+    assert run_graph(mine, command, Reporter(console)) == 0, (mine.artifacts / "snakemake.log").read_text()
+
+
+def test_events_of_an_earlier_run_are_not_shown_again(sandbox, console):
+    mine, reporter = study(sandbox), Reporter(console)
+    mine.artifacts.mkdir(parents=True)
+    run_graph(mine, said(lines(FINISHED)), Reporter(console))
+    assert run_graph(mine, said(""), reporter) == 0 and reporter.done == 0
+
+
+def test_the_live_line_says_stage_epoch_speed_and_time_left(console):
+    reporter = Reporter(console)
+    reporter.handle({"event": "started", "stage": "04_strategy_b_pannuke"})
+    assert reporter.line() == "04_strategy_b_pannuke"
+    reporter.handle(EPOCH)
+    assert reporter.line() == "04_strategy_b_pannuke: strategy B, epoch 2/4, 82 images/s, 1:05 left"
+    reporter.handle(FINISHED)
+    assert reporter.line() == "next stage"
+
+
+def fake_snakemake(monkeypatch, events, code=0):
+    command = said(events)
+    command[-1] += f"; raise SystemExit({code})"
+    monkeypatch.setattr(cli, "snakemake_command", lambda study, request_file, cores: command)
+
+
+def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsys):
+    message = "train/s0/1.jpg: not a readable image (notebook 01_data_preparation, cell 4)"
+    fake_snakemake(monkeypatch, lines({"event": "failed", "stage": "01_data_preparation", "message": message}), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_an_error_of_a_stage_outside_its_notebook_is_told_in_a_sentence(sandbox, monkeypatch, tmp_path, capsys):
+    """The disk is full when the note is written: the run says so, and not only its log."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "stages/02.json")
+
+    monkeypatch.setattr("lgffem_core.run.execute.execute_stage", full)
+    monkeypatch.setenv(runner.VARIABLE, str(tmp_path / "events"))
+    request = Request("params/smoke.yaml", {}).write(tmp_path / "request.json")
+    assert main(["notebook", str(request), "02_model_definition"]) == 1
+    assert capsys.readouterr().err == "error: stages/02.json: No space left on device.\n"
+    fake_snakemake(monkeypatch, (tmp_path / "events").read_text(), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == "error: stages/02.json: No space left on device.\n"
+
+
+def test_a_failure_without_a_word_names_the_log(monkeypatch, capsys, sandbox):
+    fake_snakemake(monkeypatch, "", 3)
+    assert main(["params/smoke.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert "code 3" in error and str(sandbox / "artifacts" / "smoke" / "snakemake.log") in error
+
+
+def test_a_run_ends_with_table_1_and_where_the_results_are(monkeypatch, capsys, sandbox):
+    mine, kept, waiting = study(sandbox), [], [Stage("04_strategy_b_pannuke")]
+    (mine.results / "tables").mkdir(parents=True)
+    (mine.results / "tables" / "table1.md").write_text("| strategy |\n")
+    monkeypatch.setattr(cli, "keep_report", lambda study, request: kept.append(request) or len(kept) == 1)
+    monkeypatch.setattr(cli, "raise_flags", lambda study: waiting)
+    monkeypatch.setattr(cli, "due", lambda study: [])
+    fake_snakemake(monkeypatch, lines(FINISHED))
+    assert main(["params/smoke.yaml", "--set", "seeds=[3]"]) == 0
+    out = capsys.readouterr().out
+    assert "DEMO" in out and "| strategy |" in out and "report.html" in out and "nothing has changed" not in out
+    assert "1 of 11 stages to run" in out and len(kept) == 1
+    request = Request.read(mine.artifacts / "request.json")
+    assert request == Request("params/smoke.yaml", {"seeds": [3]})
+    waiting.clear()
+    monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
+    assert main(["params/smoke.yaml"]) == 0
+    assert "nothing has changed since the last run" in capsys.readouterr().out
+
+
+def test_what_changed_during_a_run_ends_it_with_a_sentence(monkeypatch, capsys):
+    fake_snakemake(monkeypatch, lines(FINISHED))
+    monkeypatch.setattr(cli, "keep_report", lambda study, request: pytest.fail("reported"))
+    assert main(["params/smoke.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert "changed while the run was under way" in error and "01_data_preparation" in error
+
+
+def test_snakemake_is_told_the_request_and_the_cores(sandbox):
+    mine = study(sandbox)
+    command = snakemake_command(mine, mine.artifacts / "request.json", 3)
+    assert command[:3] == [sys.executable, "-m", "snakemake"]
+    assert command[command.index("--cores") + 1] == "3" and "request=request.json" in command
+    assert command[command.index("--directory") + 1] == str(mine.artifacts)
+    assert Path(command[command.index("--snakefile") + 1]).is_file()
+
+
+# -- stopping --------------------------------------------------------------------------------------------
+
+STUBBORN = (
+    "import os, signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    "print(child.pid, flush=True); time.sleep(60)"
+)
+
+
+def alive(pid):
+    """True while a process runs; one that has ended and is not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_process_that_does_not_stop_is_killed_with_its_children():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        child = int(process.stdout.readline())
+        stop_group(process, patience=0.5)
+        assert process.returncode == -signal.SIGKILL
+        deadline = time.monotonic() + 10
+        while alive(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not alive(child)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def heeds_ctrl_c():
+    """A job that a shell put into the background ignores Ctrl-C; this test does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_the_run_and_what_it_started(sandbox, console, monkeypatch, heeds_ctrl_c):
+    mine = study(sandbox)
+    mine.artifacts.mkdir(parents=True)
+    events = mine.artifacts / "events.jsonl"
+    started = []
+    original = subprocess.Popen
+
+    def remembered(*arguments, **options):
+        started.append(original(*arguments, **options))
+        return started[-1]
+
+    class Interrupted(Reporter):
+        def handle(self, event):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runner.subprocess, "Popen", remembered)
+    command = said(lines(FINISHED))
+    command[-1] += "; import time; time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        run_graph(mine, command, Interrupted(console))
+    assert events.exists() and len(started) == 1 and started[0].poll() is not None

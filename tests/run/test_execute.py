@@ -1,0 +1,193 @@
+"""Executing a stage: what papermill is given, what is kept, and how failures read."""
+
+import errno
+import os
+import sys
+
+import nbformat
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.files import read_json, write_json
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import DATASETS
+from lgffem_core.config.study import Study
+from lgffem_core.run import execute
+from lgffem_core.run.stages import Request, Stage, executed_notebook, flag_file, is_finished, note_file, stage_outputs
+
+STAGE = ("03_strategy_a_imagenet", "paper", "0")
+
+
+@pytest.fixture
+def request_in(tmp_path, monkeypatch):
+    load = Study.load
+    monkeypatch.setattr(
+        Request, "study", property(lambda self: load(PROJECT / self.params, self.overrides, root=tmp_path / "out {x}"))
+    )
+    return Request("params/smoke.yaml", {"training.a.epochs": 3})
+
+
+def pretend(monkeypatch, body):
+    """Let papermill write an empty notebook and then do ``body`` instead of running cells."""
+    calls = []
+
+    def run(source, target, parameters, **options):
+        calls.append((source, parameters, options))
+        nbformat.write(nbformat.v4.new_notebook(), target.format())
+        body()
+
+    monkeypatch.setattr(papermill, "execute_notebook", run)
+    return calls
+
+
+def write_outputs(study):
+    for path in stage_outputs(study, *STAGE):
+        if path.suffix not in (".ipynb", ".html"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("made")
+
+
+def test_a_stage_gets_its_parameters_and_is_noted(request_in, monkeypatch):
+    study = request_in.study
+    calls = pretend(monkeypatch, lambda: write_outputs(study))
+    execute.execute_stage(request_in, *STAGE)
+    ((_, parameters, options),) = calls
+    expected = {"params": "../params/smoke.yaml", "overrides": {"training.a.epochs": 3}, "variant": "paper", "seed": 0}
+    assert parameters == expected and options["cwd"] == PROJECT / "notebooks"
+    note = read_json(study.artifacts / "stages" / "03_strategy_a_imagenet_paper_seed0.json")
+    assert note["producer"] == "notebooks/03_strategy_a_imagenet.ipynb" and len(note["outputs"]) == 4
+    executed = executed_notebook(study, *STAGE)
+    assert executed.exists() and "<html" in executed.with_suffix(".html").read_text()
+
+
+def test_a_notebook_that_leaves_no_output_has_not_finished(request_in, monkeypatch):
+    pretend(monkeypatch, lambda: None)
+    with pytest.raises(StudyError, match="03_strategy_a_imagenet: ended without writing .*model.safetensors"):
+        execute.execute_stage(request_in, *STAGE)
+    assert not executed_notebook(request_in.study, *STAGE).exists()
+
+
+def fail_with(ename, evalue):
+    def body():
+        raise PapermillExecutionError(4, 3, "source", ename, evalue, ["traceback"])
+
+    return body
+
+
+def test_a_table_of_an_earlier_run_does_not_pass_for_one_of_this(request_in, monkeypatch):
+    study = request_in.study
+    old = [path for path in stage_outputs(study, "11_ledger") if path.parent.name == "tables"]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of an earlier run")
+    pretend(monkeypatch, lambda: [path.write_text("made") for path in old[1:]])
+    with pytest.raises(StudyError, match=f"ended without writing .*{old[0].name}"):
+        execute.execute_stage(request_in, "11_ledger")
+    assert not is_finished(study, Stage("11_ledger"))
+
+
+def test_the_studys_own_error_is_one_sentence(request_in, monkeypatch):
+    pretend(monkeypatch, fail_with("StudyError", "s7/1.jpg: not a readable image."))
+    with pytest.raises(StudyError) as caught:
+        execute.execute_stage(request_in, *STAGE)
+    assert str(caught.value) == "s7/1.jpg: not a readable image. (notebook 03_strategy_a_imagenet, cell 5)"
+
+
+def test_another_error_names_its_kind_and_where_the_traceback_is(request_in, monkeypatch):
+    pretend(monkeypatch, fail_with("KeyError", "'x'"))
+    with pytest.raises(StudyError, match=r"cell 5: KeyError: 'x'; traceback in .*\.failed\.ipynb"):
+        execute.execute_stage(request_in, *STAGE)
+
+
+def test_a_full_disk_is_not_taken_for_a_killed_kernel(request_in, monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pretend(monkeypatch, full)
+    with pytest.raises(StudyError, match=r"failed\.ipynb: cannot be written \(No space left on device\); free space"):
+        execute.execute_stage(request_in, *STAGE)
+
+
+def test_a_profile_outside_the_project_is_given_by_its_full_path(tmp_path):
+    parameters = execute.notebook_parameters(Request(str(tmp_path / "own.yaml"), {}), "", "")
+    assert parameters == {"params": str(tmp_path / "own.yaml"), "overrides": {}}
+
+
+@pytest.fixture
+def small_notebook(tmp_path, monkeypatch):
+    """Put a notebook of these cells where that of stage 02 is looked for."""
+
+    def write(*sources):
+        kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        first = nbformat.v4.new_code_cell("params = ''\noverrides = {}", metadata={"tags": ["parameters"]})
+        cells = [first, *map(nbformat.v4.new_code_cell, sources)]
+        (folder := tmp_path / "project {x}" / "notebooks").mkdir(parents=True)
+        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=cells)
+        nbformat.write(notebook, folder / "02_model_definition.ipynb")
+        monkeypatch.setattr(execute, "PROJECT", folder.parent)
+
+    return write
+
+
+def test_the_real_thing_runs_in_a_kernel_once(request_in, small_notebook):
+    small_notebook("print(params, overrides['training.a.epochs'])")
+    write_note_of_data(request_in.study)
+    execute.execute_stage(request_in, "02_model_definition")
+    path = executed_notebook(request_in.study, "02_model_definition")
+    done = nbformat.read(path, 4)
+    assert any("../params/smoke.yaml 3" in o.get("text", "") for cell in done.cells for o in cell.outputs)
+    flag, before = flag_file(request_in.study, "02_model_definition"), path.stat().st_mtime_ns
+    flag.unlink()  # as Snakemake does before a job
+    execute.execute_stage(request_in, "02_model_definition")
+    assert flag.exists() and path.stat().st_mtime_ns == before
+
+
+def test_a_killed_kernel_is_named_with_its_cell_and_has_not_finished(request_in, small_notebook):
+    small_notebook("print('before')", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "print('after')")
+    write_note_of_data(request_in.study)
+    with pytest.raises(StudyError, match="notebook 02_model_definition, cell 4: the kernel ended before its time"):
+        execute.execute_stage(request_in, "02_model_definition")
+    assert not is_finished(request_in.study, Stage("02_model_definition"))
+    assert not flag_file(request_in.study, "02_model_definition").exists()
+
+
+@pytest.fixture
+def foreign_kernel(tmp_path, monkeypatch):
+    """A kernel "python3" in a folder of the user's, which is another: it says so."""
+    (folder := tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "theirs", "language": "python", "env": {"THEIRS": "1"}}
+    write_json(folder / "kernel.json", spec)
+    for name in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
+
+
+def test_cells_run_in_this_environment_whatever_kernels_the_user_has(request_in, small_notebook, foreign_kernel):
+    small_notebook(f"import os, sys\nassert ('THEIRS' in os.environ, sys.executable) == (False, {sys.executable!r})")
+    write_note_of_data(request_in.study)
+    execute.execute_stage(request_in, "02_model_definition")
+
+
+def test_a_missing_kernel_is_said_to_be_missing(request_in, small_notebook, foreign_kernel, monkeypatch):
+    small_notebook("print('never')")
+    write_note_of_data(request_in.study)
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelspec", None)  # as where the package is not there
+    with pytest.raises(StudyError, match="ipykernel is missing in .*; remove that folder") as caught:
+        execute.execute_stage(request_in, "02_model_definition")
+    assert "killed" not in str(caught.value)
+
+
+def test_a_kernel_that_cannot_start_is_not_only_said_to_be_killed(request_in, small_notebook, monkeypatch):
+    small_notebook("print('never')")
+    write_note_of_data(request_in.study)
+    monkeypatch.setattr(execute.OwnPython, "format_kernel_cmd", lambda *_, **__: [sys.executable, "-c", "1 / 0"])
+    with pytest.raises(StudyError, match=r"cell 1: the kernel ended .* could not start \(see .*snakemake\.log\)"):
+        execute.execute_stage(request_in, "02_model_definition")
+
+
+def write_note_of_data(study):
+    """As if the data had been prepared."""
+    outputs = {study.index(name).relative_to(study.root).as_posix(): "abc" for name in DATASETS}
+    write_json(note_file(study, Stage("01_data_preparation")), {"outputs": outputs})

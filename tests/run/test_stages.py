@@ -1,0 +1,404 @@
+"""Stages: what each leaves, and what makes one run again. Notebooks are not executed here; see ``run_as_planned``."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.files import sha256_file, sha256_json, write_json, write_text
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config import code_version
+from lgffem_core.config.code_version import (
+    READ_BY,
+    UNRELATED,
+    code_hash,
+    lock_file,
+    lock_hash,
+    module_file,
+    source_files,
+)
+from lgffem_core.config.params import DATASETS
+from lgffem_core.config.study import Study
+from lgffem_core.data.census import data_digest
+from lgffem_core.run import stages
+from lgffem_core.run.stages import (
+    NOTEBOOKS,
+    STRATEGY_OF,
+    Request,
+    Stage,
+    all_stages,
+    code_cells,
+    data_state,
+    due,
+    failed_notebook,
+    flag_file,
+    inputs,
+    is_finished,
+    key,
+    note_file,
+    raise_flags,
+    stage_outputs,
+    stage_params,
+    upstream,
+)
+
+ALL = {name[:2] for name in NOTEBOOKS}  # "01" … "11"
+TRAINING, TABLES = {"03", "04", "05"}, {"07", "10"}
+EVALUATION = TABLES | {"08", "09"}  # of LGFFEM
+
+
+def forget():
+    """What a new process would not know."""
+    for cached in (code_hash, lock_hash):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of notebooks, parameters, code and locks, with small data of a user's, all of which a test may change."""
+    copy = tmp_path / "project"
+    for name in ("notebooks", "params", "lgffem_core"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copy(PROJECT / "requirements.lock", copy)
+    for name in ("imagenet/train/n0/n0_1.JPEG", "imagenet/train/n1/n1_1.JPEG", "pannuke/images/fold1_0_Breast.png"):
+        write_text(tmp_path / "data" / name, name)
+    for name in ("train/s0/1.jpg", "test/s0_1.jpg"):
+        write_text(tmp_path / "data" / "kimia" / name, name)
+    monkeypatch.setattr(stages, "PROJECT", copy)
+    monkeypatch.setattr(code_version, "PROJECT", copy)
+    forget()
+    yield copy
+    forget()
+
+
+def study_of(project, **overrides):
+    roots = {f"data.{dataset}.root": str(project.parent / "data" / dataset) for dataset in DATASETS}
+    return Study.load(PROJECT / "params" / "demo.yaml", roots | overrides, root=project.parent / "out")
+
+
+def content(study, stage, path):
+    """Text that stands for an output: another one exactly where the real file would hold something else.
+
+    An index is what the data are; weights and embeddings follow from the code that makes them, not from the cells
+    that show them, and LGFFEM's embeddings from its weights and the patches alone.
+    """
+    if not path.is_relative_to(study.artifacts):
+        return key(study, stage)
+    if stage.notebook == "01_data_preparation":
+        return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
+    module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
+    params, read = stage_params(study, stage.notebook), inputs(study, stage)
+    for shown in ("published", "embedded_at_once"):
+        params.pop(shown, None)
+    if stage.notebook == "07_faiss_evaluation":
+        params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
+    return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
+
+
+def run_as_planned(study):
+    """What Snakemake and the notebooks do, without either: the numbers of the notebooks that ran, as "03"."""
+    forget()
+    ran = set()
+    for stage in due(study):
+        if is_finished(study, stage):
+            continue
+        before = {"key": key(study, stage), "inputs": inputs(study, stage)}
+        for path in stage_outputs(study, *stage):
+            write_text(path, content(study, stage, path))
+        outputs = {p.relative_to(study.root).as_posix(): sha256_file(p) for p in stage_outputs(study, *stage)}
+        write_json(note_file(study, stage), {**before, "data": data_state(study, stage), "outputs": outputs})
+        ran.add(stage.notebook[:2])
+    assert due(study) == []
+    return ran
+
+
+# -- outputs ---------------------------------------------------------------------------------------------
+
+
+def demo(**overrides):
+    return Study.load(PROJECT / "params" / "demo.yaml", overrides)
+
+
+def test_no_file_is_left_by_two_stages():
+    mine = demo(variants=["paper", "released"], seeds=[0, 1])
+    files = [file for stage in all_stages(mine) for file in stage_outputs(mine, *stage)]
+    assert len(files) == len(set(files))
+    assert all(file.is_relative_to(mine.artifacts) or file.is_relative_to(mine.results) for file in files)
+
+
+def test_names_of_stages_are_unique_and_say_what_runs():
+    names = [stage.name for stage in all_stages(demo(variants=["paper", "released"], seeds=[0, 1]))]
+    assert len(names) == len(set(names)) == 8 + 3 * 4
+    assert "03_strategy_a_imagenet_released_seed1" in names and "01_data_preparation" in names
+
+
+def test_every_notebook_is_a_stage_and_comes_after_what_it_reads():
+    mine = demo(variants=["paper", "released"])
+    order = all_stages(mine)
+    assert {stage.notebook for stage in order} == {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert all(order.index(earlier) < order.index(stage) for stage in order for earlier in upstream(mine, stage))
+
+
+def test_a_strategy_leaves_weights_and_history_where_the_study_looks_for_them():
+    mine = demo()
+    for notebook, strategy in STRATEGY_OF.items():
+        outputs = stage_outputs(mine, notebook, "paper", 0)
+        assert mine.checkpoints(strategy, "paper", 0) / "model.safetensors" in outputs
+
+
+# -- what runs again -------------------------------------------------------------------------------------
+
+
+def test_first_everything_runs_then_nothing(project):
+    mine = study_of(project)
+    assert run_as_planned(mine) == ALL
+    assert run_as_planned(mine) == set()
+
+
+def edit_cell(project, notebook, kind):
+    path = project / "notebooks" / f"{notebook}.ipynb"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    next(cell for cell in tree["cells"] if cell["cell_type"] == kind)["source"].append("\nx = 1")
+    path.write_text(json.dumps(tree), encoding="utf-8")
+
+
+def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
+    mine = study_of(project)
+    run_as_planned(mine)
+    for notebook in NOTEBOOKS:
+        edit_cell(project, notebook, "markdown")
+        assert run_as_planned(mine) == set()
+        edit_cell(project, notebook, "code")
+        assert run_as_planned(mine) == {notebook[:2]}
+
+
+@pytest.mark.parametrize(
+    ("module", "again"),
+    [
+        ("lgffem_core/data/augment.py", ALL),
+        ("lgffem_core/data/sets/kimia.py", {"01"}),
+        ("lgffem_core/systems/lgffem/neck.py", ALL - {"01"}),
+        ("lgffem_core/systems/baselines/networks.py", {"06", "07", "10"}),
+        ("lgffem_core/training/loop.py", TRAINING | {"06", "11"} | EVALUATION),
+        ("lgffem_core/systems/baselines/ma_ms.py", {"06", "07", "10"}),
+        ("lgffem_core/audit/leakage.py", {"10"}),
+        ("lgffem_core/systems/lgffem/figures/cam_figures.py", {"08"}),
+        ("lgffem_core/systems/lgffem/figures/ledger_table.py", {"11"}),
+        ("lgffem_core/retrieval/projection.py", {"09"}),
+        ("params/reference/ledger.yaml", {"10", "11"}),
+        ("params/reference/table1_runs.yaml", {"10"}),
+        ("requirements.lock", ALL),
+        ("lgffem_core/run/cli.py", set()),
+        ("lgffem_core/config/params.py", set()),
+    ],
+)
+def test_code_runs_again_what_uses_it(project, module, again):
+    mine = study_of(project)
+    run_as_planned(mine)
+    with open(project / module, "a") as file:
+        file.write("\n# more\n")
+    assert run_as_planned(mine) == again
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "again"),
+    [
+        ("imagenet", "train/n0/n0_1.JPEG", {"01"} | TRAINING | EVALUATION),
+        ("pannuke", "images/fold1_0_Breast.png", {"01", "04", "05", "11"} | EVALUATION),
+        ("kimia", "test/s0_1.jpg", {"01", "02", "05", "06", "11"} | EVALUATION),
+    ],
+)
+def test_one_byte_of_data_runs_again_what_was_made_from_it(project, dataset, file, again):
+    mine, path = study_of(project), project.parent / "data" / dataset / file
+    run_as_planned(mine)
+    status = path.stat()
+    os.utime(path, ns=(1, 1))
+    assert run_as_planned(mine) == set(), "only the time changed"
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run_as_planned(mine) == again
+
+
+def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
+    run_as_planned(study_of(project))
+    shutil.copytree(project.parent / "data" / "kimia", project.parent / "moved")
+    assert run_as_planned(study_of(project, **{"data.kimia.root": str(project.parent / "moved")})) == {"01"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "again"),
+    [
+        ("model.neck.layers", 2, ALL - {"01"}),
+        ("model.image_size", 64, ALL),
+        ("data.check_counts", True, {"01", "10"}),
+        ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
+        ("training.a.epochs", 9, TRAINING | EVALUATION | {"11"}),
+        ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
+        ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
+        ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
+        ("retrieval.bootstrap", 900, TABLES | {"06", "11"}),
+        ("retrieval.batch_size", 9, ALL - {"01", "02", "03"}),
+        ("ledger.epochs", 9, {"11"}),
+        ("explain.patches", 9, {"08"}),
+        ("projection.method", "pca", {"09"}),
+        ("compute.threads", 2, ALL - {"01"}),
+        ("compute.workers", 2, set()),
+    ],
+)
+def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, again):
+    run_as_planned(study_of(project))
+    assert run_as_planned(study_of(project, **{parameter: value})) == again
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [("layers: 3", "layers: 2", {"02", "10"}), ("a: {epochs: 60", "a: {epochs: 61", {"03", "10"})],
+)
+def test_another_published_schedule_runs_again_what_is_compared_with_it(project, before, after, again):
+    mine, paper = study_of(project), project / "params" / "paper.yaml"
+    run_as_planned(mine)
+    text = paper.read_text()
+    assert before in text
+    paper.write_text(text.replace(before, after))
+    assert run_as_planned(mine) == again
+
+
+def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(project):
+    mine, more = study_of(project), study_of(project, seeds=[0, 1])
+    run_as_planned(mine)
+    trained = [mine.checkpoints(s, "paper", 0) / "model.safetensors" for s in "abc"]
+    before = [path.stat().st_mtime_ns for path in trained]
+    assert run_as_planned(more) == ALL - {"01"}
+    assert [path.stat().st_mtime_ns for path in trained] == before
+
+
+def test_other_weights_of_the_backbone_at_the_same_place_train_again(project):
+    weights = write_text(project.parent / "weights.safetensors", "one")
+    mine = study_of(project, **{"model.backbone.weights": str(weights)})
+    run_as_planned(mine)
+    weights.write_text("two")
+    assert run_as_planned(mine) == ALL - {"01"}
+
+
+@pytest.mark.parametrize("damage", ["edited", "removed"])
+def test_a_file_that_is_not_as_it_was_left_is_made_again(project, damage):
+    mine = study_of(project)
+    run_as_planned(mine)
+    for stage in all_stages(mine):
+        path = stage_outputs(mine, *stage)[-1]
+        path.unlink() if damage == "removed" else path.write_text("by hand")
+        assert run_as_planned(mine) == {stage.notebook[:2]}
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"key": 1}', "without outputs"])
+def test_a_damaged_note_does_not_pass_for_a_finished_stage(project, left):
+    mine, stage = study_of(project), Stage("08_grad_cam")
+    run_as_planned(mine)
+    if left == "without outputs":
+        left = note_file(mine, stage).read_text().replace('"outputs"', '"output"')
+    note_file(mine, stage).write_text(left)
+    assert due(mine) == [stage]
+
+
+def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
+    mine = study_of(project)
+    assert raise_flags(mine) == all_stages(mine)
+    assert not any(flag_file(mine, *stage).exists() for stage in all_stages(mine))
+    run_as_planned(mine)
+    stage_outputs(mine, "07_faiss_evaluation")[0].unlink()
+    copies = [write_text(failed_notebook(mine, Stage(name)), "{}") for name in ("06_baselines", "09_projection")]
+    waiting = raise_flags(mine)
+    assert [copy.exists() for copy in copies] == [False, True]  # what is finished has no failure to look at
+    assert [stage.notebook[:2] for stage in waiting] == ["07", "09", "10"]
+    assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
+
+
+@pytest.mark.parametrize("text", ["%matplotlib inline", "x = ("])
+def test_what_is_not_python_is_named_with_its_notebook(project, text):
+    path = project / "notebooks" / "02_model_definition.ipynb"
+    tree = json.loads(path.read_text())
+    next(cell for cell in tree["cells"] if cell["cell_type"] == "code")["source"] = [text]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(StudyError, match="02_model_definition"):
+        key(study_of(project), Stage("02_model_definition"))
+
+
+# -- which code ------------------------------------------------------------------------------------------
+
+
+def test_imports_are_followed_as_python_follows_them():
+    """Against the interpreter: it loads nothing that is not counted, but for what the data package serves on demand."""
+    program = "import sys, lgffem_core.audit.floor_tables; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    loaded = {str(module_file(name)) for name in done.stdout.split() if name.startswith("lgffem_core")}
+    counted = source_files("import lgffem_core.audit.floor_tables; from lgffem_core.data import prepare")
+    assert len(loaded) > 20
+    assert loaded <= {str(PROJECT / name) for name in (*counted, *(f"lgffem_core/{name}" for name in UNRELATED))}
+
+
+def test_what_makes_the_index_counts_for_the_notebook_that_makes_it_only():
+    makers = {f"lgffem_core/data/{name}.py" for name in ("preparation", "kimia", "quarantine")}
+    using = {notebook for notebook in NOTEBOOKS if makers & set(source_files(code_cells(notebook)))}
+    assert using == {"01_data_preparation"}
+
+
+def test_every_file_that_is_read_by_code_is_named_with_its_reader():
+    named = {file for files in READ_BY.values() for file in files}
+    assert all((PROJECT / file).is_file() for file in named)
+    assert named >= {f"params/reference/{path.name}" for path in (PROJECT / "params" / "reference").iterdir()}
+    assert all((PROJECT / "lgffem_core" / module).is_file() for module in (*READ_BY, *UNRELATED))
+
+
+def test_a_running_process_keeps_the_code_version_it_started_with(project):
+    mine, stage = study_of(project), Stage("02_model_definition")
+    before = key(mine, stage)
+    with open(project / "lgffem_core" / "systems" / "lgffem" / "neck.py", "a") as file:
+        file.write("\n# more\n")
+    assert key(mine, stage) == before
+    forget()
+    assert key(mine, stage) != before
+
+
+@pytest.mark.parametrize(
+    ("note", "asked", "lock"),
+    [
+        ("requirements-gpu.lock\n", "", "requirements-gpu.lock"),
+        ("requirements-gpu.lock\n", "requirements.lock", "requirements-gpu.lock"),
+        ("", "requirements-gpu.lock", "requirements-gpu.lock"),
+        (None, "", "requirements.lock"),
+    ],
+)
+def test_the_lock_is_the_one_that_the_environment_was_made_from(monkeypatch, tmp_path, note, asked, lock):
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setenv("LGFFEM_LOCK", asked)
+    (tmp_path / ".lock").touch()  # uv's own
+    if note is not None:
+        (tmp_path / ".made-from").write_text(note)
+    assert lock_file() == PROJECT / lock
+
+
+def test_layers_import_only_from_those_left_of_them():
+    layers = ("base", "config", "data", "model", "training", "retrieval")
+    for position, layer in enumerate(layers):
+        right = tuple(f"lgffem_core/{name}/" for name in layers[position + 1 :])
+        for path in (PROJECT / "lgffem_core" / layer).rglob("*.py"):
+            used = source_files(path.read_text(encoding="utf-8"))
+            assert not [name for name in used if name.startswith(right)], path
+
+
+def test_code_cells_are_python():
+    assert all(compile(code_cells(notebook), notebook, "exec") for notebook in NOTEBOOKS)
+
+
+# -- requests --------------------------------------------------------------------------------------------
+
+
+def test_a_request_passes_through_a_file(tmp_path):
+    request = Request("params/smoke.yaml", {"training.a.epochs": 7, "data.kimia.root": "/tiles"})
+    again = Request.read(request.write(tmp_path / "request.json"))
+    assert again == request
+    assert again.study.params.profile == "smoke" and again.study.params.training.a.epochs == 7

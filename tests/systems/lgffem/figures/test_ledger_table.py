@@ -1,0 +1,108 @@
+"""The ledger's table from outcomes made by hand: no training, every number checked against its definition."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.report.tables import write_table
+from lgffem_core.retrieval.comparison import mcnemar_exact
+from lgffem_core.retrieval.protocols import Outcome, from_hits
+from lgffem_core.systems.lgffem.figures import ledger_table as module
+from lgffem_core.systems.lgffem.figures.ledger_table import COLUMNS, LEDGER_NOTE, ledger_table
+from lgffem_core.systems.lgffem.ledger import Effect
+
+LABELS = np.repeat(np.arange(5), 20)
+TEXT = np.arange(100) % 2 == 0  # η_p 50
+GAINS = {2: 30, 3: 1, 4: 20, 5: 0, 7: 5, 8: 3, 12: 2, 15: 5, 20: 4}  # wrong answers that the code's side gets right
+UNMEASURED = {6, 9, 10, 11, 13, 14, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26}
+
+
+def code_hits(row):
+    hits = TEXT.copy()
+    hits[np.flatnonzero(~TEXT)[: GAINS[row]]] = True
+    return hits
+
+
+def measured(study, row):
+    text, filed = from_hits(TEXT, LABELS), Outcome(np.full(5, 15), np.full(5, 20), None)
+    if row.row == 1:
+        return [Effect(row, "leave_one_out", "released", text, filed)]
+    code = from_hits(code_hits(row.row), LABELS)
+    return [Effect(row, "leave_one_out", "leave_one_out", text, code)]
+
+
+@pytest.fixture
+def study(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "measure", measured)
+    return Study.load(PROJECT / "params" / "demo.yaml", {"retrieval.bootstrap": 500}, root=tmp_path)
+
+
+def test_every_row_has_its_line_in_order_and_says_why_it_has_no_numbers(study):
+    table = ledger_table(study)
+    assert list(table.columns) == COLUMNS and list(table["row"]) == list(range(1, 27))
+    empty = table[table["delta"].isna()]
+    assert set(empty["row"]) == UNMEASURED
+    assert empty["note"].str.startswith("not measured: ").all() and (empty["protocol"] == "").all()
+    assert empty[["eta_p_text", "eta_p_code", "delta_low", "delta_high", "p_holm"]].isna().all(axis=None)
+    assert table.set_index("row")["note"][11].endswith("ledger.strategy_b=false leaves out")
+
+
+def test_numbers_are_code_minus_text_under_the_protocol_that_is_named(study):
+    table = ledger_table(study).set_index("row")
+    for row, gain in GAINS.items():
+        assert tuple(table.loc[row, ["protocol", "eta_p_text", "eta_p_code", "delta"]]) == (
+            "leave_one_out", 50, 50 + gain, gain,
+        )  # fmt: skip
+        assert table.loc[row, "delta_low"] <= gain <= table.loc[row, "delta_high"]
+    assert tuple(table.loc[1, ["protocol", "eta_p_code", "delta"]]) == ("leave_one_out -> released", 75, 25)
+
+
+def test_p_is_adjusted_over_the_rows_of_a_protocol(study):
+    table, largest = ledger_table(study).set_index("row"), 0
+    plain = sorted((mcnemar_exact(TEXT, code_hits(row)), row) for row in GAINS)
+    for rank, (p, row) in enumerate(plain):
+        largest = max(largest, min(1, p * (len(plain) - rank)))
+        assert table.loc[row, "p_holm"] == pytest.approx(largest)
+    assert table.loc[1, "p_holm"] == pytest.approx(2 / 2**5, abs=0.01)  # alone under `released`: five scans, all better
+
+
+def test_what_is_no_larger_than_another_seed_is_said_to_be(study):
+    notes = ledger_table(study).set_index("row")["note"]
+    assert {row for row in GAINS if notes[row] == "no further than another seed"} == {3, 5, 7, 8, 20}
+    assert notes[15] == "the yardstick" and notes[1] == notes[12] == "one set of weights"
+    assert notes[2] == notes[4] == ""
+
+
+def test_what_is_further_than_another_seed_but_may_be_nothing_is_said_to_be():
+    """Six points beyond a seed's five: by chance where the interval includes 0, at its end too."""
+    low, high = [1, -1, 0, -9, 2, -1, np.nan], [9, 12, 12, 0, 9, 13, np.nan]
+    table = pd.DataFrame(
+        {"row": [15, 2, 3, 4, 5, 12, 6], "protocol": ["leave_one_out"] * 6 + [""]}
+        | {"delta": [5, 6, 6, -6, 6, 6, np.nan], "delta_low": low, "delta_high": high}
+        | {"note": [""] * 5 + ["one set of weights", "not measured: why"]}
+    )
+    notes = module.with_yardstick(table).set_index("row")["note"]
+    assert set(notes[[2, 3, 4]]) == {"further than another seed, but the interval includes 0"}
+    assert notes[5] == "" and (notes[12], notes[6]) == ("one set of weights", "not measured: why")
+
+
+def test_switches_are_written_as_in_a_profile(study):
+    switch = ledger_table(study).set_index("row")["switch"]
+    assert switch[8] == "training.loss.margin: 17.2 -> 17.5"
+    assert switch[11] == "data.pannuke.split: null -> 1"
+    assert switch[4] == "model.toggles.head_norm: false -> true"
+    assert switch[1] == "retrieval.protocols: [leave_one_out] -> [released]"
+    assert switch[12] == "model.toggles.normalize_embedding: false -> true (text and code -> ours)"
+    assert switch[20] == "training.c.amsgrad: false -> true (AdamW without it -> the code)"
+    assert switch[9] == ""
+
+
+def test_it_can_be_written_and_read_back(study):
+    table = ledger_table(study)
+    path = write_table(study, table, "audit_ledger", "Text against code", LEDGER_NOTE)
+    read = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in COLUMNS[7:13]})
+    pd.testing.assert_frame_equal(read, table)
+    lines = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2 + 2 + 26 and "nan" not in " ".join(lines[2:])

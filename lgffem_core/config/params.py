@@ -66,7 +66,7 @@ class Data(Section):
 
 class Backbone(Section):
     name: str = "convnextv2_base.fcmae"  # any timm model with features_only and four stages
-    weights: Path | None = None  # a local .safetensors or .pth; null = timm's own from the hub
+    weights: Path | None = None  # a local .safetensors or .pth; null = a package's, or the hub's
     pretrained: bool = True  # false: random weights, drawn with the run's seed
     options: dict[str, Any] = {}  # passed to timm.create_model
     mean: tuple[float, float, float] | None = None  # input statistics, images in [0, 1];

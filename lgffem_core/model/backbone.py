@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.config.parameter_files import one_line
 from lgffem_core.config.params import Backbone as BackboneParams
+from lgffem_core.model.packaged import PACKAGES, packaged_weights, under_timms_names
 
 STRIDES = (4, 8, 16, 32)
 #: Options of timm.create_model that the study sets itself, or that would read another file of weights.
@@ -43,13 +44,12 @@ class Backbone(nn.Module):
         mean, std: input statistics for images in [0, 1].
 
     Raises ``RequestError`` where name, options or weights do not fit; ``StudyError`` where weights
-    should come from the hub and cannot.
+    should come from an installed package or the hub and cannot.
     """
 
     def __init__(self, params: BackboneParams, weights: Path | None = None, image_size: int = 224):
         super().__init__()
-        from_hub = params.pretrained and weights is None
-        self.features = create_features(params, from_hub)
+        self.features = create_features(params, params.pretrained and weights is None)
         if weights is not None:
             load_local_weights(self.features, weights)
         self.channels = list(self.features.feature_info.channels())
@@ -70,8 +70,8 @@ class Backbone(nn.Module):
         return [each.permute(0, 3, 1, 2) for each in maps] if self.channels_last else maps
 
 
-def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
-    """timm's feature extractor at strides 4, 8, 16 and 32, with weights from the hub or random ones."""
+def create_features(params: BackboneParams, pretrained: bool) -> nn.Module:
+    """timm's feature extractor at strides 4, 8, 16 and 32, with ImageNet weights or random ones."""
     check_name(params.name)
     own = next((option for option in OWN_OPTIONS if option in params.options), None)
     if own:
@@ -87,7 +87,7 @@ def create_features(params: BackboneParams, from_hub: bool) -> nn.Module:
             f"model.backbone.name: {params.name} has strides {reductions}; the neck needs 4, 8, 16 and 32."
         )
     stages = tuple(described.out_indices[reductions.index(stride)] for stride in STRIDES)
-    return create_model(params.name, from_hub, features_only=True, out_indices=stages, **params.options)
+    return create_model(params.name, pretrained, features_only=True, out_indices=stages, **params.options)
 
 
 def check_maps(name: str, features: nn.Module, size: int) -> bool:
@@ -128,13 +128,17 @@ def check_name(name: str, key: str = "model.backbone.name") -> None:
         raise RequestError(f"{key}: timm has no model {name!r}{hint}.")
 
 
-def create_model(name: str, from_hub: bool, key: str = "model.backbone", **options) -> nn.Module:
-    """timm's model, with downloaded weights or random ones; ``StudyError`` where they cannot be had.
+def create_model(name: str, pretrained: bool, key: str = "model.backbone", **options) -> nn.Module:
+    """timm's model, with weights of a package or the hub, or random ones; ``StudyError`` where they cannot be had.
 
     ``key`` is the section of the parameters that asks for it, for messages.
     """
+    if pretrained and name in PACKAGES:
+        network, path = timm.create_model(name, **options), packaged_weights(name, key).path
+        fill(network, under_timms_names(name, read_weights(path, key), path), path, key)
+        return network
     try:
-        return timm.create_model(name, pretrained=from_hub, **options)
+        return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:  # the hub client raises its own, changing, exception types
         raise StudyError(
             f"the weights of {name} cannot be downloaded ({type(error).__name__}); connect this machine, "
@@ -143,16 +147,18 @@ def create_model(name: str, from_hub: bool, key: str = "model.backbone", **optio
 
 
 def load_local_weights(network: nn.Module, path: Path, key: str = "model.backbone") -> None:
-    """Fill a network from a .safetensors or .pth file in timm's naming.
+    """Fill a network from a .safetensors or .pth file in timm's naming; ``key`` is the section that names it."""
+    stored = {OLD_NAMES.sub(r".\1\2.", name): tensor for name, tensor in read_weights(path, key).items()}
+    fill(network, stored, path, key)
+
+
+def fill(network: nn.Module, stored: dict[str, Tensor], path: Path, key: str) -> None:
+    """Give a network the weights that ``path`` holds under timm's names; ``RequestError`` where they do not fit.
 
     timm joins nested names with "_" in a feature extractor ("blocks.0" becomes "blocks_0"), so names are
     compared with every "." replaced. Each weight of the network must be in the file, in its shape and finite; what
     the file has beside them (a classifier) is left out.
-
-    Args:
-        key: section of the parameters that names the file, for messages.
     """
-    stored = {OLD_NAMES.sub(r".\1\2.", name): tensor for name, tensor in read_weights(path, key).items()}
     by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items()}
     state = network.state_dict()
     for name, tensor in state.items():

@@ -9,6 +9,7 @@ from torch import nn
 from lgffem_core.base.files import sha256_file, write_json
 from lgffem_core.config.study import Study
 from lgffem_core.model.backbone import create_model
+from lgffem_core.model.packaged import packaged_weights, weights_source
 
 
 def state_hash(network: nn.Module) -> str:
@@ -32,15 +33,18 @@ def start_hash(study: Study, key: str, name: str) -> str | None:
         key: section of the parameters, "model.backbone", "baselines.densenet121" or "baselines.ma_ms".
         name: timm's name of the network.
 
-    A local file counts by its bytes. What the hub gives may be another thing tomorrow under the same name: it
-    counts by the weights as loaded, and is noted for the manifest.
+    A file, also a package's, counts by its bytes. What the hub gives may be another thing tomorrow under the same
+    name: it counts by the weights as loaded, and is noted for the manifest.
     """
     section, leaf = key.split(".")
     settings = getattr(getattr(study.params, section), leaf)
-    if settings.weights is not None:
+    source = weights_source(name, settings)
+    if source == "file":
         return sha256_file(study.resolve(settings.weights))
-    if not settings.pretrained:
+    if source == "random":
         return None
+    if source == "package":
+        return packaged_weights(name, key).sha256
     digest = hub_hash(name, key, json.dumps(getattr(settings, "options", {}), sort_keys=True))
     write_json(study.downloaded(key), {"network": name, "sha256": digest})
     return digest

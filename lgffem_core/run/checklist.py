@@ -5,10 +5,12 @@ from functools import cache
 from os.path import isfile
 from pathlib import Path
 
+from lgffem_core.base.errors import StudyError
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import ARCHIVE, FOLDS, is_official
 from lgffem_core.data.similar import near_miss
+from lgffem_core.model.packaged import packaged_weights, weights_source
 
 WHERE = {
     "imagenet": "ImageNet-1k: register at image-net.org and download ILSVRC2012_img_train.tar (138 GB); put it, or the "
@@ -73,7 +75,13 @@ def missing_weights(study: Study) -> list[str]:
         if path is not None and not isfile(study.resolve(path)):
             items.append(f"{key}: {study.resolve(path)} is not a file.")
     for key, (name, settings) in networks.items():
-        if settings.pretrained and settings.weights is None and not hub_has(name):
+        source = weights_source(name, settings)
+        if source == "package":
+            try:
+                packaged_weights(name, key)
+            except StudyError as error:
+                items.append(str(error))
+        elif source == "hub" and not hub_has(name):
             items.append(
                 f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
                 f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
@@ -108,7 +116,7 @@ def hub_has(name: str) -> bool:
 
 def hub_state(study: Study) -> dict | None:
     """Networks whose weights come from the model hub, whether it answers, and where they go; None for none."""
-    networks = [n for n, settings in wanted_networks(study).values() if settings.pretrained and not settings.weights]
+    networks = [name for name, settings in wanted_networks(study).values() if weights_source(name, settings) == "hub"]
     if not networks:
         return None
     from huggingface_hub import constants

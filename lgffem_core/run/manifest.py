@@ -13,6 +13,7 @@ from lgffem_core.config.code_version import code_hash, lock_file
 from lgffem_core.config.machine import installed_versions, machine
 from lgffem_core.config.params import DATASETS, STRATEGIES
 from lgffem_core.config.study import Study
+from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.checklist import wanted_networks
 from lgffem_core.run.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, file_content, read_note
 from lgffem_core.run.verify import seal
@@ -42,14 +43,16 @@ def commit(root: Path) -> dict:
 def first_weights(study: Study) -> dict:
     """Network or strategy -> where the weights that it starts from are from, and, unless random, their SHA-256."""
     found = {}
-    for key, (_, settings) in wanted_networks(study).items():
-        if settings.weights is None and settings.pretrained:
+    for key, (name, settings) in wanted_networks(study).items():
+        found[key] = {"source": (source := weights_source(name, settings))}
+        if source == "file":
+            found[key]["sha256"] = file_content(study, settings.weights)
+        elif source == "package":
+            packaged = packaged_weights(name, key)._asdict()
+            found[key] |= {field: packaged[field] for field in ("package", "version", "sha256")}
+        elif source == "hub":
             note = study.downloaded(key)
-            found[key] = {"source": "hub", "sha256": read_json(note)["sha256"] if note.is_file() else None}
-        elif settings.weights is None:
-            found[key] = {"source": "random"}
-        else:
-            found[key] = {"source": "file", "sha256": file_content(study, settings.weights)}
+            found[key]["sha256"] = read_json(note)["sha256"] if note.is_file() else None
     given = {s: getattr(study.params.training, s).checkpoint for s in STRATEGIES}
     checkpoints = {s: {"source": "file", "sha256": file_content(study, path)} for s, path in given.items() if path}
     return found | {f"training.{strategy}": entry for strategy, entry in checkpoints.items()}

@@ -41,9 +41,9 @@ def test_the_synthetic_profiles_need_nothing(tmp_path, profile):
     assert checklist(load(profile, tmp_path)) == []
 
 
-def test_histology_needs_the_users_two_folders_and_a_backbone(tmp_path):
+def test_histology_needs_the_users_two_folders_alone(tmp_path):
     first_words = [item.split()[0] for item in checklist(load("histology", tmp_path))]
-    assert first_words == ["data.pannuke.root", "data.kimia.root", "model.backbone:"]
+    assert first_words == ["data.pannuke.root", "data.kimia.root"]
 
 
 NETWORKS = ("model__backbone", "baselines__densenet121", "baselines__ma_ms")

@@ -66,7 +66,7 @@ def test_what_is_done_is_not_done_again_unless_a_parameter_changes(study, monkey
     assert (trained.weights, list(trained.history)) == (folder / "model.safetensors", ["epoch", "loss", "lr"])
     assert trained.history["lr"].tolist() == pytest.approx([0.02, 0.02, 0.002])
     with monkeypatch.context() as patch:
-        patch.setattr(baselines, "run_trainer", lambda *a: pytest.fail("trained again"))
+        patch.setattr(loop.Trainer, "fit", lambda *a: pytest.fail("trained again"))
         assert train_mixed_attention(study(), 0).fingerprint == trained.fingerprint
     others = [{"beta": 50.0}, {"epochs": 4}, {"image_size": 48}, {"network": "legacy_seresnet34"}]
     assert (

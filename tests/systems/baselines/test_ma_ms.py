@@ -102,7 +102,7 @@ def test_the_optimiser_is_the_published_one(study):
     recipe = mixed_attention_recipe(study().params.baselines.ma_ms)
     (group,) = recipe.optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups
     assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.02, 0.9, 0, False)
-    assert recipe.clip_norm is None and recipe.loss_settings == {}
+    assert recipe.clip_norm is None and recipe.settings == {}
 
 
 def test_it_trains_on_strategy_cs_patches_as_they_are_in_0_1(study):

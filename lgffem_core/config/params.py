@@ -105,6 +105,7 @@ class Model(Section):
 
 
 class Loss(Section):
+    name: Literal["sub_center_arcface"] = "sub_center_arcface"  # one of training.losses.LOSSES
     margin: Rate = 17.2  # degrees
     scale: Rate = 64.0
     sub_centers: Positive = 6

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,11 @@ class TrainingBatches(Sampler):
         """Samples of the batch at a global step, over all processes together: fewer in an incomplete last one."""
         return min(self.batch_size, self.size - step % self.steps * self.batch_size)
 
+    def share_at(self, step: int) -> float:
+        """Of the samples of that batch, those of this process, relative to an equal share."""
+        together = self.images_at(step)
+        return len(range(self.rank, together, self.world)) * self.world / together
+
     def __iter__(self):
         for epoch in range(self.first // self.steps, self.epochs):
             order = epoch_order(self.size, self.seed, epoch)
@@ -151,13 +157,6 @@ def evaluation_loader(dataset: PatchDataset, batch_size: int, workers: int) -> D
     return make_loader(dataset, batches, workers)
 
 
-def make_loader(dataset: PatchDataset, batches, workers: int) -> DataLoader:
-    """A loader over explicit batches of ``(epoch, row)``."""
-    return DataLoader(
-        dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available(), collate_fn=collate
-    )
-
-
 def collate(samples: list):
     """A batch of samples. A worker puts it into shared memory; ``StudyError`` where that is too small."""
     try:
@@ -169,3 +168,10 @@ def collate(samples: list):
             "/dev/shm is too small for the batches that worker processes hand over; enlarge it (for a container "
             "--shm-size=1g), or read without workers: --set compute.workers=0."
         ) from None
+
+
+def make_loader(dataset: Dataset, batches, workers: int, collate: Callable = collate) -> DataLoader:
+    """A loader over explicit batches of ``(epoch, row)``."""
+    return DataLoader(
+        dataset, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available(), collate_fn=collate
+    )

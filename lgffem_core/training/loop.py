@@ -8,16 +8,19 @@ no generator's state is kept in a checkpoint, and a run that goes on from any st
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import remove_leftovers
 from lgffem_core.base.progress import EpochLines
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.config.params import Compute
-from lgffem_core.data.loading import PatchDataset, TrainingBatches, make_loader
+from lgffem_core.data.loading import TrainingBatches, collate, make_loader
 from lgffem_core.training.checkpoint import (
     Checkpoint,
     check_layout,
@@ -35,85 +38,92 @@ from lgffem_core.training.checkpoint import (
 class Recipe:
     """What one kind of training run does differently from another."""
 
-    name: str  # "a", "b", "c" or "ma_ms"; dropout depends on it
+    name: str  # dropout depends on it
     title: str  # of error messages
     lr_key: str  # the parameter that they advise to lower
     epochs: int
     batch_size: int
     rate: Callable[[int, int], float]  # (step, steps of an epoch) -> learning rate
-    optimizer: Callable[[list], torch.optim.Optimizer]  # of what is trained: the model's, then the loss's parameters
-    loss_settings: dict = field(default_factory=dict)  # of the optimiser, where the loss has parameters
-    clip_norm: float | None = None  # of the model's gradient
+    optimizer: Callable[[list], torch.optim.Optimizer]  # of groups of parameters: one a part that has any
+    settings: dict[str, dict] = field(default_factory=dict)  # part -> those of its group; its own "lr" stays as it is
+    clip_norm: float | None = None  # of the gradient of the part ``clipped``
+    clipped: str = "model"
+    float32: tuple[str, ...] = ("loss",)  # parts that compute in it, outside of Fabric's precision
     drop_last: bool = True  # leave an epoch's incomplete last batch out
+    sampler: Callable[..., TrainingBatches] = TrainingBatches  # called as it is, for what has its methods
+    collate: Callable[[list], Any] = collate  # of the data set's items: the batch
+
+
+def labelled_images(batch: tuple, model: nn.Module, loss: nn.Module) -> Tensor:
+    """The step of one network that embeds labelled images, as ``PatchDataset`` serves them."""
+    images, labels, _ = batch
+    return loss(model(images), labels)
 
 
 class Trainer:
-    """Model, loss and their optimiser, with what is needed to stop after any step and go on.
+    """Networks, losses and their optimiser, with what is needed to stop after any step and go on.
 
     Args:
         fabric: device, precision and processes.
         recipe: optimiser, schedule, batch size and epochs.
-        model, loss: on any device; Fabric moves them. The model has ``trainable_state`` and its counterpart.
-            The loss computes in float32, outside of Fabric's precision, as a mean over the batch.
+        parts: name -> module that is trained, on any device; Fabric moves them. Checkpoints hold what
+            ``trainable_state`` gives, where a module has it and its counterpart, or else ``state_dict``.
+        step: ``step(batch, **parts)`` is the loss, a scalar: the mean over the batch's own samples. A batch is what
+            the loader collates, on the device; the parts are as Fabric wraps them.
         seed: of the run; dropout at one step is a function of (seed, recipe's name, step, process).
     """
 
-    def __init__(self, fabric: Fabric, recipe: Recipe, model: torch.nn.Module, loss: torch.nn.Module, seed: int):
-        self.fabric, self.recipe, self.seed = fabric, recipe, seed
-        groups, centers = [{"params": [p for p in model.parameters() if p.requires_grad]}], list(loss.parameters())
-        if centers:
-            groups.append({"params": centers, **recipe.loss_settings})
-        self.plain_model, self.plain_loss = model, loss
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        # One optimiser for both: fp16 has one loss scale, and a gradient that overflows anywhere skips the whole step.
-        self.model, self.optimizer = fabric.setup(model, recipe.optimizer(groups))
-        self.loss = fabric.strategy.setup_module(fabric.to_device(loss))
+    def __init__(self, fabric: Fabric, recipe: Recipe, parts: dict[str, nn.Module], step: Callable, seed: int):
+        self.fabric, self.recipe, self.parts, self.step, self.seed = fabric, recipe, parts, step, seed
+        self.wrapped = {name: self.wrap(name, module) for name, module in parts.items()}
+        trained = {name: [p for p in module.parameters() if p.requires_grad] for name, module in parts.items()}
+        groups = [{"params": own, **recipe.settings.get(name, {})} for name, own in trained.items() if own]
+        self.scheduled = [i for i, group in enumerate(groups) if "lr" not in group]
+        # One optimiser for all: fp16 has one loss scale, and a gradient that overflows anywhere skips the whole step.
+        self.optimizer = fabric.setup_optimizers(recipe.optimizer(groups))
 
-    def fit(self, dataset: PatchDataset, folder, fingerprint: str, compute: Compute) -> list[dict]:
+    def wrap(self, name: str, module: nn.Module) -> nn.Module:
+        """A part on its device, as the step calls it: in the run's precision, gradients shared by all processes."""
+        if name in self.recipe.float32:
+            module = self.fabric.to_device(module)
+            return self.fabric.strategy.setup_module(module) if next(module.parameters(), None) is not None else module
+        if self.fabric.world_size > 1 and self.fabric.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return self.fabric.setup_module(module)
+
+    def fit(self, dataset: Dataset, folder, fingerprint: str, compute: Compute) -> list[dict]:
         """Train to the end and return the history: one dict an epoch with epoch, loss (mean) and lr (last).
 
-        A checkpoint is written to ``folder`` after each epoch, and within it every ``compute.checkpoint_steps``
-        steps; the newest valid one there with this ``fingerprint`` is where training goes on.
+        The data set is asked for (epoch, row), as ``PatchDataset`` is. A checkpoint is written to ``folder`` after each
+        epoch, and within it every ``compute.checkpoint_steps`` steps; the newest valid one there with this
+        ``fingerprint`` is where training goes on.
         """
-        batch_size, epochs = self.recipe.batch_size, self.recipe.epochs
-        if self.fabric.global_rank == 0:
+        recipe, rank, world = self.recipe, self.fabric.global_rank, self.fabric.world_size
+        if rank == 0:
             remove_leftovers(folder)
         checkpoint = newest_checkpoint(folder, fingerprint) or Checkpoint(0, fingerprint)
-        batches = TrainingBatches(
-            len(dataset),
-            batch_size,
-            epochs,
-            self.seed,
-            checkpoint.step,
-            self.fabric.global_rank,
-            self.fabric.world_size,
-            self.recipe.drop_last,
+        batches = recipe.sampler(
+            len(dataset), recipe.batch_size, recipe.epochs, self.seed, checkpoint.step, rank, world, recipe.drop_last
         )
         if checkpoint.step:
             self.restore(checkpoint, batches.steps, str(checkpoint_path(folder, checkpoint.step)))
-        loader = make_loader(dataset, batches, compute.workers)
+        loader = make_loader(dataset, batches, compute.workers, recipe.collate)
         loader = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        lines = EpochLines(
-            self.recipe.title, epochs, checkpoint.step // batches.steps, quiet=self.fabric.global_rank > 0
-        )
+        lines = EpochLines(recipe.title, recipe.epochs, checkpoint.step // batches.steps, quiet=rank > 0)
         return self.run_steps(loader, batches, checkpoint, folder, lines, compute.checkpoint_steps)
 
-    def run_steps(
-        self, loader, batches: TrainingBatches, checkpoint: Checkpoint, folder, lines, every: int | None
-    ) -> list[dict]:
+    def run_steps(self, loader, batches, checkpoint: Checkpoint, folder, lines, every: int | None) -> list[dict]:
         """Every step from the checkpoint's on, with a history entry an epoch, and the checkpoints.
 
         The losses of an epoch under way stand in its checkpoints, so that its mean is that of all its steps.
         """
         history, losses, images = list(checkpoint.history), list(checkpoint.losses), 0
-        self.model.train()
-        for step, (inputs, labels, _) in enumerate(loader, start=checkpoint.step):
+        for part in self.wrapped.values():
+            part.train()
+        for step, batch in enumerate(loader, start=checkpoint.step):
             lr = self.recipe.rate(step, batches.steps)
-            together = batches.images_at(step)
-            share = len(labels) * self.fabric.world_size / together
-            losses.append(self.train_step(step, lr, inputs, labels, share))
-            images += together
+            losses.append(self.train_step(step, lr, batch, batches.share_at(step)))
+            images += batches.images_at(step)
             epoch, ended = step // batches.steps, (step + 1) % batches.steps == 0
             if ended:
                 history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "lr": lr})
@@ -124,14 +134,15 @@ class Trainer:
                 lines.epoch_done(epoch, images, history[-1]["loss"], lr)
         return history
 
-    def train_step(self, step: int, lr: float, inputs, labels, share: float) -> float:
+    def train_step(self, step: int, lr: float, batch, share: float) -> float:
         """One optimisation step; returns the mean loss of the batch over all processes.
 
-        ``share``: of the batch's images, those here, relative to an equal share. Processes average their gradients.
+        ``share``: of the batch's samples, those here, relative to an equal share. Processes average their gradients.
         """
         torch.manual_seed(derive_seed("dropout", self.seed, self.recipe.name, step, self.fabric.global_rank))
-        self.optimizer.param_groups[0]["lr"] = lr  # the loss's parameters keep their rate
-        loss = self.loss(self.model(inputs), labels) * share
+        for i in self.scheduled:
+            self.optimizer.param_groups[i]["lr"] = lr
+        loss = self.step(batch, **self.wrapped) * share
         value = self.fabric.all_reduce(loss.detach(), reduce_op="mean").item()
         if not math.isfinite(value):
             raise StudyError(
@@ -139,9 +150,9 @@ class Trainer:
                 "or set compute.precision=32-true."
             )
         self.fabric.backward(loss)
-        if self.recipe.clip_norm:  # the model's alone: Fabric's own clipping takes all that the optimiser holds
+        if self.recipe.clip_norm:  # of one part alone: Fabric's own clipping takes all that the optimiser holds
             self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.plain_model.parameters(), self.recipe.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.parts[self.recipe.clipped].parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return value
@@ -157,10 +168,10 @@ class Trainer:
         """Kind of processor and precision of this run."""
         return f"{self.fabric.device.type} {self.fabric.strategy.precision.precision}"
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """What is trained: the tensors of model and loss, under their names in a checkpoint."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.plain_model.trainable_state().items()}
-        return tensors | {f"loss/{name}": tensor for name, tensor in self.plain_loss.state_dict().items()}
+    def state(self) -> dict[str, Tensor]:
+        """What is trained: the parts' tensors, under their names in a checkpoint."""
+        states = {part: getattr(module, "trainable_state", module.state_dict)() for part, module in self.parts.items()}
+        return {f"{part}/{name}": tensor for part, state in states.items() for name, tensor in state.items()}
 
     def restore(self, checkpoint: Checkpoint, steps: int, where: str) -> None:
         """Put a snapshot back; ``steps`` are those of an epoch, ``where`` names the file.
@@ -187,13 +198,10 @@ class Trainer:
                 f"{where}: was made with another precision than this run's; set compute.precision to that one, "
                 "or delete it and start again."
             )
-        parts = {"model": {}, "loss": {}}
-        for key, tensor in checkpoint.tensors.items():
-            owner, _, name = key.partition("/")
-            if owner in parts:
-                parts[owner][name] = tensor
-        self.plain_model.load_trainable_state(parts["model"])
-        self.plain_loss.load_state_dict(parts["loss"])
+        for part, module in self.parts.items():
+            start = f"{part}/"
+            state = {k.removeprefix(start): v for k, v in checkpoint.tensors.items() if k.startswith(start)}
+            getattr(module, "load_trainable_state", module.load_state_dict)(state)
         if not checkpoint.untouched:
             restore_optimizer("optimizer", self.optimizer, checkpoint.tensors)
         precision.load_state_dict(checkpoint.precision)

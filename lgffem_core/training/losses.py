@@ -59,6 +59,10 @@ def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: V
     )
 
 
+#: ``training.loss.name`` -> function of (training.loss, classes, size of an embedding, variant) that makes the loss.
+LOSSES: dict[str, Callable[..., nn.Module]] = {"sub_center_arcface": sub_center_arcface}
+
+
 class MultiSimilarity(nn.Module):
     """Multi-similarity loss over the pairs that its mining keeps; S is the cosine similarity.
 

@@ -204,6 +204,9 @@ def test_the_images_of_a_step_are_those_of_all_processes(size, batch, world, dro
     parts = [TrainingBatches(size, batch, 2, 1, rank=rank, world=world, drop_last=drop_last) for rank in range(world)]
     together = [sum(map(len, shares)) for shares in zip(*parts, strict=True)]
     assert [parts[0].images_at(step) for step in range(len(parts[0]))] == together
+    for part in parts:
+        mine = [len(share) * world / all_of_them for share, all_of_them in zip(part, together, strict=True)]
+        assert [part.share_at(step) for step in range(len(part))] == mine
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])

@@ -357,7 +357,8 @@ def test_no_training_starts_on_changed_files(kimia, picture):
     root, study = kimia
     prepare(study(), "kimia")
     changed = picture(root / "train" / "s0" / "2.jpg", seed=99)
-    assert str(changed) in refusal(run.fit, None, study(), "c", "paper", 0, None, None, "")
+    recipe = run.strategy_recipe(study().params, "c")
+    assert str(changed) in refusal(run.fit, None, study(), recipe, "paper", 0, None, None, "")
 
 
 def test_examining_reads_no_hash_of_its_own(tmp_path, picture):

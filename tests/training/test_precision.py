@@ -10,10 +10,11 @@ from lightning_fabric.plugins import MixedPrecision
 from lgffem_core.base.files import sha256_file
 from lgffem_core.config.study import VARIANTS
 from lgffem_core.systems.baselines.ma_ms import mixed_attention_patches, mixed_attention_recipe
-from lgffem_core.systems.lgffem.strategies import make_fabric, strategy_recipe
+from lgffem_core.systems.lgffem.strategies import strategy_recipe
 from lgffem_core.training import loop
 from lgffem_core.training.checkpoint import load_checkpoint
-from lgffem_core.training.loop import Recipe, Trainer
+from lgffem_core.training.fabric import make_fabric
+from lgffem_core.training.loop import Recipe, Trainer, labelled_images
 from lgffem_core.training.losses import multi_similarity, sub_center_arcface
 
 SIZE = 32  # of an embedding
@@ -32,18 +33,26 @@ class Line(torch.nn.Module):
         return self.at * self.slope + (inputs[0] if len(inputs) == 2 else 0)
 
 
+BATCH = (torch.zeros(1), torch.zeros(1), None)
+
+
+def lines_trainer(fabric, model, loss, clip_norm):
+    settings = {"loss": {"lr": 1.0}}
+    recipe = Recipe("line", "", "", 1, 1, None, lambda groups: torch.optim.SGD(groups, lr=1), settings, clip_norm)
+    return Trainer(fabric, recipe, {"model": model, "loss": loss}, labelled_images, 0)
+
+
 @pytest.mark.parametrize("clip_norm", [None, 4.0], ids=["as it is", "clipped at more than it has"])
 def test_fp16_steps_are_exact_when_the_scale_grows_and_after_an_overflow(clip_norm):
     """With true gradients of 1 a step is 1; where one of the two overflows, neither moves, and the scale halves."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
     fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
-    recipe = Recipe("line", "", "", 1, 1, None, lambda groups: torch.optim.SGD(groups, lr=1), {"lr": 1.0}, clip_norm)
     model, loss = Line(), Line()
-    trainer, seen = Trainer(fabric, recipe, model, loss, 0), []
+    trainer, seen = lines_trainer(fabric, model, loss, clip_norm), []
     for step, steep in enumerate([None, None, None, loss, None, model, None, None]):
         for line in (model, loss):
             line.slope = 2.0**120 if line is steep else 1.0
-        trainer.train_step(step, 1.0, torch.zeros(1), torch.zeros(1), 1.0)
+        trainer.train_step(step, 1.0, BATCH, 1.0)
         seen.append((model.at.item(), loss.at.item(), scaler.get_scale() / 2**10))
     positions, scales = [-1, -2, -3, -3, -4, -4, -5, -6], [1, 2, 2, 1, 1, 0.5, 0.5, 1]
     assert seen == list(zip(positions, positions, scales, strict=True))
@@ -55,10 +64,9 @@ def test_clipping_is_of_the_models_gradient_alone(precision):
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     plugins = {"plugins": MixedPrecision(precision, "cpu", scaler)} if precision == "16-mixed" else {}
     fabric = Fabric(accelerator="cpu", devices=1, **plugins)
-    recipe = Recipe("line", "", "", 1, 1, None, lambda groups: torch.optim.SGD(groups, lr=1), {"lr": 1.0}, 2.0)
     model, loss = Line(), Line()
     model.slope, loss.slope = 6.0, 3.0
-    Trainer(fabric, recipe, model, loss, 0).train_step(0, 1.0, torch.zeros(1), torch.zeros(1), 1.0)
+    lines_trainer(fabric, model, loss, 2.0).train_step(0, 1.0, BATCH, 1.0)
     assert model.at.item() == pytest.approx(-2, rel=1e-5) and loss.at.item() == pytest.approx(-3, rel=1e-3)
 
 
@@ -87,20 +95,21 @@ class StopHereError(Exception):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-@pytest.mark.parametrize("parts", [lgffem_parts, ma_ms_parts])
-def test_200_steps_with_a_stop_in_the_middle_come_to_the_same_bits(tiny_study, tmp_path, monkeypatch, parts, precision):
+@pytest.mark.parametrize("make", [lgffem_parts, ma_ms_parts])
+def test_200_steps_with_a_stop_in_the_middle_come_to_the_same_bits(tiny_study, tmp_path, monkeypatch, make, precision):
     """Weights, centers, moments and loss scale, which overflows and grows on the way; and the loss falls."""
     every_pair = {"baselines__ma_ms__epsilon": 2.0}  # mined pairs only: none are left, the colours are too easy
     study = tiny_study(compute__precision=precision, compute__checkpoint_steps=3, **every_pair)
     patches, original = mixed_attention_patches(study, 0), loop.save_checkpoint
 
     def train(name):  # 24 patches: 4 steps an epoch
-        recipe, loss = parts(study.params)
+        recipe, loss = make(study.params)
         fabric = make_fabric(study)
         assert fabric.strategy.precision.precision == precision
         if precision == "16-mixed":
             fabric.strategy.precision.scaler.set_growth_interval(40)
-        trainer = Trainer(fabric, replace(recipe, epochs=50, batch_size=6), SmallNet(), loss, 0)
+        parts = {"model": SmallNet(), "loss": loss}
+        trainer = Trainer(fabric, replace(recipe, epochs=50, batch_size=6), parts, labelled_images, 0)
         return trainer.fit(patches, tmp_path / name, "f", study.params.compute)
 
     def save_and_die(folder, checkpoint):

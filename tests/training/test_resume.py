@@ -10,11 +10,11 @@ import torch
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import sha256_file
 from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.data.loading import PatchDataset
 from lgffem_core.systems.baselines import ma_ms as baselines
 from lgffem_core.systems.baselines.ma_ms import train_mixed_attention
-from lgffem_core.systems.lgffem import strategies as run
 from lgffem_core.systems.lgffem.strategies import train_strategy
-from lgffem_core.training import loop
+from lgffem_core.training import finished, loop
 from lgffem_core.training.checkpoint import load_checkpoint, newest_checkpoint
 
 
@@ -68,14 +68,14 @@ def test_how_often_checkpoints_are_written_changes_no_result(tiny_study, monkeyp
 
 def scramble_generators(monkeypatch):
     """From here on, other states of torch's, numpy's and Python's generators before every step and every image."""
-    entropy, step, served = np.random.default_rng(), loop.Trainer.train_step, loop.PatchDataset.__getitem__
+    entropy, step, served = np.random.default_rng(), loop.Trainer.train_step, PatchDataset.__getitem__
 
     def scramble():
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(int(entropy.integers(2**31)))
 
     monkeypatch.setattr(loop.Trainer, "train_step", lambda *a: (scramble(), step(*a))[1])
-    monkeypatch.setattr(loop.PatchDataset, "__getitem__", lambda *a: (scramble(), served(*a))[1])
+    monkeypatch.setattr(PatchDataset, "__getitem__", lambda *a: (scramble(), served(*a))[1])
 
 
 def test_nothing_is_drawn_from_global_generators(tiny_study, monkeypatch):
@@ -88,8 +88,8 @@ def test_nothing_is_drawn_from_global_generators(tiny_study, monkeypatch):
 
 
 def test_weights_that_do_not_read_back_are_an_error(tiny_study, monkeypatch):
-    original = run.save_tensors
-    monkeypatch.setattr(run, "save_tensors", lambda path, *rest: (original(path, *rest), flip_last_bit(path)))
+    original = finished.save_tensors
+    monkeypatch.setattr(finished, "save_tensors", lambda path, *rest: (original(path, *rest), flip_last_bit(path)))
     with pytest.raises(StudyError, match="strategy_a: the weights that were just written cannot be read back"):
         train_a(tiny_study())
 
@@ -102,8 +102,8 @@ def stopped(tiny_study, monkeypatch):
     """(study, trainer, its checkpoint's file) of a run that was stopped after step 2 of 3."""
     study, seen = tiny_study(compute__checkpoint_steps=2), {}
     with monkeypatch.context() as patch:
-        original = run.run_trainer
-        patch.setattr(run, "run_trainer", lambda *a: seen.update(trainer=a[0], folder=a[2]) or original(*a))
+        original = loop.Trainer.fit
+        patch.setattr(loop.Trainer, "fit", lambda *a: seen.update(trainer=a[0], folder=a[2]) or original(*a))
         stop_after_saving(patch)
         with pytest.raises(StopHereError):
             train_a(study)

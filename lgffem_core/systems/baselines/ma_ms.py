@@ -17,22 +17,16 @@ from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import MixedAttention
 from lgffem_core.config.study import Study
-from lgffem_core.data import channel_order, check_unchanged, images_root
+from lgffem_core.data import channel_order, check_unchanged
 from lgffem_core.data.augment import ma_ms_augment
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.model.weights import start_hash
 from lgffem_core.systems.baselines.networks import MixedAttentionNet, build_mixed_attention
-from lgffem_core.systems.lgffem.strategies import (
-    TrainedStrategy,
-    make_fabric,
-    read_back,
-    read_finished,
-    run_trainer,
-    training_set,
-    write_finished,
-)
-from lgffem_core.training.loop import Recipe, Trainer
+from lgffem_core.training.fabric import make_fabric
+from lgffem_core.training.finished import TrainedRun, train_once
+from lgffem_core.training.loop import Recipe, Trainer, labelled_images
 from lgffem_core.training.losses import multi_similarity
+from lgffem_core.training.patches import training_patches, training_set
 from lgffem_core.training.schedule import step_decay
 
 DATASET = "kimia"  # the patches that strategy C trains on
@@ -45,15 +39,8 @@ def crop_size(study: Study) -> int:
 
 def mixed_attention_patches(study: Study, seed: int) -> PatchDataset:
     """Kimia's training patches as MA + MS-loss trains on them: cropped, flipped, in [0, 1]."""
-    return PatchDataset(
-        training_set(study, DATASET),
-        images_root(study, DATASET),
-        ma_ms_augment(crop_size(study)),
-        MixedAttentionNet.mean,
-        MixedAttentionNet.std,
-        channel_order(study, DATASET),
-        seed,
-    )
+    table, augment = training_set(study, DATASET), ma_ms_augment(crop_size(study))
+    return training_patches(study, DATASET, table, augment, MixedAttentionNet, seed)
 
 
 def mixed_attention_recipe(settings: MixedAttention) -> Recipe:
@@ -88,7 +75,7 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
     )
 
 
-def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None) -> TrainedStrategy:
+def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None) -> TrainedRun:
     """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last checkpoint.
 
     Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in ``study.baseline("ma_ms", seed)``.
@@ -99,15 +86,16 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
         raise RequestError("baselines.ma_ms: pairs are mined within a batch; train it in one process.")
     model, folder = build_mixed_attention(study, seed), study.baseline("ma_ms", seed)
     identity = mixed_attention_fingerprint(study, seed)
-    done = read_finished(folder, identity)
-    if done:
-        return done
-    check_unchanged(study, DATASET)
-    settings = study.params.baselines.ma_ms
-    trainer = Trainer(fabric, mixed_attention_recipe(settings), model, multi_similarity(settings), seed)
-    history = run_trainer(trainer, mixed_attention_patches(study, seed), folder, identity, study.params)
-    write_finished(folder, model, history, identity)
-    return read_back(folder, identity)
+
+    def train() -> tuple[dict, list[dict]]:
+        check_unchanged(study, DATASET)
+        settings, patches = study.params.baselines.ma_ms, mixed_attention_patches(study, seed)
+        parts = {"model": model, "loss": multi_similarity(settings)}
+        trainer = Trainer(fabric, mixed_attention_recipe(settings), parts, labelled_images, seed)
+        history = trainer.fit(patches, folder, identity, study.params.compute)
+        return model.trainable_state(), history
+
+    return train_once(fabric, folder, identity, train)
 
 
 def train_or_load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:

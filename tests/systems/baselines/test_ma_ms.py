@@ -66,7 +66,7 @@ def test_what_is_done_is_not_done_again_unless_a_parameter_changes(study, monkey
     assert (trained.weights, list(trained.history)) == (folder / "model.safetensors", ["epoch", "loss", "lr"])
     assert trained.history["lr"].tolist() == pytest.approx([0.02, 0.02, 0.002])
     with monkeypatch.context() as patch:
-        patch.setattr(baselines, "run_trainer", lambda *a: pytest.fail("trained again"))
+        patch.setattr(loop.Trainer, "fit", lambda *a: pytest.fail("trained again"))
         assert train_mixed_attention(study(), 0).fingerprint == trained.fingerprint
     others = [{"beta": 50.0}, {"epochs": 4}, {"image_size": 48}, {"network": "legacy_seresnet34"}]
     assert (
@@ -102,7 +102,7 @@ def test_the_optimiser_is_the_published_one(study):
     recipe = mixed_attention_recipe(study().params.baselines.ma_ms)
     (group,) = recipe.optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups
     assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.02, 0.9, 0, False)
-    assert recipe.clip_norm is None and recipe.loss_settings == {}
+    assert recipe.clip_norm is None and recipe.settings == {}
 
 
 def test_it_trains_on_strategy_cs_patches_as_they_are_in_0_1(study):

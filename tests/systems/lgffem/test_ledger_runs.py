@@ -19,9 +19,9 @@ def trained(monkeypatch):
     """(run's name, strategy, first weights) of every training, in order."""
     started, original = [], run.fit
 
-    def spy(fabric, study, strategy, variant, seed, model, *rest):
-        started.append((study.name, strategy, {k: v.clone() for k, v in model.trainable_state().items()}))
-        return original(fabric, study, strategy, variant, seed, model, *rest)
+    def spy(fabric, study, recipe, variant, seed, model, *rest):
+        started.append((study.name, recipe.name, {k: v.clone() for k, v in model.trainable_state().items()}))
+        return original(fabric, study, recipe, variant, seed, model, *rest)
 
     monkeypatch.setattr(run, "fit", spy)
     return started

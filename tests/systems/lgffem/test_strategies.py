@@ -35,9 +35,9 @@ def test_the_chain_trains_each_strategy_from_the_one_before(tiny_study, monkeypa
     study, started = tiny_study(), {}
     original = run.fit
 
-    def spy(fabric, study, strategy, variant, seed, model, table, identity):
-        started[strategy] = {k: v.clone() for k, v in model.trainable_state().items()}
-        return original(fabric, study, strategy, variant, seed, model, table, identity)
+    def spy(fabric, study, recipe, variant, seed, model, table, identity):
+        started[recipe.name] = {k: v.clone() for k, v in model.trainable_state().items()}
+        return original(fabric, study, recipe, variant, seed, model, table, identity)
 
     monkeypatch.setattr(run, "fit", spy)
     trained = train_strategy(study, "c", "paper", 0)
@@ -125,7 +125,7 @@ def test_a_changed_parameter_trains_anew(tiny_study, change):
 def test_each_strategy_trains_as_its_released_script(tiny_study, monkeypatch, strategy, steps, amsgrad):
     """22 images in batches of 5: PathML's loader keeps the last two, and C alone has AMSGrad (ledger 19 and 20)."""
     study, seen, original = tiny_study(training__batch_size=5, **{f"training__{strategy}__epochs": 1}), [], run.fit
-    monkeypatch.setattr(run, "fit", lambda *a: original(*a[:6], a[6].iloc[:22], a[7]) if a[2] == strategy else [])
+    monkeypatch.setattr(run, "fit", lambda *a: original(*a[:6], a[6].iloc[:22], a[7]) if a[2].name == strategy else [])
     step = loop.Trainer.train_step
     monkeypatch.setattr(loop.Trainer, "train_step", lambda self, *a: seen.append(self) or step(self, *a))
     train_strategy(study, strategy, "paper", 0)
@@ -174,7 +174,7 @@ def test_a_released_checkpoint_stands_in_for_training(tiny_study, tmp_path, monk
 
 def test_an_infinite_loss_stops_the_run(tiny_study, monkeypatch):
     study = tiny_study()
-    monkeypatch.setattr(run, "sub_center_arcface", lambda *a: Infinite())
+    monkeypatch.setitem(run.LOSSES, "sub_center_arcface", lambda *a: Infinite())
     with pytest.raises(StudyError, match="strategy A: the loss is nan at step 0"):
         train_strategy(study, "a", "paper", 0)
     assert not weights(study, "a").exists()

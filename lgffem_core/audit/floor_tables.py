@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.audit import floors
-from lgffem_core.audit.verdicts import OVER_SCANS
+from lgffem_core.audit.verdicts import scan_ends
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.config.params import PROTOCOLS
 from lgffem_core.config.study import Study
@@ -18,7 +18,7 @@ from lgffem_core.model.device import prepare_device
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
-from lgffem_core.retrieval.statistics import WIDTHLESS, scan_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS
 
 Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
@@ -94,9 +94,9 @@ def floor_table(
             values = describe(changed.images)
             for protocol in PROTOCOLS:
                 outcome = evaluate(protocol, values, labels, test)
-                low, high = scan_interval(outcome.correct, outcome.counts, study.params.retrieval.bootstrap, OVER_SCANS)
                 rows.append(
                     {"descriptor": name, "condition": condition, "unchanged": int(changed.unchanged.sum())}
-                    | {"protocol": protocol, **outcome.scores._asdict(), "eta_p_low": low, "eta_p_high": high}
+                    | {"protocol": protocol, **outcome.scores._asdict()}
+                    | scan_ends([outcome], study.params.retrieval.bootstrap)
                 )
     return pd.DataFrame(rows).round(DECIMALS)

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.audit.chance import chance
-from lgffem_core.audit.verdicts import OVER_SCANS
+from lgffem_core.audit.verdicts import ENDS, scan_ends
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.protocols import leave_one_out
-from lgffem_core.retrieval.statistics import scan_interval
 
 PROTOCOL = "leave_one_out"
 
@@ -47,9 +46,7 @@ def scored(answers: Answers, resamples: int) -> dict:
     labels = answers.domain.patches["label_id"].to_numpy()
     row = {"patches": len(labels), "groups": len(np.unique(labels))}
     if row["groups"] < 2:
-        return row | dict.fromkeys(("eta_p", "eta_p_low", "eta_p_high", "chance_eta_p"), np.nan)
+        return row | dict.fromkeys(("eta_p", *ENDS, "chance_eta_p"), np.nan)
     runs = [leave_one_out(values, labels) for values in answers.runs]
-    counts = runs[0].counts
-    low, high = scan_interval(np.array([run.correct for run in runs]), counts, resamples, OVER_SCANS)
-    row |= {"eta_p": np.mean([run.scores.eta_p for run in runs]), "eta_p_low": low, "eta_p_high": high}
-    return row | {"chance_eta_p": chance(PROTOCOL, counts).eta_p}
+    row |= {"eta_p": np.mean([run.scores.eta_p for run in runs]), **scan_ends(runs, resamples)}
+    return row | {"chance_eta_p": chance(PROTOCOL, runs[0].counts).eta_p}

@@ -9,17 +9,17 @@ import pandas as pd
 from lgffem_core.audit.chance import chance
 from lgffem_core.audit.generality_table import Domain
 from lgffem_core.audit.leakage import clean, leakage
-from lgffem_core.audit.verdicts import OVER_SCANS
+from lgffem_core.audit.verdicts import ENDS, scan_ends
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import Embedded
 from lgffem_core.retrieval.encoder import Encoder, embed_table
-from lgffem_core.retrieval.methods import Methods, Outcomes
+from lgffem_core.retrieval.methods import Methods, Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
-from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, scan_interval, seed_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, seed_interval
 
 PROTOCOL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches (BCa), none where patches do not ask for "
@@ -56,7 +56,7 @@ def protocol_table(study: Study, outcomes: Outcomes, train_counts: np.ndarray) -
         rows.append(
             {"method": method, "variant": variant, "protocol": protocol}
             | {"seeds": " ".join(map(str, study.params.seeds))}
-            | Scores(*np.mean([run.scores for run in runs], axis=0))._asdict()
+            | mean_scores(runs)
             | intervals(runs, study.params.retrieval.bootstrap)
             | {f"chance_{name}": value for name, value in expected.items()}
         )
@@ -68,7 +68,7 @@ def intervals(runs: list[Outcome], resamples: int) -> dict[str, float]:
     low, high = np.nan, np.nan
     if runs[0].hits is not None:
         low, high = patch_interval(np.array([run.hits for run in runs]), resamples)
-    scan_low, scan_high = scan_interval(np.array([run.correct for run in runs]), runs[0].counts, resamples, OVER_SCANS)
+    scan_low, scan_high = scan_ends(runs, resamples).values()
     half = seed_interval(np.array([run.scores.eta_p for run in runs])).half_width
     ends = {"eta_p_low": low, "eta_p_high": high, "scan_low": scan_low, "scan_high": scan_high}
     return ends | {"seed_half_width": half}
@@ -152,7 +152,6 @@ def without(protocol: str, embedded: Embedded, kept: np.ndarray, resamples: int)
     """Scores and interval on the patches that are kept, (N,) bool; NaN where fewer than two scans are left."""
     values, labels, test = (part[kept] for part in embedded[:3])
     if len(np.unique(labels[test])) < 2:
-        return dict.fromkeys((*Scores._fields, "eta_p_low", "eta_p_high"), np.nan)
+        return dict.fromkeys((*Scores._fields, *ENDS), np.nan)
     outcome = evaluate(protocol, values, labels, test)
-    low, high = scan_interval(outcome.correct, outcome.counts, resamples, OVER_SCANS)
-    return {**outcome.scores._asdict(), "eta_p_low": low, "eta_p_high": high}
+    return outcome.scores._asdict() | scan_ends([outcome], resamples)

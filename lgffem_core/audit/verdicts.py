@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
-from lgffem_core.retrieval.methods import Outcomes
+from lgffem_core.retrieval.methods import Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import scan_interval
@@ -21,6 +21,7 @@ from lgffem_core.retrieval.statistics import scan_interval
 VERDICTS = ("reproduced", "differs", "not comparable", "not run here")
 STANDARD = "leave_one_out"  # the protocol that any two methods can be compared under
 OVER_SCANS = "bca"  # a studentised end is 0 or 100 where few scans have an error
+ENDS = ("eta_p_low", "eta_p_high")
 ROUNDING = 0.005  # a published value stands for everything that rounds to it
 VERDICT_NOTE = (
     "Table 1 was computed under `released`: the authors' repository keeps its nine values as that computation's output "
@@ -97,6 +98,12 @@ def intervals(runs: list[Outcome], resamples: int) -> Scores:
     return Scores(eta_p, eta_w, tuple(p * w / 100 for p, w in zip(eta_p, eta_w, strict=True)))
 
 
+def scan_ends(runs: list[Outcome], resamples: int) -> dict[str, float]:
+    """The 95 % interval of η_p over scans (BCa) as cells of a row, one outcome a seed."""
+    correct = np.array([run.correct for run in runs])
+    return dict(zip(ENDS, scan_interval(correct, runs[0].counts, resamples, OVER_SCANS), strict=True))
+
+
 def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str, ...] = ()) -> dict:
     """Dotted key -> value, where it is not the published one, which the defaults are; keys in ``skip`` are left out."""
     keys = {}
@@ -156,8 +163,7 @@ def verdict_table(study: Study, paper: Paper, ours: dict[str, Ours], outcomes: O
                 | {f"standard_{name}": value for name, value in means(standard).items()}
             )
     numbers = [f"{part}{name}" for part in ("paper_", "", "difference_", "standard_") for name in Scores._fields]
-    order = ["published_in", "row", "variant", "protocol", *numbers, "eta_p_low", "eta_p_high", "verdict", "why"]
-    order.append("other_reading")
+    order = ["published_in", "row", "variant", "protocol", *numbers, *ENDS, "verdict", "why", "other_reading"]
     return pd.DataFrame(rows, columns=order).round(DECIMALS)
 
 
@@ -171,13 +177,12 @@ def judged(study: Study, known: Published, runs: list[Outcome] | None, why: list
     for i, (name, number) in enumerate(known.scores._asdict().items()):
         cells |= {f"paper_{name}": number, name: found[name], f"difference_{name}": found[name] - number}
         words.append(verdict(number, known.protocol, ends[i] if ends else None, why))
-    low, high = ends.eta_p if ends else (np.nan, np.nan)
+    low_high = dict(zip(ENDS, ends.eta_p if ends else (np.nan, np.nan), strict=True))
     same = len(set(words)) == 1
     text = words[0] if same else ", ".join(f"{n}: {w}" for n, w in zip(Scores._fields, words, strict=True))
-    return cells | {"eta_p_low": low, "eta_p_high": high, "verdict": text, "why": "; ".join(why)}
+    return cells | low_high | {"verdict": text, "why": "; ".join(why)}
 
 
 def means(runs: list[Outcome] | None) -> dict[str, float]:
     """Scores over seeds by name; NaN where nothing was run."""
-    values = np.mean([run.scores for run in runs], axis=0) if runs else [np.nan] * 3
-    return dict(zip(Scores._fields, map(float, values), strict=True))
+    return mean_scores(runs) if runs else dict.fromkeys(Scores._fields, np.nan)

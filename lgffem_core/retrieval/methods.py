@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from lgffem_core.retrieval.embed import Embedded
+from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 
 #: (name, variant) -> one entry a seed, in the order that tables have.
@@ -18,3 +21,8 @@ def evaluated(methods: Methods, protocols: Iterable[str]) -> Outcomes:
         for key, runs in methods.items()
         for protocol in protocols
     }
+
+
+def mean_scores(runs: list[Outcome]) -> dict[str, float]:
+    """Scores by name, in percent: means over seeds."""
+    return Scores(*np.mean([run.scores for run in runs], axis=0))._asdict()

@@ -9,7 +9,8 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import markdown, write_table
 
-TABLE = pd.DataFrame({"strategy": ["A", "B"], "variant": "paper", "eta_p": [100 / 3, 100], "paper_eta_p": [None, 72.08]})
+SCORES = {"eta_p": [100 / 3, 100], "paper_eta_p": [None, 72.08]}
+TABLE = pd.DataFrame({"strategy": ["A", "B"], "variant": "paper", **SCORES})
 
 
 @pytest.fixture

@@ -9,24 +9,13 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import patch_table
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
-from lgffem_core.retrieval.methods import Outcomes
+from lgffem_core.retrieval.methods import Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import WIDTHLESS, eta_p_interval
 
-SCORED_COLUMNS = [  # of both tables
-    "variant",
-    "protocol",
-    "seeds",
-    "eta_p",
-    "eta_w",
-    "eta_tot",
-    "eta_p_low",
-    "eta_p_high",
-    "paper_eta_p",
-    "paper_eta_w",
-    "paper_eta_tot",
-]
+PAPER = [f"paper_{name}" for name in Scores._fields]
+SCORED_COLUMNS = ["variant", "protocol", "seeds", *Scores._fields, "eta_p_low", "eta_p_high", *PAPER]  # of both tables
 TABLE1_COLUMNS = ["strategy", "pretraining_data", *SCORED_COLUMNS]
 TABLE2_COLUMNS = ["method", *SCORED_COLUMNS]
 INTERVAL_NOTE = (
@@ -63,24 +52,13 @@ def table1(study: Study, outcomes: Outcomes) -> pd.DataFrame:
     rows = []
     for (strategy, variant, protocol), runs in outcomes.items():
         known = paper["rows"][strategy] if protocol == paper["protocol"] else {}
-        rows.append(
-            {
-                "strategy": strategy.upper(),
-                "pretraining_data": pretraining_data(study, strategy),
-                "variant": study.variant_label(variant),
-                "protocol": protocol,
-                **measured(study, runs),
-                **beside(known),
-            }
-        )
+        named = {"strategy": strategy.upper(), "pretraining_data": pretraining_data(study, strategy)}
+        named |= {"variant": study.variant_label(variant), "protocol": protocol}
+        rows.append(named | measured(study, runs) | beside(known))
     return pd.DataFrame(rows, columns=TABLE1_COLUMNS).round(DECIMALS)
 
 
-def table2(
-    study: Study,
-    baselines: Outcomes,
-    outcomes: Outcomes,
-) -> pd.DataFrame:
+def table2(study: Study, baselines: Outcomes, outcomes: Outcomes) -> pd.DataFrame:
     """Table 2: a row for each method, variant and protocol, LGFFEM after strategy C last.
 
     A published value stands in the row of the protocol that it was computed under, and nowhere if the profile
@@ -112,9 +90,8 @@ def table2(
 def measured(study: Study, runs: list[Outcome]) -> dict:
     """The cells of a row that come from this study: means over seeds, and the interval of η_p."""
     low, high = eta_p_interval(runs, study.params.retrieval.bootstrap)
-    scores = Scores(*np.mean([run.scores for run in runs], axis=0))
     seeds = " ".join(map(str, study.params.seeds))
-    return {"seeds": seeds, **scores._asdict(), "eta_p_low": low, "eta_p_high": high}
+    return {"seeds": seeds, **mean_scores(runs), "eta_p_low": low, "eta_p_high": high}
 
 
 def beside(known: dict) -> dict:

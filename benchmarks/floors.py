@@ -9,6 +9,8 @@ pixels that the backbone sees are reduced to them first.
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.data.sets.kimia import patch_table
 from lgffem_core.model.backbone import Backbone
+from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
 
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
@@ -32,6 +35,12 @@ PARAMS = {
 }
 
 
+def pooled(backbone: Backbone) -> Callable:
+    """A frozen backbone as a descriptor of images at 224 pixels."""
+    encoder = Encoder("backbone", "not kept", lambda: floors.PooledBackbone(backbone), evaluation_resize(224))
+    return partial(embed_images, encoder)
+
+
 def descriptors(weights: Path | None) -> dict:
     """Every floor by name; the frozen backbone only where there are weights."""
     torch.manual_seed(0)
@@ -42,10 +51,10 @@ def descriptors(weights: Path | None) -> dict:
         "joint RGB, Hellinger": lambda images: floors.hellinger(floors.rgb_histogram(images, joint=True)),
         "H&E histogram": floors.stain_histogram,
         "H&E, Hellinger": lambda images: floors.hellinger(floors.stain_histogram(images)),
-        "untrained backbone": floors.pooled_backbone(Backbone(BackboneParams(**PARAMS))),
+        "untrained backbone": pooled(Backbone(BackboneParams(**PARAMS))),
     }
     if weights:
-        found["frozen backbone"] = floors.pooled_backbone(Backbone(BackboneParams(**PARAMS), weights))
+        found["frozen backbone"] = pooled(Backbone(BackboneParams(**PARAMS), weights))
     return found
 
 

@@ -30,8 +30,9 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import DATASETS, STRATEGIES
 from lgffem_core.config.study import Study
 from lgffem_core.data import patch_table
-from lgffem_core.report.tables import table1, write_table
+from lgffem_core.report.tables import write_table
 from lgffem_core.systems.lgffem.evaluation import evaluate_all
+from lgffem_core.systems.lgffem.tables import table1
 
 VARIANT, SEED = "released", 0  # with dropout and BatchNorm
 SMALL = {

@@ -11,8 +11,8 @@ import re
 import pandas as pd
 
 from lgffem_core.base.project import PROJECT
-from lgffem_core.report.tables import published
 from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.systems.lgffem.tables import published
 
 PROTOCOLS = ("released", "leave_one_out", "test_to_train")
 RUNS = (("histology", "real slides"), ("demo", "DEMO"))

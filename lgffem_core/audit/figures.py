@@ -15,9 +15,9 @@ from lgffem_core.audit.order import Orders
 from lgffem_core.config.study import Study
 from lgffem_core.report.retrieval_figures import hit_style, thumbnail
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes, sign
+from lgffem_core.retrieval.embed import Embedded
 from lgffem_core.retrieval.index import search
 from lgffem_core.retrieval.protocols import leave_one_out, released
-from lgffem_core.systems.baselines.evaluation import Embedded
 
 BLUE, ORANGE = COLOURS[0], COLOURS[1]
 IMAGE = 220  # pixels a side of the ranking's images: their full size would make an SVG of many megabytes
@@ -35,9 +35,9 @@ def ranking_picture(study: Study, images: list[Path], names: list[str], embedded
     """What each protocol reads from the ranking behind the first patch of ``scan``, and of every scan.
 
     Args:
-        images: files of Kimia's patches, in the order of ``embedded``; names: of the scans.
+        images: files of the patches, in the order of ``embedded``; names: of the scans.
     """
-    embeddings, labels, test = embedded
+    embeddings, labels, test, _ = embedded
     values, scans, files = embeddings[test], labels[test], np.array(images)[test]
     first, depth = np.unique(scans, return_index=True)[1], np.bincount(scans).cumsum()
     _, ids = search(values, values[first], len(scans))

@@ -1,26 +1,24 @@
 """How far descriptors without training come, and what is left of every score without the stain."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lgffem_core.audit import floors
-from lgffem_core.audit.verdicts import OVER_SCANS
+from lgffem_core.audit.verdicts import scan_ends
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.config.params import PROTOCOLS
 from lgffem_core.config.study import Study
 from lgffem_core.data import images_root, patch_table
 from lgffem_core.data.augment import evaluation_resize
-from lgffem_core.data.loading import normalise, read_rgb
-from lgffem_core.model.backbone import Backbone
+from lgffem_core.data.loading import read_rgb
 from lgffem_core.model.device import prepare_device
 from lgffem_core.report.tables import DECIMALS
-from lgffem_core.retrieval.embed import resized_inputs
+from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
-from lgffem_core.retrieval.statistics import WIDTHLESS, scan_interval
-from lgffem_core.systems.lgffem.strategies import train_or_load
+from lgffem_core.retrieval.statistics import WIDTHLESS
 
 Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
@@ -30,51 +28,33 @@ FLOOR_NOTE = (
 )
 
 
-def kimia_images(study: Study) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Kimia's patches, uint8 (H, W, 3), their scans (N,) and which are test patches (N,), in table order.
+def dataset_images(study: Study, dataset: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """A set's patches, uint8 (H, W, 3), their labels (N,) and which are test patches (N,), in table order.
 
     Patches larger than model.image_size are reduced to it.
     """
-    patches, side = patch_table(study, "kimia"), study.params.model.image_size
-    root, resize = images_root(study, "kimia"), evaluation_resize(side)
+    patches, side = patch_table(study, dataset), study.params.model.image_size
+    root, resize = images_root(study, dataset), evaluation_resize(side)
     images = (read_rgb(root / path) for path in patches["path"])
     small = [resize(image, 0) if max(image.shape) > side else image for image in images]
     return small, patches["label_id"].to_numpy(), (patches["split"] == "test").to_numpy()
 
 
-def descriptors(study: Study) -> Descriptors:
-    """The floors by name, and LGFFEM after strategy C (first variant, first seed), which should exceed them."""
-    variant, seed = study.params.variants[0], study.params.seeds[0]
-    device = prepare_device(study.params.compute)
-    size, settings = study.params.model.image_size, study.params.model.backbone
-    model = train_or_load(study, "c", variant, seed).to(device)
-    torch.manual_seed(derive_seed("untrained", seed))
-    untrained = Backbone(settings.model_copy(update={"pretrained": False, "weights": None}), None, size).to(device)
+def descriptors(study: Study, encoder: Encoder) -> Descriptors:
+    """The floors by name, and the trained encoder, which should exceed them."""
+    seed, settings = study.params.seeds[0], study.params.model.backbone
+    embed = partial(embed_images, device=prepare_device(study.params.compute))
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,
         "colours together": lambda images: floors.hellinger(floors.rgb_histogram(images, joint=True)),
         "stain histogram": lambda images: floors.hellinger(floors.stain_histogram(images)),
-        "untrained backbone": floors.pooled_backbone(untrained, size),
     }
+    frozen = [floors.backbone_encoder(study, derive_seed("untrained", seed), untrained=True)]
     if settings.pretrained or settings.weights:
-        found["frozen backbone"] = floors.pooled_backbone(model.backbone, size)
-    return found | {"LGFFEM C": embedding(study, model)}
-
-
-def embedding(study: Study, model: torch.nn.Module) -> Callable[[floors.Images], np.ndarray]:
-    """A trained model as a descriptor of images, prepared as for every other evaluation."""
-    inputs, device = resized_inputs(study, model), next(model.parameters()).device
-
-    @torch.no_grad()
-    def describe(images: floors.Images) -> np.ndarray:
-        size, rows = study.params.retrieval.batch_size, []
-        for start in range(0, len(images), size):
-            batch = [normalise(inputs.transform(i, 0), inputs.mean, inputs.std) for i in images[start : start + size]]
-            rows.append(model(torch.stack(batch).to(device)).float().cpu().numpy())
-        return np.concatenate(rows)
-
-    return describe
+        frozen.append(floors.backbone_encoder(study, seed))
+    found |= {each.label: partial(embed, each) for each in frozen}
+    return found | {encoder.label: partial(embed, encoder, batch_size=study.params.retrieval.batch_size)}
 
 
 def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.Conditioned]:
@@ -106,7 +86,7 @@ def floor_table(
     """Every descriptor under every condition, by every protocol.
 
     Args:
-        images: Kimia's, of training and test; labels: (N,) their scans; test: (N,) bool.
+        images: of training and test; labels: (N,) theirs; test: (N,) bool.
     """
     rows = []
     for condition, changed in conditions(images).items():
@@ -114,9 +94,9 @@ def floor_table(
             values = describe(changed.images)
             for protocol in PROTOCOLS:
                 outcome = evaluate(protocol, values, labels, test)
-                low, high = scan_interval(outcome.correct, outcome.counts, study.params.retrieval.bootstrap, OVER_SCANS)
                 rows.append(
                     {"descriptor": name, "condition": condition, "unchanged": int(changed.unchanged.sum())}
-                    | {"protocol": protocol, **outcome.scores._asdict(), "eta_p_low": low, "eta_p_high": high}
+                    | {"protocol": protocol, **outcome.scores._asdict()}
+                    | scan_ends([outcome], study.params.retrieval.bootstrap)
                 )
     return pd.DataFrame(rows).round(DECIMALS)

@@ -10,16 +10,22 @@ patch as it is and says so.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lgffem_core.base.files import sha256_json
+from lgffem_core.config.code_version import code_hash
+from lgffem_core.config.study import Study
 from lgffem_core.data.augment import evaluation_resize
-from lgffem_core.data.loading import normalise
 from lgffem_core.model.backbone import Backbone
+from lgffem_core.model.weights import start_hash
+from lgffem_core.retrieval.encoder import Encoder
 
 #: Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok & Johnston 2001).
 DYES = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -75,29 +81,37 @@ def hellinger(histograms: np.ndarray) -> np.ndarray:
     return np.sqrt(histograms / histograms.sum(axis=1, keepdims=True))
 
 
-def pooled_backbone(backbone: Backbone, size: int = 224, batch_size: int = 32) -> Callable[[Images], np.ndarray]:
-    """The descriptor of a frozen backbone: each stage average-pooled and L2-normalised, then joined: (N, ΣCᵢ).
+class PooledBackbone(nn.Module):
+    """A frozen backbone as an embedding of its own: each stage average-pooled and L2-normalised, then joined."""
 
-    Images are resized to ``size`` pixels a side, as for every other evaluation.
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:  # (N, 3, S, S) -> (N, ΣCᵢ)
+        stages = self.backbone(images)  # (N, Cᵢ, Hᵢ, Wᵢ)
+        return torch.cat([F.normalize(stage.mean(dim=(2, 3)), dim=1) for stage in stages], dim=1)
+
+
+def backbone_encoder(study: Study, seed: int, untrained: bool = False) -> Encoder:
+    """The study's backbone, pooled: "frozen backbone", or "untrained backbone" where its weights are drawn by ``seed``.
+
+    Args:
+        untrained: draw them also where the parameters name weights.
     """
-    resize = evaluation_resize(size)
+    settings, size = study.params.model.backbone, study.params.model.image_size
+    if untrained:
+        settings = settings.model_copy(update={"pretrained": False, "weights": None})
+    known = settings.pretrained or settings.weights
+    start = start_hash(study, "model.backbone", settings.name) if known else seed
 
-    @torch.no_grad()
-    def describe(images: Images) -> np.ndarray:
-        device = next(backbone.parameters()).device
-        rows = []
-        for start in range(0, len(images), batch_size):
-            batch = [resize(image, 0) for image in images[start : start + batch_size]]
-            inputs = torch.stack([normalise(image, backbone.mean, backbone.std) for image in batch])
-            rows.append(pooled(backbone(inputs.to(device))).cpu().numpy())
-        return np.concatenate(rows)
+    def network() -> nn.Module:
+        torch.manual_seed(seed)
+        return PooledBackbone(Backbone(settings, study.resolve(settings.weights), size))
 
-    return describe
-
-
-def pooled(stages: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Stages (N, Cᵢ, Hᵢ, Wᵢ), each average-pooled and L2-normalised, then joined: (N, ΣCᵢ)."""
-    return torch.cat([F.normalize(stage.mean(dim=(2, 3)), dim=1) for stage in stages], dim=1)
+    code = code_hash("import lgffem_core.audit.floors")
+    identity = sha256_json([settings.model_dump(mode="json", exclude={"weights"}), start, size, code])
+    return Encoder(f"{'frozen' if known else 'untrained'} backbone", identity, cache(network), evaluation_resize(size))
 
 
 def under(condition: Condition, images: Images) -> Conditioned:

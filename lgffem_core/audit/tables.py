@@ -7,34 +7,19 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.audit.chance import chance
+from lgffem_core.audit.generality_table import Domain
 from lgffem_core.audit.leakage import clean, leakage
-from lgffem_core.audit.verdicts import OVER_SCANS
-from lgffem_core.config.params import PROTOCOLS
-from lgffem_core.config.study import CURRICULUM, Study
-from lgffem_core.data import patch_table
+from lgffem_core.audit.verdicts import ENDS, scan_ends
+from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
-from lgffem_core.retrieval.embed import embed_table
+from lgffem_core.retrieval.embed import Embedded
+from lgffem_core.retrieval.encoder import Encoder, embed_table
+from lgffem_core.retrieval.methods import Methods, Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
-from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, scan_interval, seed_interval
-from lgffem_core.systems.baselines.barcodes import barcode
-from lgffem_core.systems.baselines.evaluation import (
-    BARCODE,
-    DENSENET,
-    MA_MS,
-    Embedded,
-    densenet_embeddings,
-    densenet_variant,
-    mixed_attention_embeddings,
-    mixed_attention_variant,
-)
-from lgffem_core.systems.lgffem.evaluation import train_and_embed
-from lgffem_core.systems.lgffem.strategies import train_or_load
-
-Methods = dict[tuple[str, str], list[Embedded]]
-Outcomes = dict[tuple[str, str, str], list[Outcome]]
+from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, seed_interval
 
 PROTOCOL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches (BCa), none where patches do not ask for "
@@ -47,51 +32,31 @@ RANK_NOTE = (
     "precision: of the k; MV: queries whose majority is right; mMV: the same, each scan with equal weight."
 )
 COMPARISON_NOTE = (
-    "Under leave_one_out; difference in points of eta_p, positive where C is better. p_patches: McNemar's exact test, "
-    "first seed; p_scans: the scans' differences in right patches with their signs flipped, the one to go by; both by "
-    "Holm over this table."
+    "Under leave_one_out; difference in points of eta_p, positive where {best} is better. p_patches: McNemar's exact "
+    "test, first seed; p_scans: the scans' differences in right patches with their signs flipped, the one to go by; "
+    "both by Holm over this table."
 )
 LEAKAGE_NOTE = (
     "train, across, test: pairs of patches that show the same tissue, within the training patches, across, and within "
-    "the test patches. Percent: strategy C once `removed` test patches are left out, one of each pair within the test "
+    "the test patches. Percent: {best} once `removed` test patches are left out, one of each pair within the test "
     f"patches and each that has a pair in training; 95 % interval of eta_p over scans (BCa). {WIDTHLESS}"
 )
 
 
-def methods(study: Study) -> Methods:
-    """Embeddings of Kimia's patches by every strategy and baseline of the profile, one entry a seed."""
-    found: Methods = {}
-    for variant in study.params.variants:
-        for strategy in CURRICULUM:
-            runs = [train_and_embed(study, strategy, variant, seed) for seed in study.params.seeds]
-            found[f"LGFFEM {strategy.upper()}", study.variant_label(variant)] = runs
-    features = [densenet_embeddings(study, seed) for seed in study.params.seeds]
-    bits = [(barcode(values).astype(np.float32), *rest) for values, *rest in features]
-    trained = [mixed_attention_embeddings(study, seed) for seed in study.params.seeds]
-    baselines = {
-        (DENSENET, densenet_variant(study)): features,
-        (BARCODE, densenet_variant(study)): bits,
-        (MA_MS, mixed_attention_variant(study)): trained,
-    }
-    return found | baselines
+def protocol_table(study: Study, outcomes: Outcomes, train_counts: np.ndarray) -> pd.DataFrame:
+    """Every method under every protocol: scores, intervals over patches, scans and seeds, and chance.
 
-
-def evaluated(embedded: Methods) -> Outcomes:
-    """(method, variant, protocol) -> one outcome a seed, for every protocol: the audit compares them."""
-    return {(*key, p): [evaluate(p, *run) for run in runs] for key, runs in embedded.items() for p in PROTOCOLS}
-
-
-def protocol_table(study: Study, outcomes: Outcomes) -> pd.DataFrame:
-    """Every method under every protocol: scores, intervals over patches, scans and seeds, and chance."""
-    patches, rows = patch_table(study, "kimia"), []
-    train = np.bincount(patches.loc[patches["split"] == "train", "label_id"])
+    Args:
+        train_counts: (S,) training patches of each scan.
+    """
+    rows = []
     for (method, variant, protocol), runs in outcomes.items():
         counts = runs[0].counts
-        expected = chance(protocol, counts, train)._asdict()
+        expected = chance(protocol, counts, train_counts)._asdict()
         rows.append(
             {"method": method, "variant": variant, "protocol": protocol}
             | {"seeds": " ".join(map(str, study.params.seeds))}
-            | Scores(*np.mean([run.scores for run in runs], axis=0))._asdict()
+            | mean_scores(runs)
             | intervals(runs, study.params.retrieval.bootstrap)
             | {f"chance_{name}": value for name, value in expected.items()}
         )
@@ -103,7 +68,7 @@ def intervals(runs: list[Outcome], resamples: int) -> dict[str, float]:
     low, high = np.nan, np.nan
     if runs[0].hits is not None:
         low, high = patch_interval(np.array([run.hits for run in runs]), resamples)
-    scan_low, scan_high = scan_interval(np.array([run.correct for run in runs]), runs[0].counts, resamples, OVER_SCANS)
+    scan_low, scan_high = scan_ends(runs, resamples).values()
     half = seed_interval(np.array([run.scores.eta_p for run in runs])).half_width
     ends = {"eta_p_low": low, "eta_p_high": high, "scan_low": scan_low, "scan_high": scan_high}
     return ends | {"seed_half_width": half}
@@ -113,13 +78,15 @@ def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.
     """Beyond the first neighbour: ``ranking_scores`` of every method under ``leave_one_out``, means over seeds."""
     rows = []
     for (method, variant), runs in embedded.items():
-        size = min(int(test.sum()) - 1 for _, _, test in runs)
+        size = min(int(run.test.sum()) - 1 for run in runs)
         depths = tuple(k for k in ks if k <= size)
         scores = [
             ranking_scores(
-                rank_others(values[test], labels[test], max(depths)), depths, tuple(k for k in depths if k > 1)
+                rank_others(run.embeddings[run.test], run.labels[run.test], max(depths)),
+                depths,
+                tuple(k for k in depths if k > 1),
             )
-            for values, labels, test in runs
+            for run in runs
         ]
         rows.append({"method": method, "variant": variant} | pd.DataFrame(scores).mean().to_dict())
     return pd.DataFrame(rows).round(DECIMALS)
@@ -146,22 +113,15 @@ def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = 
     return table.assign(**{name: holm(table[name]) for name in ("p_patches", "p_scans")})
 
 
-def group_table(study: Study) -> pd.DataFrame:
-    """``leave_one_group_out`` wherever a patch can be answered from another group; first variant and seed.
-
-    Kimia's test patches by strategy C, where the group is the slide and the label too; PanNuke's tiles by strategy
-    B, where the group is the fold.
-    """
-    variant, seed = study.params.variants[0], study.params.seeds[0]
+def group_table(study: Study, asked: list[tuple[Domain, Encoder]]) -> pd.DataFrame:
+    """``leave_one_group_out`` wherever a patch can be answered from another group (slide, patient, fold)."""
     rows = []
-    for dataset, strategy in (("kimia", "c"), ("pannuke", "b")):
-        patches = patch_table(study, dataset)
-        patches = patches[patches["split"] == "test"] if dataset == "kimia" else patches
-        labels, groups = patches["label_id"].to_numpy(), patches["group"].to_numpy()
+    for domain, encoder in asked:
+        labels, groups = domain.patches["label_id"].to_numpy(), domain.patches["group"].to_numpy()
         share = answerable(labels, groups).mean()
-        row = {"data": dataset, "patches": len(patches), "groups": len(np.unique(groups)), "answerable": 100 * share}
+        row = {"data": domain.name, "patches": len(labels), "groups": len(np.unique(groups)), "answerable": 100 * share}
         if share > 0:
-            values = embed_table(study, dataset, patches, train_or_load(study, strategy, variant, seed))
+            values = embed_table(study, domain.dataset, domain.patches, encoder)
             row |= leave_one_group_out(values, labels, groups).scores._asdict()
         rows.append(row)
     return pd.DataFrame(rows).round(DECIMALS)
@@ -171,9 +131,9 @@ def leakage_table(study: Study, pairs: pd.DataFrame, embedded: Embedded) -> pd.D
     """Pairs of each kind by where they lie, and the scores without the test patches that they concern.
 
     Args:
-        pairs: of ``near_duplicates`` on Kimia's patches in table order; embedded: theirs by one model.
+        pairs: of ``near_duplicates`` on the patches in table order; embedded: theirs by one model.
     """
-    values, labels, test = embedded
+    test = embedded.test
     found, rows = leakage(pairs, test), []
     for kind in ("none", *found.index, "any"):
         concerned = pairs if kind == "any" else pairs[pairs["kind"] == kind]
@@ -183,17 +143,15 @@ def leakage_table(study: Study, pairs: pd.DataFrame, embedded: Embedded) -> pd.D
         for name in ("test_to_train", "leave_one_out"):
             rows.append(
                 {"kind": kind, **counted, "removed": int((~kept).sum()), "protocol": name}
-                | without(name, values, labels, test, kept, study.params.retrieval.bootstrap)
+                | without(name, embedded, kept, study.params.retrieval.bootstrap)
             )
     return pd.DataFrame(rows).round(DECIMALS)
 
 
-def without(
-    protocol: str, values: np.ndarray, labels: np.ndarray, test: np.ndarray, kept: np.ndarray, resamples: int
-) -> dict[str, float]:
+def without(protocol: str, embedded: Embedded, kept: np.ndarray, resamples: int) -> dict[str, float]:
     """Scores and interval on the patches that are kept, (N,) bool; NaN where fewer than two scans are left."""
-    if len(np.unique(labels[test & kept])) < 2:
-        return dict.fromkeys((*Scores._fields, "eta_p_low", "eta_p_high"), np.nan)
-    outcome = evaluate(protocol, values[kept], labels[kept], test[kept])
-    low, high = scan_interval(outcome.correct, outcome.counts, resamples, OVER_SCANS)
-    return {**outcome.scores._asdict(), "eta_p_low": low, "eta_p_high": high}
+    values, labels, test = (part[kept] for part in embedded[:3])
+    if len(np.unique(labels[test])) < 2:
+        return dict.fromkeys((*Scores._fields, *ENDS), np.nan)
+    outcome = evaluate(protocol, values, labels, test)
+    return outcome.scores._asdict() | scan_ends([outcome], resamples)

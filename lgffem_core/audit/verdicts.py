@@ -5,24 +5,23 @@ published experiment; while there is any, no verdict is given. A setting that te
 keeps none from it, whichever it takes: nobody knows which of the two made the published numbers.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from lgffem_core.config.params import DenseNet, MixedAttention, Model, PanNuke, Training
-from lgffem_core.config.study import CURRICULUM, Study
-from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
-from lgffem_core.report.tables import DECIMALS, NOT_KNOWN, published
+from lgffem_core.config.study import Study
+from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
+from lgffem_core.retrieval.methods import Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import scan_interval
-from lgffem_core.systems.baselines.evaluation import DENSENET, MA_MS
-from lgffem_core.systems.lgffem.ledger import read_ledger
-from lgffem_core.systems.lgffem.strategies import trained_here
 
 VERDICTS = ("reproduced", "differs", "not comparable", "not run here")
 STANDARD = "leave_one_out"  # the protocol that any two methods can be compared under
 OVER_SCANS = "bca"  # a studentised end is 0 or 100 where few scans have an error
+ENDS = ("eta_p_low", "eta_p_high")
 ROUNDING = 0.005  # a published value stands for everything that rounds to it
 VERDICT_NOTE = (
     "Table 1 was computed under `released`: the authors' repository keeps its nine values as that computation's output "
@@ -33,6 +32,32 @@ VERDICT_NOTE = (
     "in the 95 % interval of ours over scans; else `differs`. other_reading: settings that text and released code have "
     "in two ways, where this run does not take the variant's; nobody knows which of them was published."
 )
+
+
+class Published(NamedTuple):
+    """A row of a published table."""
+
+    table: str  # "Table 1"
+    row: str  # as the table names it
+    protocol: str | None  # None where it is not known
+    scores: Scores
+
+
+class Paper(NamedTuple):
+    """What is published."""
+
+    rows: list[Published]
+    test_counts: tuple[int, ...]  # (S,) test patches of each scan
+    readings: dict[str, list]  # dotted key -> the values that text and released code have for it
+
+
+class Ours(NamedTuple):
+    """Our method behind a published row, and what its numbers depend on."""
+
+    method: str  # its name in the outcomes
+    settings: dict  # of ``changed``: those of this run that are not the published ones
+    datasets: set[str]
+    otherwise: tuple[str, ...] = ()  # what else keeps any run from being the published experiment, in words
 
 
 def verdict(number: float, protocol: str | None, interval: tuple[float, float] | None, departures: list[str]) -> str:
@@ -73,6 +98,12 @@ def intervals(runs: list[Outcome], resamples: int) -> Scores:
     return Scores(eta_p, eta_w, tuple(p * w / 100 for p, w in zip(eta_p, eta_w, strict=True)))
 
 
+def scan_ends(runs: list[Outcome], resamples: int) -> dict[str, float]:
+    """The 95 % interval of η_p over scans (BCa) as cells of a row, one outcome a seed."""
+    correct = np.array([run.correct for run in runs])
+    return dict(zip(ENDS, scan_interval(correct, runs[0].counts, resamples, OVER_SCANS), strict=True))
+
+
 def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str, ...] = ()) -> dict:
     """Dotted key -> value, where it is not the published one, which the defaults are; keys in ``skip`` are left out."""
     keys = {}
@@ -87,113 +118,71 @@ def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str
     return keys
 
 
-def other_readings(settings: dict) -> list[str]:
-    """Those keys of ``changed`` whose value is the other one that a row of the ledger has for them."""
-    known = {key: values for row in read_ledger() for key, values in (row.switch or {}).items()}
-    return [key for key, value in settings.items() if value in known.get(key, ())]
+def other_readings(paper: Paper, ours: Ours) -> list[str]:
+    """Those settings whose value is the other one that text or released code has for them."""
+    return [key for key, value in ours.settings.items() if value in paper.readings.get(key, ())]
 
 
-def own_settings(study: Study, row: str) -> tuple[dict, set[str]]:
-    """What a published row depends on: the settings of this run that are not the defaults, and the data sets.
-
-    Args:
-        row: strategy "a", "b" or "c", or a method of Table 2.
-
-    A local file with the backbone's weights is taken for what it says it is; toggles are part of a row's
-    variant, which the table names; neither counts.
-    """
-    params, needed, keys = study.params, {"kimia"}, {}
-    if row == DENSENET:
-        keys = changed(params.baselines.densenet121, DenseNet(), "densenet121", ("densenet121.weights",))
-    elif row == MA_MS:
-        keys = changed(params.baselines.ma_ms, MixedAttention(), "ma_ms", ("ma_ms.weights",))
-    else:
-        chain = trained_here(study, "c" if row == "LGFFEM" else row)
-        needed |= {CURRICULUM[strategy][0] for strategy in chain}
-        keys = changed(params.model, Model(), "model", ("model.backbone.weights", "model.toggles"))
-        if chain:
-            others = tuple(f"training.{s}" for s in CURRICULUM if s not in chain)
-            keys |= changed(params.training, Training(), "training", others)
-        if "pannuke" in needed:
-            keys |= changed(params.data.pannuke, PanNuke(), "data.pannuke", ("data.pannuke.root",))
-    if row in (DENSENET, MA_MS) and params.model.image_size != Model().image_size:
-        keys["model.image_size"] = params.model.image_size
-    return keys, needed
-
-
-def departures(study: Study, row: str, counts: np.ndarray) -> list[str]:
+def departures(study: Study, paper: Paper, ours: Ours, counts: np.ndarray) -> list[str]:
     """How a run differs from the published experiment, in words; empty where it is the same.
 
     Args:
-        row: as for ``own_settings``.
         counts: (S,) test patches of the run's scans.
+
+    A local file with a network's weights is taken for what it says it is, and does not count.
     """
-    settings, needed = own_settings(study, row)
-    readings = other_readings(settings)
-    keys = [key for key in settings if key not in readings]
-    made = [name for name in sorted(needed) if study.is_synthetic(name)]
+    keys = [key for key in ours.settings if key not in other_readings(paper, ours)]
+    made = [name for name in sorted(ours.datasets) if study.is_synthetic(name)]
     found = [f"synthetic {', '.join(made)}"] if made else []
-    if row == MA_MS:
-        found.append("published on Kimia Path24 RGB (ledger 22)")
-    if tuple(counts) != KIMIA_TEST_COUNTS:
+    found += ours.otherwise
+    if tuple(counts) != paper.test_counts:
         found.append("other test patches")
     elif not study.params.data.check_counts:
         found.append("numbers of images not checked")
     return found + ([f"{len(keys)} other setting{'s' * (len(keys) > 1)}, e.g. {keys[0]}"] if keys else [])
 
 
-def verdict_table(study: Study, outcomes: dict[tuple[str, str, str], list[Outcome]]) -> pd.DataFrame:
+def verdict_table(study: Study, paper: Paper, ours: dict[str, Ours], outcomes: Outcomes) -> pd.DataFrame:
     """A row for each published row and each variant of ours: numbers, differences, verdicts and why.
 
     Args:
-        outcomes: (method, variant, protocol) -> one outcome a seed; methods are "LGFFEM A", "LGFFEM B",
-            "LGFFEM C" and the baselines of Table 2.
+        ours: by the row's name; a published row without any is left out.
+        outcomes: (method, variant, protocol) -> one outcome a seed.
     """
     rows = []
-    for table, row, protocol, known in published_rows():
-        method = "LGFFEM C" if row == "LGFFEM" else f"LGFFEM {row.upper()}" if row in CURRICULUM else row
-        for variant in dict.fromkeys(v for m, v, _ in outcomes if m == method):
-            ours, standard = (outcomes.get((method, variant, p)) for p in (protocol, STANDARD))
-            counts = (ours or standard or next(iter(outcomes.values())))[0].counts
-            readings = other_readings(own_settings(study, row)[0])
+    for known in (row for row in paper.rows if row.row in ours):
+        mine = ours[known.row]
+        for variant in dict.fromkeys(v for m, v, _ in outcomes if m == mine.method):
+            runs, standard = (outcomes.get((mine.method, variant, p)) for p in (known.protocol, STANDARD))
+            counts = (runs or standard or next(iter(outcomes.values())))[0].counts
             rows.append(
-                {"published_in": table, "row": row.upper() if row in CURRICULUM else row, "variant": variant}
-                | {"protocol": protocol or NOT_KNOWN}
-                | judged(study, protocol, known, ours, departures(study, row, counts))
-                | {"other_reading": ", ".join(readings)}
+                {"published_in": known.table, "row": known.row, "variant": variant}
+                | {"protocol": known.protocol or NOT_KNOWN}
+                | judged(study, known, runs, departures(study, paper, mine, counts))
+                | {"other_reading": ", ".join(other_readings(paper, mine))}
                 | {f"standard_{name}": value for name, value in means(standard).items()}
             )
     numbers = [f"{part}{name}" for part in ("paper_", "", "difference_", "standard_") for name in Scores._fields]
-    order = ["published_in", "row", "variant", "protocol", *numbers, "eta_p_low", "eta_p_high", "verdict", "why"]
-    order.append("other_reading")
+    order = ["published_in", "row", "variant", "protocol", *numbers, *ENDS, "verdict", "why", "other_reading"]
     return pd.DataFrame(rows, columns=order).round(DECIMALS)
 
 
-def judged(study: Study, protocol: str | None, known: Scores, ours: list[Outcome] | None, why: list[str]) -> dict:
+def judged(study: Study, known: Published, runs: list[Outcome] | None, why: list[str]) -> dict:
     """The cells of a row: published and measured values, their differences, and one verdict for each."""
-    ends = intervals(ours, study.params.retrieval.bootstrap) if ours else None
-    found, cells = means(ours), {}
-    if protocol is not None and ours is None:
-        why = [*why, f"{protocol} not in the profile"]
+    ends = intervals(runs, study.params.retrieval.bootstrap) if runs else None
+    found, cells = means(runs), {}
+    if known.protocol is not None and runs is None:
+        why = [*why, f"{known.protocol} not in the profile"]
     words = []
-    for i, name in enumerate(Scores._fields):
-        cells |= {f"paper_{name}": known[i], name: found[name], f"difference_{name}": found[name] - known[i]}
-        words.append(verdict(known[i], protocol, ends[i] if ends else None, why))
-    low, high = ends.eta_p if ends else (np.nan, np.nan)
+    for i, (name, number) in enumerate(known.scores._asdict().items()):
+        cells |= {f"paper_{name}": number, name: found[name], f"difference_{name}": found[name] - number}
+        words.append(verdict(number, known.protocol, ends[i] if ends else None, why))
+    low_high = dict(zip(ENDS, ends.eta_p if ends else (np.nan, np.nan), strict=True))
     same = len(set(words)) == 1
     text = words[0] if same else ", ".join(f"{n}: {w}" for n, w in zip(Scores._fields, words, strict=True))
-    return cells | {"eta_p_low": low, "eta_p_high": high, "verdict": text, "why": "; ".join(why)}
+    return cells | low_high | {"verdict": text, "why": "; ".join(why)}
 
 
 def means(runs: list[Outcome] | None) -> dict[str, float]:
     """Scores over seeds by name; NaN where nothing was run."""
-    values = np.mean([run.scores for run in runs], axis=0) if runs else [np.nan] * 3
-    return dict(zip(Scores._fields, map(float, values), strict=True))
-
-
-def published_rows() -> list[tuple[str, str, str | None, Scores]]:
-    """(table, row, protocol or None, scores) of every published row."""
-    one, two = published("table1"), published("table2")
-    rows = [("Table 1", name, one["protocol"], values) for name, values in one["rows"].items()]
-    rows += [("Table 2", name, values["protocol"], values) for name, values in two["rows"].items()]
-    return [(table, name, protocol, Scores(*(v[f] for f in Scores._fields))) for table, name, protocol, v in rows]
+    return mean_scores(runs) if runs else dict.fromkeys(Scores._fields, np.nan)

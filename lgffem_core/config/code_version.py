@@ -28,8 +28,8 @@ UNRELATED = (
 )
 #: Files that are no code, by the module that reads them.
 READ_BY = {
-    "report/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),
-    "audit/generality_table.py": ("params/reference/landmarks.yaml",),
+    "systems/lgffem/tables.py": ("params/reference/table1.yaml", "params/reference/table2.yaml"),
+    "systems/lgffem/generality.py": ("params/reference/landmarks.yaml",),
     "systems/lgffem/printed.py": ("params/reference/table1_runs.yaml",),
     "systems/lgffem/ledger.py": ("params/reference/ledger.yaml",),
     "run/page.py": ("lgffem_core/run/page.html.j2",),

@@ -92,7 +92,7 @@ def class_similarity(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
     """η_p of every strategy under every protocol, with its interval, and the published value as a diamond."""
-    variants = list(table["variant"].unique())
+    variants, strategies = list(table["variant"].unique()), list(table["strategy"].unique())
     figure, panels = plt.subplots(
         1, len(variants), figsize=(5 * len(variants), 3.6), sharey=True, layout="constrained", squeeze=False
     )
@@ -106,8 +106,8 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
             ax.bar(x, part["eta_p"], 0.24, yerr=spread, capsize=2, color=COLOURS[i], label=protocol)
             ax.scatter(x, part["paper_eta_p"], marker="D", s=22, color="black", zorder=3)
         ax.set(
-            xticks=range(3),
-            xticklabels=["A", "B", "C"],
+            xticks=range(len(strategies)),
+            xticklabels=strategies,
             ylim=(0, 105),
             title=f"variant {variant}",
             xlabel="strategy",
@@ -136,10 +136,12 @@ def nearest_others(embeddings: np.ndarray, query: int, neighbours: int) -> tuple
     return distances[0][others][:neighbours], ids[0][others][:neighbours]
 
 
-def query_strip(study: Study, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int) -> Figure:
-    """One Kimia patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to."""
+def query_strip(
+    study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int
+) -> Figure:
+    """One patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to."""
     distances, ids = nearest_others(embeddings, query, neighbours)
-    root, rows = images_root(study, "kimia"), table.iloc[[query, *ids]]
+    root, rows = images_root(study, dataset), table.iloc[[query, *ids]]
     images = [read_rgb(root / path) for path in rows["path"]]
     return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label)
 
@@ -149,7 +151,7 @@ def first_patches(table: pd.DataFrame) -> np.ndarray:
     return np.unique(table["label_id"], return_index=True)[1]
 
 
-def query_and_retrieved(study: Study, table: pd.DataFrame, embeddings: np.ndarray) -> Figure:
+def query_and_retrieved(study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray) -> Figure:
     """Figure 3: the first test patch of the first scan, and the patch that ``leave_one_out`` retrieves for it.
 
     Args:
@@ -157,7 +159,7 @@ def query_and_retrieved(study: Study, table: pd.DataFrame, embeddings: np.ndarra
     """
     query = int(first_patches(table)[0])
     distances, ids = nearest_others(embeddings, query, 1)
-    root, rows = images_root(study, "kimia"), table.iloc[[query, *ids]]
+    root, rows = images_root(study, dataset), table.iloc[[query, *ids]]
     images = [read_rgb(root / path) for path in rows["path"]]
     files = [Path(path).name for path in rows["path"]]
     return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label, side=2.6, files=files)
@@ -170,14 +172,16 @@ def thumbnail(path: Path, side: int = THUMBNAIL) -> np.ndarray:
     return np.asarray(image)
 
 
-def gallery(study: Study, table: pd.DataFrame, embeddings: np.ndarray, neighbours: int = 5, blocks: int = 2) -> Figure:
+def gallery(
+    study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray, neighbours: int = 5, blocks: int = 2
+) -> Figure:
     """One query a scan, its first patch, and its nearest other patches, in blocks of rows side by side.
 
     Args:
         table: the test patches; embeddings: (N, D), theirs.
         neighbours: as many as there are where the table holds fewer others.
     """
-    queries, root = first_patches(table), images_root(study, "kimia")
+    queries, root = first_patches(table), images_root(study, dataset)
     neighbours = min(neighbours, len(table) - 1)
     rows, width = -(-len(queries) // blocks), neighbours + 1 + GAP
     figure, ax = plt.subplots(figsize=(TILE * blocks * width, TILE * ROW * rows + 0.6), layout="constrained")
@@ -206,11 +210,11 @@ def draw_tile(ax: Axes, image: np.ndarray, corner: tuple[float, float], text: st
     ax.text(x + IMAGE / 2, y + IMAGE + 0.04, text, fontsize=5.5, ha="center", va="bottom")
 
 
-def split_grid(study: Study, table: pd.DataFrame, scans: int) -> Figure:
+def split_grid(study: Study, dataset: str, table: pd.DataFrame, scans: int) -> Figure:
     """The first training patch (above) and the first test patch (below) of the first ``scans`` scans, or of all."""
     scans = min(scans, table["label"].nunique())
     figure, grid = plt.subplots(2, scans, figsize=(1.5 * scans, 3.4), layout="constrained")
-    root = images_root(study, "kimia")
+    root = images_root(study, dataset)
     for row, split in zip(grid, ("train", "test"), strict=True):
         for panel, scan in zip(row, table["label"].unique(), strict=False):
             path = table.query("split == @split and label == @scan")["path"].iloc[0]

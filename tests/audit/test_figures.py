@@ -9,6 +9,7 @@ from lgffem_core.audit.order import Orders
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.report.style import save_figure
+from lgffem_core.retrieval.embed import Embedded
 
 COUNTS = [4, 3, 5]
 LABELS = np.concatenate([np.repeat([0, 1, 2], COUNTS), np.arange(3)])
@@ -26,7 +27,9 @@ def picture(tmp_path):
 
     def make(values, scan):
         line = np.array([*values, 0, 100, 200], dtype=np.float32)[:, None]
-        return figures.ranking_picture(study, paths, NAMES, (line, LABELS, IS_TEST), scan)
+        return figures.ranking_picture(
+            study, paths, NAMES, Embedded(line, LABELS, IS_TEST, np.array(paths, dtype=str)), scan
+        )
 
     return make
 

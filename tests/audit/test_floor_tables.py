@@ -65,9 +65,9 @@ def test_large_patches_are_reduced_and_small_ones_left(study, monkeypatch, tmp_p
     for name, side in (("small.png", 40), ("large.png", 300)):
         Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(tmp_path / name)
     rows = pd.DataFrame({"path": ["small.png", "large.png"], "label_id": [0, 1], "split": ["train", "test"]})
-    monkeypatch.setattr(floor_tables, "patch_table", lambda study, dataset: rows)
+    monkeypatch.setattr(floor_tables, "patch_table", lambda study, dataset: {"own": rows}[dataset])
     monkeypatch.setattr(floor_tables, "images_root", lambda study, dataset: tmp_path)
-    images, scans, test = floor_tables.kimia_images(study)
+    images, scans, test = floor_tables.dataset_images(study, "own")
     assert [image.shape for image in images] == [(40, 40, 3), (96, 96, 3)]
     assert scans.tolist() == [0, 1] and test.tolist() == [False, True]
 

@@ -1,5 +1,7 @@
 """Descriptors against explicit counts, conditions against the physics of two dyes, and the known scores."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ import torch
 from lgffem_core.audit import floors
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.config.params import Synthetic
+from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.data.sets.kimia import patch_table
 from lgffem_core.data.synthetic.make import kimia_patch
 from lgffem_core.data.synthetic.tissue import Stain, absorb
 from lgffem_core.model.backbone import Backbone
+from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
 
 
@@ -76,10 +80,14 @@ class Stages(torch.nn.Module):
         return [images, 3 * images[:, :2, ::4, ::4]]
 
 
+def pooled(backbone, size):
+    return Encoder("pooled", "not kept", lambda: floors.PooledBackbone(backbone), evaluation_resize(size))
+
+
 def test_pooled_stages_against_a_loop():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(5)]
-    found = floors.pooled_backbone(Stages(), size=32, batch_size=2)(images)
+    found = embed_images(pooled(Stages(), 32), images, batch_size=2)
     for row, image in zip(found, images, strict=True):
         scaled = (image / 255 - Stages.mean) / Stages.std
         first, second = scaled.mean(axis=(0, 1)), 3 * scaled[::4, ::4, :2].mean(axis=(0, 1))
@@ -208,4 +216,4 @@ def test_known_scores_of_the_frozen_backbone_on_real_slides(real, shared):
         std=(0.5, 0.5, 0.5),
     )
     backbone = Backbone(params, shared / "weights" / "mobilenetv2_035.safetensors")
-    assert real(floors.pooled_backbone(backbone)) == pytest.approx([93.7, 94.3], abs=1.5)
+    assert real(partial(embed_images, pooled(backbone, 224))) == pytest.approx([93.7, 94.3], abs=1.5)

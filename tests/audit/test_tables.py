@@ -6,25 +6,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.audit import tables as audit_tables
 from lgffem_core.audit.chance import chance
-from lgffem_core.audit.tables import comparison_table, evaluated, leakage_table, protocol_table, ranking_table
+from lgffem_core.audit.tables import comparison_table, leakage_table, protocol_table, ranking_table
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import PROTOCOLS
 from lgffem_core.config.study import Study
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
+from lgffem_core.retrieval.embed import Embedded
+from lgffem_core.retrieval.methods import evaluated
 from lgffem_core.retrieval.protocols import from_hits
 
 TEST, TRAIN = np.array([5, 4, 6]), np.array([4, 3, 5])
 LABELS = np.concatenate([np.repeat(np.arange(3), TRAIN), np.repeat(np.arange(3), TEST)])
 IS_TEST = np.arange(len(LABELS)) >= TRAIN.sum()
-PATCHES = pd.DataFrame({"label_id": LABELS, "split": np.where(IS_TEST, "test", "train")})
 GOOD, BAD, LAST = ("LGFFEM C", "paper"), ("LGFFEM A", "paper"), ("DenseNet-121", "frozen")
 
 
 @pytest.fixture
-def study(monkeypatch, tmp_path):
-    monkeypatch.setattr(audit_tables, "patch_table", lambda study, dataset: PATCHES)
+def study(tmp_path):
     overrides = {"seeds": [0, 1], "retrieval.bootstrap": 300}
     return Study.load(PROJECT / "params" / "demo.yaml", overrides, root=tmp_path)
 
@@ -32,7 +32,7 @@ def study(monkeypatch, tmp_path):
 def run(signal, seed):
     rng = np.random.default_rng(seed)
     values = signal * np.eye(3, 6)[LABELS] + rng.standard_normal((len(LABELS), 6))
-    return values.astype(np.float32), LABELS, IS_TEST
+    return Embedded(values.astype(np.float32), LABELS, IS_TEST, np.arange(len(LABELS)).astype(str))
 
 
 EMBEDDED = {key: [run(signal, seed) for seed in (0, 1)] for key, signal in ((GOOD, 3), (BAD, 1), (LAST, 0))}
@@ -48,10 +48,12 @@ def nearest_others(values):
 
 
 def test_every_method_and_protocol_has_a_row_with_means_over_seeds(study):
-    table = protocol_table(study, evaluated(EMBEDDED))
+    table = protocol_table(study, evaluated(EMBEDDED, PROTOCOLS), TRAIN)
     assert len(table) == 9 and not table.duplicated(["method", "variant", "protocol"]).any()
     for _, row in table[table["protocol"] == "leave_one_out"].iterrows():
-        hits = [nearest_others(v)[:, 0] == LABELS[IS_TEST] for v, _, _ in EMBEDDED[row["method"], row["variant"]]]
+        hits = [
+            nearest_others(run.embeddings)[:, 0] == LABELS[IS_TEST] for run in EMBEDDED[row["method"], row["variant"]]
+        ]
         assert row["eta_p"] == pytest.approx(100 * np.mean(hits), abs=0.0051)
         seeds = [100 * part.mean() for part in hits]
         assert row["seed_half_width"] == pytest.approx(12.706 * np.std(seeds, ddof=1) / 2**0.5, abs=0.011)
@@ -59,7 +61,7 @@ def test_every_method_and_protocol_has_a_row_with_means_over_seeds(study):
 
 
 def test_patches_have_an_interval_only_where_they_ask_for_themselves(study):
-    table = protocol_table(study, evaluated(EMBEDDED)).set_index("protocol")
+    table = protocol_table(study, evaluated(EMBEDDED, PROTOCOLS), TRAIN).set_index("protocol")
     assert table.loc["released", ["eta_p_low", "eta_p_high"]].isna().all(axis=None)
     assert table.loc["leave_one_out", ["eta_p_low", "eta_p_high"]].notna().all(axis=None)
     for protocol in study.params.retrieval.protocols:
@@ -70,7 +72,7 @@ def test_patches_have_an_interval_only_where_they_ask_for_themselves(study):
 def test_ranked_measures_are_means_over_queries_and_seeds():
     table = ranking_table(EMBEDDED, ks=(1, 5, 99)).set_index("method")
     for (method, _), runs in EMBEDDED.items():
-        ranked = [nearest_others(values)[:, :5] == LABELS[IS_TEST][:, None] for values, _, _ in runs]
+        ranked = [nearest_others(run.embeddings)[:, :5] == LABELS[IS_TEST][:, None] for run in runs]
         assert table.loc[method, "hit_rate@5"] == pytest.approx(
             100 * np.mean([r.any(axis=1) for r in ranked]), abs=0.01
         )
@@ -79,7 +81,7 @@ def test_ranked_measures_are_means_over_queries_and_seeds():
 
 
 def test_comparisons_are_with_the_best_and_corrected_together(study):
-    outcomes = evaluated(EMBEDDED)
+    outcomes = evaluated(EMBEDDED, PROTOCOLS)
     table = comparison_table(outcomes, GOOD)
     assert table["against"].tolist() == ["LGFFEM A", "DenseNet-121"] and set(table["method"]) == {"LGFFEM C"}
     raw = {"p_patches": [], "p_scans": []}
@@ -156,24 +158,3 @@ def test_where_leakage_leaves_no_test_set_there_is_no_score(study):
     table = leakage_table(study, pairs, EMBEDDED[BAD][0]).set_index(["kind", "protocol"])
     assert table.loc[("any", "leave_one_out"), "removed"] == len(ROWS)
     assert np.isnan(table.loc[("any", "leave_one_out"), "eta_p"])
-
-
-def test_methods_are_every_strategy_variant_and_baseline_with_an_entry_a_seed(study, monkeypatch):
-    def of(*key):
-        return (np.random.default_rng(len(key)).standard_normal((len(LABELS), 5)).astype(np.float32), key, IS_TEST)
-
-    asked = {"train_and_embed": 3, "densenet_embeddings": 1, "mixed_attention_embeddings": 1}
-    for name in asked:
-        monkeypatch.setattr(audit_tables, name, lambda study, *key, name=name: of(name, *key))
-    found = audit_tables.methods(study)
-    assert [method for method, _ in found] == ["LGFFEM A", "LGFFEM B", "LGFFEM C"] * 2 + [
-        "DenseNet-121",
-        "DenseNet-121 barcode",
-        "MA + MS-loss",
-    ]
-    assert [run[1] for run in found["LGFFEM B", "released"]] == [
-        ("train_and_embed", "b", "released", 0),
-        ("train_and_embed", "b", "released", 1),
-    ]
-    features, bits = (found[name, "frozen, random weights"][1][0] for name in ("DenseNet-121", "DenseNet-121 barcode"))
-    assert (bits == (features[:, 1:] > features[:, :-1])).all() and bits.dtype == np.float32

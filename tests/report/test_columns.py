@@ -3,7 +3,7 @@
 import pytest
 
 from lgffem_core.report.columns import HEADINGS, PREFIXES, cells, in_reading_order, in_words
-from lgffem_core.report.tables import TABLE1_COLUMNS
+from lgffem_core.systems.lgffem.tables import TABLE1_COLUMNS
 
 
 def test_every_column_is_in_one_cell_and_the_order_is_the_files():

@@ -36,7 +36,7 @@ def frame(ax):
 def test_query_strip_shows_the_query_then_its_neighbours_framed_by_scan(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)  # 2 is nearest to 0, then 1
-    figure = figures.query_strip(made, table[table["split"] == "test"], embeddings, query=0, neighbours=2)
+    figure = figures.query_strip(made, "kimia", table[table["split"] == "test"], embeddings, query=0, neighbours=2)
     assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes] == [40, 120, 80]
     assert [frame(ax) for ax in figure.axes[1:]] == [pytest.approx(WRONG), pytest.approx(RIGHT)]
     assert [ax.get_title() for ax in figure.axes] == ["query s0", "✗ s1\nd² = 1.000", "✓ s0\nd² = 9.000"]
@@ -53,9 +53,9 @@ def test_the_query_is_left_out_by_id_even_among_duplicates():
 def test_a_small_set_has_fewer_neighbours_and_scans_than_asked_for(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    strip = figures.query_strip(made, table[table["split"] == "test"], embeddings, query=0, neighbours=5)
+    strip = figures.query_strip(made, "kimia", table[table["split"] == "test"], embeddings, query=0, neighbours=5)
     assert len(strip.axes) == 1 + 3
-    assert [ax.get_title() for ax in figures.split_grid(made, table, scans=6).axes] == [
+    assert [ax.get_title() for ax in figures.split_grid(made, "kimia", table, scans=6).axes] == [
         "s0, train", "s1, train", "s0, test", "s1, test",
     ]  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_distances_are_printed_in_few_characters(distance, text):
 def test_figure_3_is_the_first_query_and_what_leave_one_out_retrieves_for_it(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    figure = figures.query_and_retrieved(made, table[table["split"] == "test"], embeddings)
+    figure = figures.query_and_retrieved(made, "kimia", table[table["split"] == "test"], embeddings)
     assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes] == [40, 120]
     assert [ax.get_title() for ax in figure.axes] == ["query s0\ns0_0.png", "✗ s1\ns1_2.png\nd² = 1.000"]
     assert leave_one_out(embeddings, np.array([0, 0, 1, 1])).hits.tolist()[0] is False  # the protocol agrees
@@ -85,7 +85,7 @@ def test_figure_3_is_the_first_query_and_what_leave_one_out_retrieves_for_it(stu
 def test_no_title_of_figure_3_is_cut_off(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    figure = figures.query_and_retrieved(made, table[table["split"] == "test"], embeddings)
+    figure = figures.query_and_retrieved(made, "kimia", table[table["split"] == "test"], embeddings)
     figure.draw_without_rendering()
     for ax in figure.axes:
         extent = ax.title.get_window_extent()
@@ -95,7 +95,7 @@ def test_no_title_of_figure_3_is_cut_off(study):
 def test_the_gallery_asks_each_scan_once_and_orders_by_distance(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    ax = figures.gallery(made, table[table["split"] == "test"], embeddings, neighbours=2).axes[0]
+    ax = figures.gallery(made, "kimia", table[table["split"] == "test"], embeddings, neighbours=2).axes[0]
     assert [int(image.get_array()[0, 0, 0]) for image in ax.images] == [40, 120, 80, 120, 40, 80]
     words = ["query s0", "✗ s1  1.000", "✓ s0  9.000", "query s1", "✗ s0  1.000", "✗ s0  4.000"]
     assert [text.get_text() for text in ax.texts] == words
@@ -107,7 +107,7 @@ def test_the_gallery_asks_each_scan_once_and_orders_by_distance(study):
 def test_the_gallery_shows_what_there_is_where_a_test_set_is_tiny(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    ax = figures.gallery(made, table[table["split"] == "test"], embeddings).axes[0]
+    ax = figures.gallery(made, "kimia", table[table["split"] == "test"], embeddings).axes[0]
     assert len(ax.images) == 2 * 4  # two queries, each with the three others
 
 
@@ -120,7 +120,7 @@ def test_a_gallery_of_24_scans_stays_small_and_clean(tmp_path):
         rows.append((path.name, f"s{k // 6}", k // 6, "test"))
     made = Study.load(PROJECT / "params" / "smoke.yaml", {"data.kimia.root": str(tmp_path)}, root=tmp_path)
     table = pd.DataFrame(rows, columns=["path", "label", "label_id", "split"])
-    figure = figures.gallery(made, table, rng.standard_normal((144, 4)).astype(np.float32))
+    figure = figures.gallery(made, "kimia", table, rng.standard_normal((144, 4)).astype(np.float32))
     save_figure(figure, tmp_path / "gallery")
     assert (tmp_path / "gallery.png").stat().st_size < 3.0e6
     assert (tmp_path / "gallery.svg").stat().st_size < 4e6
@@ -140,7 +140,7 @@ def test_thumbnails_keep_their_shape_and_are_never_enlarged(tmp_path):
 
 def test_split_grid_has_training_above_test(study):
     made, table = study
-    figure = figures.split_grid(made, table, scans=2)
+    figure = figures.split_grid(made, "kimia", table, scans=2)
     assert [ax.get_title() for ax in figure.axes] == ["s0, train", "s1, train", "s0, test", "s1, test"]
     assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes] == [40, 120, 40, 120]
 

@@ -1,61 +1,52 @@
-"""The baselines of Table 2 on Kimia's patches, under every protocol."""
+"""The baselines of Table 2 on Kimia's patches: each is an entry of ``BASELINES``."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from lgffem_core.audit.verdicts import Ours, changed
 from lgffem_core.base.files import sha256_file, sha256_json
-from lgffem_core.base.tensors import read_header
-from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.code_version import code_hash
+from lgffem_core.config.params import DenseNet, MixedAttention, Model
 from lgffem_core.config.study import Study
-from lgffem_core.data import patch_table
-from lgffem_core.data.augment import ma_ms_evaluation
+from lgffem_core.data.augment import evaluation_resize, ma_ms_evaluation
 from lgffem_core.model.weights import start_hash, state_hash
-from lgffem_core.retrieval.embed import Inputs, embed_table, load_embeddings, save_embeddings
-from lgffem_core.retrieval.protocols import Outcome, evaluate
+from lgffem_core.retrieval.embed import Embedded, kept_embeddings
+from lgffem_core.retrieval.encoder import Encoder
+from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
 from lgffem_core.systems.baselines.barcodes import barcode
 from lgffem_core.systems.baselines.ma_ms import crop_size, train_mixed_attention, train_or_load_mixed_attention
 from lgffem_core.systems.baselines.networks import DENSENET as DENSENET_NAME
 from lgffem_core.systems.baselines.networks import build_densenet, weights_label
 
 DENSENET, BARCODE, MA_MS = "DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss"
-Embedded = tuple[np.ndarray, np.ndarray, np.ndarray]  # embeddings (N, D), labels (N,), test (N,) bool
+DATASET = "kimia"  # what the baselines are compared on
 
 
-def kept_embeddings(study: Study, method: str, seed: int, weights: str, compute: Callable) -> Embedded:
-    """The embeddings in ``study.baseline(method, seed)``, by ``compute(table)`` unless they are there already.
+class Baseline(NamedTuple):
+    """A method that LGFFEM is compared with."""
 
-    ``weights`` says what they are made with, along with the patches' table, the batch, the code and the lock.
-    """
-    path, table = study.baseline(method, seed) / "embeddings.safetensors", patch_table(study, "kimia")
-    code = [code_hash("import lgffem_core.retrieval.embed, lgffem_core.systems.baselines.networks"), lock_hash()]
-    made_from = sha256_json([weights, table.to_dict("list"), study.params.retrieval.batch_size, code])
-    known = read_header(path, "Computing them again.")
-    if known is None or known.get("made_from") != made_from:
-        save_embeddings(path, table, compute(table), {"made_from": made_from})
-    return load_embeddings(path)
+    folder: str  # of its files, see ``Study.baseline``
+    encoder: Callable[[Study, int], Encoder]  # of a seed
+    variant: Callable[[Study], str]  # which weights and training its rows stand for
+    code: Callable[[np.ndarray], np.ndarray] = np.asarray  # what becomes of the embeddings (N, D)
 
 
-def densenet_embeddings(study: Study, seed: int) -> Embedded:
-    """DenseNet-121's 1024 features of Kimia's patches: the global average pool, of images of model.image_size."""
-    model, size, threads = build_densenet(study, seed), study.params.model.image_size, study.params.compute.threads
-    weights = start_hash(study, "baselines.densenet121", DENSENET_NAME) or state_hash(model)
-    made_with = sha256_json([weights, size, threads])
-    return kept_embeddings(
-        study, "densenet121", seed, made_with, lambda table: embed_table(study, "kimia", table, model)
-    )
+def densenet_encoder(study: Study, seed: int) -> Encoder:
+    """DenseNet-121's 1024 features, the global average pool, of images of model.image_size."""
+    network, size = build_densenet(study, seed), study.params.model.image_size
+    weights = start_hash(study, "baselines.densenet121", DENSENET_NAME) or state_hash(network)
+    identity = sha256_json([weights, size, code_hash("import lgffem_core.systems.baselines.networks")])
+    return Encoder(DENSENET, identity, lambda: network, evaluation_resize(size))
 
 
-def mixed_attention_embeddings(study: Study, seed: int) -> Embedded:
-    """MA + MS-loss's embeddings of Kimia's patches, training it first if that has not been done yet."""
-    made_with = sha256_json([sha256_file(train_mixed_attention(study, seed).weights), crop_size(study)])
-
-    def compute(table):
-        model = train_or_load_mixed_attention(study, seed)
-        inputs = Inputs(ma_ms_evaluation(crop_size(study)), model.mean, model.std)
-        return embed_table(study, "kimia", table, model, inputs)
-
-    return kept_embeddings(study, "ma_ms", seed, made_with, compute)
+def mixed_attention_encoder(study: Study, seed: int) -> Encoder:
+    """MA + MS-loss, which is trained first if that has not been done yet."""
+    size = crop_size(study)
+    identity = sha256_json([sha256_file(train_mixed_attention(study, seed).weights), size])
+    return Encoder(MA_MS, identity, partial(train_or_load_mixed_attention, study, seed), ma_ms_evaluation(size))
 
 
 def densenet_variant(study: Study) -> str:
@@ -70,20 +61,48 @@ def mixed_attention_variant(study: Study) -> str:
     return f"{settings.network}, {start}, {settings.epochs} epoch{'s' * (settings.epochs != 1)}"
 
 
-def evaluate_baselines(study: Study) -> dict[tuple[str, str, str], list[Outcome]]:
-    """(method, variant, protocol) -> one outcome a seed, for every baseline and protocol of the profile.
+def bits(embeddings: np.ndarray) -> np.ndarray:
+    """Barcodes as the search takes them: (N, D) -> (N, D − 1) float32 of 0 and 1."""
+    return barcode(embeddings).astype(np.float32)
 
-    Methods are "DenseNet-121", "DenseNet-121 barcode" and "MA + MS-loss"; a variant names weights and training.
-    """
-    outcomes: dict[tuple[str, str, str], list[Outcome]] = {}
-    for seed in study.params.seeds:
-        features, labels, test = densenet_embeddings(study, seed)
-        embedded = {
-            (DENSENET, densenet_variant(study)): (features, labels, test),
-            (BARCODE, densenet_variant(study)): (barcode(features).astype(np.float32), labels, test),
-            (MA_MS, mixed_attention_variant(study)): mixed_attention_embeddings(study, seed),
-        }
-        for (method, variant), arrays in embedded.items():
-            for protocol in study.params.retrieval.protocols:
-                outcomes.setdefault((method, variant, protocol), []).append(evaluate(protocol, *arrays))
-    return outcomes
+
+#: Table 2's name -> the baseline, in the table's order.
+BASELINES = {
+    DENSENET: Baseline("densenet121", densenet_encoder, densenet_variant),
+    BARCODE: Baseline("densenet121", densenet_encoder, densenet_variant, bits),
+    MA_MS: Baseline("ma_ms", mixed_attention_encoder, mixed_attention_variant),
+}
+
+
+def baseline_embeddings(study: Study, name: str, seed: int) -> Embedded:
+    """Kimia's patches as a baseline embeds them, computed once and kept in a file."""
+    baseline = BASELINES[name]
+    path = study.baseline(baseline.folder, seed) / "embeddings.safetensors"
+    found = kept_embeddings(study, DATASET, path, baseline.encoder(study, seed))
+    return found._replace(embeddings=baseline.code(found.embeddings))
+
+
+def methods(study: Study) -> Methods:
+    """(name, variant) -> one entry a seed, for every baseline."""
+    return {
+        (name, baseline.variant(study)): [baseline_embeddings(study, name, seed) for seed in study.params.seeds]
+        for name, baseline in BASELINES.items()
+    }
+
+
+def evaluate_baselines(study: Study) -> Outcomes:
+    """(name, variant, protocol) -> one outcome a seed, under every protocol of the profile."""
+    return evaluated(methods(study), study.params.retrieval.protocols)
+
+
+def ours(study: Study) -> dict[str, Ours]:
+    """Published row of Table 2 -> our method behind it, and what its numbers depend on."""
+    params = study.params
+    side = params.model.image_size
+    size = {"model.image_size": side} if side != Model().image_size else {}
+    dense = changed(params.baselines.densenet121, DenseNet(), "densenet121", ("densenet121.weights",))
+    mixed = changed(params.baselines.ma_ms, MixedAttention(), "ma_ms", ("ma_ms.weights",))
+    return {
+        DENSENET: Ours(DENSENET, dense | size, {DATASET}),
+        MA_MS: Ours(MA_MS, mixed | size, {DATASET}, ("published on Kimia Path24 RGB (ledger 22)",)),
+    }

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pytorch_grad_cam import GradCAMPlusPlus
 from torch import Tensor, nn
 
+from lgffem_core.retrieval import encoder
 from lgffem_core.systems.lgffem.model import LGFFEM
 from lgffem_core.systems.lgffem.neck import OUTPUTS
 
@@ -136,5 +137,4 @@ def collapse(maps: dict[Node, np.ndarray]) -> dict[int, np.ndarray]:
 def embed(model: LGFFEM, images: Tensor, batch_size: int = 32) -> Tensor:
     """Embeddings (N, D) of normalised images (N, 3, S, S), on the CPU."""
     device = next(model.neck.parameters()).device
-    with torch.no_grad():
-        return torch.cat([model(batch.to(device)).cpu() for batch in images.split(batch_size)])
+    return torch.from_numpy(encoder.embed(model, images.split(batch_size), device))

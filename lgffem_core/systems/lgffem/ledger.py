@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import model_validator
 
 from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_reference, validate
@@ -21,11 +22,13 @@ from lgffem_core.config.params import PROTOCOLS, Params, Section
 from lgffem_core.config.study import Study
 from lgffem_core.data import patch_table
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
-from lgffem_core.retrieval.embed import embed_table
+from lgffem_core.retrieval.embed import Embedded
+from lgffem_core.retrieval.encoder import embed_table
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.retrieval.statistics import bca, generator
-from lgffem_core.systems.lgffem.evaluation import train_and_embed
-from lgffem_core.systems.lgffem.model import build_model
+from lgffem_core.systems.lgffem.encoders import strategy_encoder
+from lgffem_core.systems.lgffem.evaluation import DATASET, train_and_embed
+from lgffem_core.systems.lgffem.model import LGFFEM, build_model
 from lgffem_core.systems.lgffem.strategies import train_strategy
 
 VARIANT = "paper"  # what the rows are switched from
@@ -157,21 +160,29 @@ def measure(study: Study, row: Row) -> list[Effect]:
     """Train (or find) both readings of a row and evaluate them: one effect a protocol."""
     base, sides = base_study(study, row.trains or ALONE), []
     for run in readings(study, row):
-        embedded = row_embeddings(run, run if row.trains else base)
-        sides.append([(protocol, evaluate(protocol, *embedded)) for protocol in run.params.retrieval.protocols])
+        embeddings, labels, test, _ = row_embeddings(run, run if row.trains else base)
+        protocols = run.params.retrieval.protocols
+        sides.append([(protocol, evaluate(protocol, embeddings, labels, test)) for protocol in protocols])
     pairs = zip(*sides, strict=True)
     return [Effect(row, before, after, text, code) for (before, text), (after, code) in pairs]
 
 
-def row_embeddings(run: RowStudy, trained: RowStudy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(embeddings, labels, test) of Kimia's patches by the model of ``run`` with the weights of ``trained``."""
+def row_embeddings(run: RowStudy, trained: RowStudy) -> Embedded:
+    """Kimia's patches as the model of ``run`` with the weights of ``trained`` embeds them."""
     seed = trained.params.seeds[0]
-    embeddings, labels, test = train_and_embed(trained, "c", VARIANT, seed)
-    if run.variant(VARIANT) == trained.variant(VARIANT):
-        return embeddings, labels, test
-    model = build_model(run, VARIANT, seed)
-    model.load_trainable_state(load_tensors(train_strategy(trained, "c", VARIANT, seed).weights)[0])
-    return embed_table(run, "kimia", patch_table(run, "kimia"), model), labels, test
+    embedded = train_and_embed(trained, "c", VARIANT, seed)
+    settings = run.variant(VARIANT)
+    if settings == trained.variant(VARIANT):
+        return embedded
+
+    def network() -> LGFFEM:
+        model = build_model(run, VARIANT, seed)
+        model.load_trainable_state(load_tensors(train_strategy(trained, "c", VARIANT, seed).weights)[0])
+        return model
+
+    encoder = strategy_encoder(trained, "c", VARIANT, seed)
+    switched = replace(encoder, identity=sha256_json([encoder.identity, vars(settings)]), network=network)
+    return embedded._replace(embeddings=embed_table(run, DATASET, patch_table(run, DATASET), switched))
 
 
 def paired_difference(text: Outcome, code: Outcome, resamples: int) -> Difference:

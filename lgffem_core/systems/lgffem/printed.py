@@ -16,8 +16,8 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import read_reference
 from lgffem_core.config.params import Section
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
-from lgffem_core.report.tables import published
 from lgffem_core.retrieval.metrics import Scores
+from lgffem_core.systems.lgffem.tables import published
 
 NOTEBOOK = "ntbk_02_extract-features-kimia.ipynb"  # of the authors, which printed them
 HALF = 0.005  # percent: a number printed with two decimals stands for all that round to it

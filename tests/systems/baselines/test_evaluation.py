@@ -10,13 +10,16 @@ from safetensors.torch import load_file
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.model.weights import state_hash
+from lgffem_core.retrieval import embed
 from lgffem_core.retrieval.protocols import evaluate
 from lgffem_core.systems.baselines import evaluation as baselines
 from lgffem_core.systems.baselines.evaluation import (
-    densenet_embeddings,
+    DENSENET,
+    MA_MS,
+    baseline_embeddings,
     densenet_variant,
     evaluate_baselines,
-    mixed_attention_embeddings,
+    methods,
     mixed_attention_variant,
 )
 from lgffem_core.systems.baselines.ma_ms import train_or_load_mixed_attention
@@ -72,8 +75,8 @@ def test_every_method_and_protocol_has_an_outcome_a_seed(study):
 
 def test_embeddings_are_those_of_the_networks_on_the_published_inputs(study, patches):
     mine = study()
-    dense, labels, test = densenet_embeddings(mine, 0)
-    mixed, _, _ = mixed_attention_embeddings(mine, 0)
+    dense, labels, test, _ = baseline_embeddings(mine, DENSENET, 0)
+    mixed = baseline_embeddings(mine, MA_MS, 0).embeddings
     assert dense.shape == (18, 1024) and mixed.shape == (18, 16)
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [0, 0, 1, 1, 2, 2] and test.sum() == 6
     pixels = np.asarray(Image.open(patches / "train" / "s0" / "0.jpg"))
@@ -87,19 +90,36 @@ def test_embeddings_are_those_of_the_networks_on_the_published_inputs(study, pat
     np.testing.assert_allclose(mixed[0], expected, atol=0.02)
 
 
-@pytest.mark.parametrize(("embed", "change"), [
-    (densenet_embeddings, {"model__image_size": 64}),
-    (mixed_attention_embeddings, {"baselines__ma_ms__epochs": 1}),
+@pytest.mark.parametrize(("name", "change"), [
+    (DENSENET, {"model__image_size": 64}),
+    (MA_MS, {"baselines__ma_ms__epochs": 1}),
 ], ids=["densenet", "ma_ms"])  # fmt: skip
-def test_embeddings_are_kept_until_what_they_depend_on_changes(study, monkeypatch, embed, change):
-    first = embed(study(), 0)[0]
+def test_embeddings_are_kept_until_what_they_depend_on_changes(study, monkeypatch, name, change):
+    first = baseline_embeddings(study(), name, 0).embeddings
     with monkeypatch.context() as patch:
-        patch.setattr(baselines, "embed_table", lambda *a: pytest.fail("embedded again"))
-        assert np.array_equal(embed(study(), 0)[0], first)
-        patch.setattr(baselines, "code_hash", lambda source: "other code")
+        patch.setattr(embed, "embed_table", lambda *a: pytest.fail("embedded again"))
+        assert np.array_equal(baseline_embeddings(study(), name, 0).embeddings, first)
+        patch.setattr(embed, "code_hash", lambda source: "other code")
         with pytest.raises(pytest.fail.Exception, match="embedded again"):
-            embed(study(), 0)
-    assert not np.array_equal(embed(study(**change), 0)[0], first)
+            baseline_embeddings(study(), name, 0)
+    assert not np.array_equal(baseline_embeddings(study(**change), name, 0).embeddings, first)
+
+
+def test_the_networks_code_is_part_of_what_densenets_embeddings_are_made_from(study, monkeypatch):
+    baseline_embeddings(study(), DENSENET, 0)
+    monkeypatch.setattr(embed, "embed_table", lambda *a: pytest.fail("embedded again"))
+    monkeypatch.setattr(baselines, "code_hash", lambda source: "other code")
+    with pytest.raises(pytest.fail.Exception, match="embedded again"):
+        baseline_embeddings(study(), DENSENET, 0)
+
+
+def test_methods_are_every_baseline_with_an_entry_a_seed(study):
+    found = methods(study(seeds=[0, 1], baselines__ma_ms__epochs=1))
+    assert [name for name, _ in found] == ["DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss"]
+    assert {len(runs) for runs in found.values()} == {2}
+    features, bits = (found[name, "frozen, random weights"][1] for name in ("DenseNet-121", "DenseNet-121 barcode"))
+    assert (bits.embeddings == (features.embeddings[:, 1:] > features.embeddings[:, :-1])).all()
+    assert bits.embeddings.dtype == np.float32 and bits.ids.tolist() == features.ids.tolist()
 
 
 def test_variants_name_weights_and_training(study):
@@ -134,8 +154,8 @@ def test_whoever_has_a_network_computes_with_the_threads_of_the_study(study, bui
 
 
 def test_densenets_embeddings_of_another_number_of_threads_are_computed_again(study, monkeypatch):
-    densenet_embeddings(study(), 0)
-    monkeypatch.setattr(baselines, "embed_table", lambda *a: pytest.fail("embedded again"))
-    densenet_embeddings(study(), 0)
+    baseline_embeddings(study(), DENSENET, 0)
+    monkeypatch.setattr(embed, "embed_table", lambda *a: pytest.fail("embedded again"))
+    baseline_embeddings(study(), DENSENET, 0)
     with pytest.raises(pytest.fail.Exception, match="embedded again"):
-        densenet_embeddings(study(compute__threads=2), 0)
+        baseline_embeddings(study(compute__threads=2), DENSENET, 0)

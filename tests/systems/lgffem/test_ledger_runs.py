@@ -53,12 +53,12 @@ def test_rows_about_evaluation_share_one_set_of_weights(tiny_study, trained):
     assert [(e.text_protocol, e.code_protocol) for e in counted] == [("leave_one_out", "released")]
     assert all(e.code.hits is None and e.text.hits is not None for e in counted)
     base, (text, code) = base_study(study), readings(study, ROWS[12])
-    plain, labels, test = row_embeddings(text, base)  # as text and code have it
-    unit, _, _ = row_embeddings(code, base)  # ours
+    plain, labels, test, ids = row_embeddings(text, base)  # as text and code have it
+    unit = row_embeddings(code, base).embeddings  # ours
     lengths = np.linalg.norm(plain, axis=1, keepdims=True)
     assert (abs(lengths - 1) > 1e-3).all()
     np.testing.assert_allclose(plain / lengths, unit, atol=1e-5)
-    assert np.array_equal(plain, train_and_embed(base, "c", "paper", 0)[0]) and len(labels) == len(test)
+    assert np.array_equal(plain, train_and_embed(base, "c", "paper", 0)[0]) and len(labels) == len(test) == len(ids)
     assert [name for name, _, _ in trained] == ["base_c"]
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
-from lgffem_core.report.tables import published
 from lgffem_core.retrieval.metrics import Scores, eta_scores
 from lgffem_core.retrieval.protocols import leave_one_out, released
 from lgffem_core.systems.lgffem.printed import arithmetic_table, example, fewest, fitting, printed_runs, printed_table
+from lgffem_core.systems.lgffem.tables import published
 
 COUNTS = np.array(KIMIA_TEST_COUNTS)
 

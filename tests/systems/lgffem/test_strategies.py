@@ -17,7 +17,8 @@ from lgffem_core.base.files import sha256_file
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.data import patch_table
-from lgffem_core.retrieval.embed import embed_table
+from lgffem_core.data.augment import evaluation_resize
+from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.run.runner import sole_run
 from lgffem_core.systems.lgffem import strategies as run
 from lgffem_core.systems.lgffem.__main__ import main
@@ -189,6 +190,10 @@ class Infinite(torch.nn.Module):
         return (embeddings.sum() * self.W).sum() * float("nan")
 
 
+def untrained(study):
+    return Encoder("untrained", "not kept", lambda: build_model(study, "paper", 0), evaluation_resize(32))
+
+
 def test_cuda_is_refused_where_there_is_none(tiny_study, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RequestError, match="compute.device is cuda"):
@@ -199,7 +204,7 @@ def test_cuda_is_refused_where_there_is_none(tiny_study, monkeypatch):
     "compute",
     [
         lambda study: train_strategy(study, "a", "paper", 0),
-        lambda study: embed_table(study, "kimia", patch_table(study, "kimia"), build_model(study, "paper", 0)),
+        lambda study: embed_table(study, "kimia", patch_table(study, "kimia"), untrained(study)),
     ],
     ids=["training", "embedding"],
 )
@@ -232,10 +237,11 @@ def test_embeddings_have_unit_length_iff_the_toggle_of_ours_is_on(tiny_study, va
     """Neither text nor code normalise before the search (ledger 12)."""
     toggles = {"model__toggles__normalize_embedding": True} if unit else {}
     study = tiny_study(variants=["paper", "released"], **toggles)
-    embeddings, labels, test = train_and_embed(study, "a", variant, 0)
+    embeddings, labels, test, ids = train_and_embed(study, "a", variant, 0)
     lengths = (embeddings**2).sum(axis=1)
     assert embeddings.shape == (36, 32) and embeddings.dtype == "float32"
     assert labels.dtype == "int64" and test.sum() == 12
+    assert ids.tolist() == patch_table(study, "kimia")["path"].tolist()
     assert (abs(lengths - 1) < 1e-5).all() == unit
 
 
@@ -243,9 +249,9 @@ def test_embeddings_are_kept_until_the_weights_or_the_code_change(tiny_study, mo
     study = tiny_study()
     first = train_and_embed(study, "a", "paper", 0)[0]
     with monkeypatch.context() as patch:
-        patch.setattr("lgffem_core.systems.lgffem.evaluation.embed_table", lambda *a: pytest.fail("embedded again"))
+        patch.setattr("lgffem_core.retrieval.embed.embed_table", lambda *a: pytest.fail("embedded again"))
         assert (train_and_embed(study, "a", "paper", 0)[0] == first).all()
-        patch.setattr("lgffem_core.systems.lgffem.evaluation.code_hash", lambda source: "other code")
+        patch.setattr("lgffem_core.retrieval.embed.code_hash", lambda source: "other code")
         with pytest.raises(pytest.fail.Exception, match="embedded again"):
             train_and_embed(study, "a", "paper", 0)
     other = train_and_embed(tiny_study(training__a__epochs=1), "a", "paper", 0)[0]

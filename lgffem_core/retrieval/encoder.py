@@ -1,0 +1,70 @@
+"""From images to vectors: the one loop that embeds, for every system, data set and purpose."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lgffem_core.config.study import Study
+from lgffem_core.data import channel_order, images_root
+from lgffem_core.data.augment import Augment
+from lgffem_core.data.loading import PatchDataset, evaluation_loader, normalise
+from lgffem_core.model.device import prepare_device
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns images into vectors.
+
+    Args:
+        label: its name in tables.
+        identity: hash of what the vectors depend on, apart from the images and from how they are read.
+        network: gives the module, images (N, 3, S, S) -> (N, D); called only where something must be computed. The
+            module, or its ``backbone``, has ``mean`` and ``std``, the statistics of its inputs for images in [0, 1].
+        transform: what an image goes through first.
+    """
+
+    label: str
+    identity: str
+    network: Callable[[], nn.Module]
+    transform: Augment
+
+
+@torch.no_grad()
+def embed(network: nn.Module, batches: Iterable[Tensor], device: str | torch.device) -> np.ndarray:
+    """The embeddings of normalised images, batch by batch, in eval mode: (N, D) float32."""
+    network = network.to(device).eval()
+    return np.concatenate([network(images.to(device)).float().cpu().numpy() for images in batches])
+
+
+def input_statistics(network: nn.Module) -> tuple[tuple, tuple]:
+    """Mean and standard deviation of a network's inputs, its own or its backbone's."""
+    owner = getattr(network, "backbone", network)
+    return owner.mean, owner.std
+
+
+def embed_table(study: Study, dataset: str, table: pd.DataFrame, encoder: Encoder) -> np.ndarray:
+    """The embeddings of a PatchTable's rows, in its order: (N, D) float32.
+
+    It runs on the GPU where there is one, in float32 and not TF32: what is measured does not depend on the
+    training precision.
+    """
+    params, device, network = study.params, prepare_device(study.params.compute), encoder.network()
+    root, order = images_root(study, dataset), channel_order(study, dataset)
+    patches = PatchDataset(table.reset_index(drop=True), root, encoder.transform, *input_statistics(network), order)
+    loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers)
+    return embed(network, (images for images, _, _ in loader), device)
+
+
+def embed_images(
+    encoder: Encoder, images: Sequence[np.ndarray], batch_size: int = 32, device: str = "cpu"
+) -> np.ndarray:
+    """The embeddings of images in memory, uint8 (H, W, 3) RGB: (N, D) float32."""
+    network = encoder.network()
+    mean, std = input_statistics(network)
+    batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    tensors = (torch.stack([normalise(encoder.transform(i, 0), mean, std) for i in batch]) for batch in batches)
+    return embed(network, tensors, device)

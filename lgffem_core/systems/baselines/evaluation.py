@@ -25,7 +25,7 @@ Embedded = tuple[np.ndarray, np.ndarray, np.ndarray]  # embeddings (N, D), label
 def kept_embeddings(study: Study, method: str, seed: int, weights: str, compute: Callable) -> Embedded:
     """The embeddings in ``study.baseline(method, seed)``, by ``compute(table)`` unless they are there already.
 
-    ``weights`` says what they are made with, along with the patches' table, the batch, the code and the lock.
+    ``weights`` says what they are made with, along with the patches' table, the batch, the code and the packages.
     """
     path, table = study.baseline(method, seed) / "embeddings.safetensors", patch_table(study, "kimia")
     code = [code_hash("import lgffem_core.retrieval.embed, lgffem_core.systems.baselines.networks"), lock_hash()]

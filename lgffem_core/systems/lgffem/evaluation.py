@@ -15,7 +15,7 @@ from lgffem_core.systems.lgffem.strategies import train_or_load, train_strategy
 def train_and_embed(study: Study, strategy: str, variant: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(embeddings (N, 4·C), labels (N,), test (N,) bool) of Kimia's patches by a trained strategy.
 
-    They are computed once for given weights, patches, sizes of image and batch, code and lock, and kept in a file.
+    They are computed once for given weights, patches, sizes of image and batch, code and packages, and kept in a file.
     """
     path, table = study.embeddings(strategy, variant, seed), patch_table(study, "kimia")
     weights = train_strategy(study, strategy, variant, seed).weights

@@ -12,7 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.run.verify import ABSENT, differing, read_manifest, seal
+from lgffem_core.run.record import MANIFEST, Manifest
+from lgffem_core.run.verify import ABSENT, differing
 
 #: A figure is drawn by matplotlib and FreeType, whose releases shift the grey of an edge by a few levels and a label by
 #: a fraction of a pixel; what a reader would see moves many pixels by a lot. Three numbers tell the two apart. They
@@ -67,7 +68,7 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
     found = Comparison(Path(reference), Path(rerun))
     manifests = [manifest_of(found.reference), manifest_of(found.rerun)]
     files = [result_files(found.reference), result_files(found.rerun)]
-    absent = [left_out(manifest) for manifest in manifests]
+    absent = [{path.removeprefix(f"results/{m.profile}/") for path in m.left_out} for m in manifests]
     for name in sorted(files[0] | files[1]):
         if name not in files[0] and name not in absent[0]:
             found.structural.append(f"{name} is in the rerun only.")
@@ -80,29 +81,24 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
                     COMPARE[Path(name).suffix](found, name)
             except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError: Pillow, of a broken PNG
                 found.structural.append(f"{name} cannot be read ({' '.join(str(error).split())}).")
-    compare_measures(found, *(manifest.get("measures", {}) for manifest in manifests))
+    compare_measures(found, *(manifest.measures for manifest in manifests))
     found.reasons = reasons(*manifests)
     found.causes = causes(*manifests)
     return found
 
 
-def manifest_of(folder: Path) -> dict:
-    """A folder's manifest; ``StudyError`` where it is not one."""
+def manifest_of(folder: Path) -> Manifest:
+    """A folder's manifest; ``StudyError`` where it is none of this version."""
     try:
-        return read_manifest(folder)
-    except (ValueError, OSError) as error:
-        raise StudyError(f"{folder}/manifest.json cannot be read ({error}); run the profile again.") from None
+        return Manifest.read(folder)
+    except ValueError as error:
+        raise StudyError(f"{folder}/{MANIFEST} cannot be read ({error}); run the profile again.") from None
 
 
 def result_files(folder: Path) -> set[str]:
     """Tables and figures, named below ``folder``, of the formats that are compared."""
     found = [path for part in ("tables", "figures") for path in (folder / part).rglob("*")]
     return {path.relative_to(folder).as_posix() for path in found if path.suffix in COMPARE and path.is_file()}
-
-
-def left_out(manifest: dict) -> set[str]:
-    """What a kept reference does not hold of its run, named below its folder."""
-    return {path.removeprefix(f"results/{manifest.get('profile')}/") for path in manifest.get("left_out", [])}
 
 
 # -- tables --------------------------------------------------------------------------------------------------------
@@ -222,64 +218,61 @@ def compare_measures(found: Comparison, one: dict, other: dict) -> None:
         found.note_difference("measure " + re.sub(r"\.\d+\b", "", key), number_in(value), number_in(again))
 
 
-def reasons(reference: dict, rerun: dict) -> list[str]:
-    """Why the last bits, and what follows from them, may differ: another machine, other packages, Python, lock."""
+def reasons(reference: Manifest, rerun: Manifest) -> list[str]:
+    """Why the last bits, and what follows from them, may differ: another machine, other packages, Python, lock.
+
+    Of a lock, the versions count that are among the packages: what else changed in it explains nothing.
+    """
     found = []
     for key, name in MACHINE.items():
         one, other = machines(reference, key), machines(rerun, key)
-        if one and other and one != other:
+        if one != other:
             found.append(f"another {name}: {' and '.join(other)} instead of {' and '.join(one)}")
-    if "packages" in reference and "packages" in rerun:
-        changes = differing(reference["packages"], rerun["packages"])
-        packages = [f"{name} {again} instead of {version}" for name, version, again in changes]
-        found += [f"other packages: {', '.join(packages)}"] if packages else []
-    python = [manifest.get("python") for manifest in (reference, rerun)]
-    if all(python) and python[0] != python[1]:
-        found.append(f"another Python: {python[1]} instead of {python[0]}")
-    locks = [manifest.get("lock") for manifest in (reference, rerun)]
-    if all(locks) and locks[0] != locks[1]:
-        names = [lock["name"] for lock in locks]
-        changed = "changed since" if names[0] == names[1] else f"instead of {names[0]}"
-        found.append(f"another lock: {names[1]} {changed}")
+    packages = [f"{name} {b} instead of {a}" for name, a, b in differing(reference.packages, rerun.packages)]
+    if packages:
+        found.append(f"other packages: {', '.join(packages)}")
+    for name, one, other in (
+        ("Python", reference.python, rerun.python),
+        ("lock", reference.lock.name, rerun.lock.name),
+    ):
+        if one != other:
+            found.append(f"another {name}: {other} instead of {one}")
     return found
 
 
-def machines(manifest: dict, key: str) -> list[str]:
+def machines(manifest: Manifest, key: str) -> list[str]:
     """What computed a run, its stages included: one that was stopped may have gone on elsewhere."""
-    stages = [stage.get("machine", {}) for stage in manifest.get("stages", {}).values()]
-    return sorted({str(m[key] or "none") for m in [manifest.get("machine", {}), *stages] if key in m})
+    computed = [manifest.machine, *(stage.machine for stage in manifest.stages.values())]
+    return sorted({getattr(machine, key) or "none" for machine in computed})
 
 
-def causes(reference: dict, rerun: dict) -> list[str]:
+def causes(reference: Manifest, rerun: Manifest) -> list[str]:
     """What makes two runs another study: parameters, data or code. None of these excuses a difference."""
-    told = ("parameters", "weights", "inputs", "code_sha256")
-    missing = [key for key in told if key not in reference or key not in rerun]
-    found = [f"a manifest does not tell its {key}, as those of older versions" for key in missing]
-    for name, manifest in (("reference", reference), ("rerun", rerun)):
-        if manifest.get("sha256") not in (None, seal(manifest)):
-            found.append(f"the manifest of the {name} was edited")
-    asked = [manifest.get("request", {}) for manifest in (reference, rerun)]
-    withheld = {key for request in asked for key in request.get("withheld", [])}
-    if "parameters" not in missing:
-        for key, value, again in differing(reference["parameters"], rerun["parameters"]):
-            if key not in withheld:
-                found.append(f"parameter {key}: {value!r} in the reference, {again!r} in the rerun")
-    if "weights" not in missing:
-        networks = {key.rpartition(".")[0] for key, *_ in differing(reference["weights"], rerun["weights"])}
-        found += [f"other weights to start from: {name}" for name in sorted(networks)]
-    if "inputs" not in missing:
-        found += other_data(reference["inputs"], rerun["inputs"])
-    if "code_sha256" not in missing and reference["code_sha256"] != rerun["code_sha256"]:
-        commits = [str(manifest.get("commit", {}).get("id") or "none")[:10] for manifest in (reference, rerun)]
+    pair = {"reference": reference, "rerun": rerun}
+    found = [f"the manifest of the {name} was edited" for name, manifest in pair.items() if manifest.is_edited]
+    withheld = {*reference.request.withheld, *rerun.request.withheld}
+    for key, value, again in differing(reference.parameters, rerun.parameters):
+        if key not in withheld:
+            found.append(f"parameter {key}: {value!r} in the reference, {again!r} in the rerun")
+    if reference.weights is None or rerun.weights is None:
+        found.append("a manifest does not tell its weights, as those of older versions")
+    else:
+        found += [f"other weights to start from: {name}" for name in others(reference.weights, rerun.weights)]
+    one, other = ({k: d.model_copy(update={"files": None}) for k, d in m.inputs.items()} for m in (reference, rerun))
+    for name in others(one, other):  # by contents: how many files there were is only said
+        files = [m.inputs[name].files if name in m.inputs else ABSENT for m in (reference, rerun)]
+        found.append(
+            f"other data: {name} ({files[0] or 'unknown'} files in the reference, {files[1] or 'unknown'} in the rerun)"
+        )
+    if reference.code_sha256 != rerun.code_sha256:
+        commits = [str(manifest.commit.id or "none")[:10] for manifest in (reference, rerun)]
         found.append(f"other code (commit {commits[0]} in the reference, {commits[1]} in the rerun)")
     return found
 
 
-def other_data(one: dict, other: dict) -> list[str]:
-    """The data sets whose index, which holds the hash of every image, is another."""
-    names = sorted({key.split(".")[0] for key, *_ in differing(one, other)})
-    files = {name: [tree.get(name, {}).get("files", "unknown") for tree in (one, other)] for name in names}
-    return [f"other data: {name} ({a} files in the reference, {b} in the rerun)" for name, (a, b) in files.items()]
+def others(one: dict, other: dict) -> list[str]:
+    """Names that stand for another value in two trees, or in one of them alone."""
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
 # -- what the command prints ---------------------------------------------------------------------------------------

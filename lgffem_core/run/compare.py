@@ -54,10 +54,15 @@ class Comparison:
     def exit_code(self) -> int:
         return EXIT_CODES[self.conclusion]
 
-    def note_difference(self, column: str, one: float | None, other: float | None) -> None:
-        """Keep the largest absolute difference of two numbers; of anything else, nothing."""
+    def differ(self, place: str, value, again, column: str) -> None:
+        """Say that two values differ, and of numbers keep the largest difference in a column."""
+        self.differences.append(f"{place}: {value!r} in the reference, {again!r} in the rerun.")
+        one, other = number_in(value), number_in(again)
         if one is not None and other is not None:
             self.largest[column] = max(self.largest.get(column, 0.0), abs(one - other))
+
+    def both(self, name: str) -> tuple[Path, Path]:
+        return self.reference / name, self.rerun / name
 
 
 def compare_results(reference: Path, rerun: Path) -> Comparison:
@@ -77,7 +82,8 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
         elif name in files[0] & files[1]:
             found.compared += 1
             try:
-                if not same_bytes(found, name):
+                one, other = found.both(name)
+                if one.read_bytes() != other.read_bytes():
                     COMPARE[Path(name).suffix](found, name)
             except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError: Pillow, of a broken PNG
                 found.structural.append(f"{name} cannot be read ({' '.join(str(error).split())}).")
@@ -106,7 +112,7 @@ def result_files(folder: Path) -> set[str]:
 
 def compare_csv(found: Comparison, name: str) -> None:
     """Every cell as text: 1.0 is not 1, and an empty cell is not a missing row."""
-    one, other = (read_csv(folder / name) for folder in (found.reference, found.rerun))
+    one, other = map(read_csv, found.both(name))
     if one[:1] != other[:1]:
         only = [sorted(set(a) - set(b)) for a, b in ((one[0], other[0]), (other[0], one[0]))] if one and other else []
         found.structural.append(f"{name} has other columns (only in the reference, only in the rerun: {only}).")
@@ -118,8 +124,7 @@ def compare_csv(found: Comparison, name: str) -> None:
         for column, cell, cell_again in zip(one[0], row, again, strict=True):  # ValueError: a row cut short
             if cell != cell_again:
                 place = f"{name}, row {number} ({leading_text(row)}), {column}"
-                found.differences.append(f"{place}: {cell!r} in the reference, {cell_again!r} in the rerun.")
-                found.note_difference(f"{name} {column}", number_in(cell), number_in(cell_again))
+                found.differ(place, cell, cell_again, f"{name} {column}")
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -147,7 +152,7 @@ def number_in(value) -> float | None:
 
 def compare_text(found: Comparison, name: str) -> None:
     """The same table for people: by lines."""
-    pages = [(folder / name).read_text(encoding="utf-8").splitlines() for folder in (found.reference, found.rerun)]
+    pages = [path.read_text(encoding="utf-8").splitlines() for path in found.both(name)]
     other = [number for number, (a, b) in enumerate(zip_longest(*pages), start=1) if a != b]
     if other:
         found.differences.append(f"{name}: {len(other)} lines differ, the first is line {other[0]}.")
@@ -158,7 +163,7 @@ def compare_text(found: Comparison, name: str) -> None:
 
 def compare_png(found: Comparison, name: str) -> None:
     """By tolerance, with the numbers found."""
-    pictures = [read_pixels(folder / name) for folder in (found.reference, found.rerun)]
+    pictures = [*map(read_pixels, found.both(name))]
     sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures]
     if sizes[0] != sizes[1]:
         found.differences.append(f"{name} is {sizes[0]} pixels in the reference and {sizes[1]} in the rerun.")
@@ -175,14 +180,10 @@ def compare_png(found: Comparison, name: str) -> None:
 def compare_svg(found: Comparison, name: str) -> None:
     """A remark where the picture beside it, which is compared first, is as it was."""
     picture = Path(name).with_suffix(".png").as_posix()
-    if not all((folder / picture).is_file() for folder in (found.reference, found.rerun)):
+    if not all(path.is_file() for path in found.both(picture)):
         found.differences.append(f"{name} has other bytes, and there is no picture of it to compare.")
     elif not any(line.startswith(picture) for line in found.differences + found.structural):
         found.remarks.append(f"{name} has other bytes; the picture is the same within tolerance.")
-
-
-def same_bytes(found: Comparison, name: str) -> bool:
-    return (found.reference / name).read_bytes() == (found.rerun / name).read_bytes()
 
 
 def read_pixels(path: Path):
@@ -213,9 +214,8 @@ def compare_measures(found: Comparison, one: dict, other: dict) -> None:
     for key, value, again in differing(one, other):
         if ABSENT in (value, again):
             found.structural.append(f"measure {key} is {value!r} in the reference and {again!r} in the rerun.")
-            continue
-        found.differences.append(f"measure {key}: {value!r} in the reference, {again!r} in the rerun.")
-        found.note_difference("measure " + re.sub(r"\.\d+\b", "", key), number_in(value), number_in(again))
+        else:
+            found.differ(f"measure {key}", value, again, "measure " + re.sub(r"\.\d+\b", "", key))
 
 
 def reasons(reference: Manifest, rerun: Manifest) -> list[str]:
@@ -258,12 +258,9 @@ def causes(reference: Manifest, rerun: Manifest) -> list[str]:
         found.append("a manifest does not tell its weights, as those of older versions")
     else:
         found += [f"other weights to start from: {name}" for name in others(reference.weights, rerun.weights)]
-    one, other = ({k: d.model_copy(update={"files": None}) for k, d in m.inputs.items()} for m in (reference, rerun))
-    for name in others(one, other):  # by contents: how many files there were is only said
-        files = [m.inputs[name].files if name in m.inputs else ABSENT for m in (reference, rerun)]
-        found.append(
-            f"other data: {name} ({files[0] or 'unknown'} files in the reference, {files[1] or 'unknown'} in the rerun)"
-        )
+    for name in other_data(reference, rerun):
+        one, other = (number_of_files(manifest, name) for manifest in pair.values())
+        found.append(f"other data: {name} ({one} files in the reference, {other} in the rerun)")
     if reference.code_sha256 != rerun.code_sha256:
         commits = [str(manifest.commit.id or "none")[:10] for manifest in (reference, rerun)]
         found.append(f"other code (commit {commits[0]} in the reference, {commits[1]} in the rerun)")
@@ -273,6 +270,20 @@ def causes(reference: Manifest, rerun: Manifest) -> list[str]:
 def others(one: dict, other: dict) -> list[str]:
     """Names that stand for another value in two trees, or in one of them alone."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
+def other_data(reference: Manifest, rerun: Manifest) -> list[str]:
+    """The data sets whose files or index are of other contents, or that one run has alone."""
+    contents = [{k: (d.files_sha256, d.index_sha256) for k, d in m.inputs.items()} for m in (reference, rerun)]
+    return others(*contents)
+
+
+def number_of_files(manifest: Manifest, dataset: str) -> int | str:
+    """How many files a run had of a data set; older versions did not count them."""
+    if dataset not in manifest.inputs:
+        return "no"
+    files = manifest.inputs[dataset].files
+    return "unknown" if files is None else files
 
 
 # -- what the command prints ---------------------------------------------------------------------------------------

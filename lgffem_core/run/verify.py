@@ -164,15 +164,19 @@ def check_parameters(manifest: Manifest, project: Path, findings: Findings) -> N
     except RequestError as error:
         return findings.add(asked.params, f"can no longer be used: {str(error).removesuffix('.')}")
     changed = [found for found in differing(now, manifest.parameters) if found[0] not in asked.withheld]
-    if content(path) == asked.sha256:  # then the defaults have changed, which are code
-        if changed:
-            keys = ", ".join(key for key, _, _ in changed)
+    if content(path) == asked.sha256:
+        if changed:  # then the defaults have changed, which are code
+            keys = ", ".join(key for key, *_ in changed)
             findings.remarks.append(f"{asked.params} is as it was, but the code's defaults are not: {keys}.")
-    elif changed:
-        for key, value, before in changed:
-            findings.add(asked.params, f"was edited since the run: {key} is {value!r} and was {before!r}")
-    else:
+        return
+    known = [key for key, *values in changed if ABSENT in values]  # a manifest holds every key that the code knew
+    if known:
+        findings.remarks.append(f"the code knew other parameters when it ran: {', '.join(known)}.")
+    if not changed:
         findings.remarks.append(f"{asked.params} was edited since the run, but says the same.")
+    for key, value, before in changed:
+        if key not in known:
+            findings.add(asked.params, f"was edited since the run: {key} is {value!r} and was {before!r}")
 
 
 # -- what the command prints ---------------------------------------------------------------------------------------

@@ -228,6 +228,19 @@ def test_other_defaults_in_the_code_are_a_remark(project, capsys):
     assert "training.batch_size" in capsys.readouterr().out
 
 
+def test_parameters_that_the_code_has_gained_or_lost_since_are_a_remark(project, capsys):
+    manifest, path = read(project), project / "params/tiny.yaml"
+    manifest["parameters"]["training"]["gone"] = False
+    del manifest["parameters"]["training"]["b"]["epochs"]
+    path.write_text(path.read_text() + "# edited\n")
+    write(project, sealed(manifest))
+    assert report([], project) == 0
+    told = capsys.readouterr().out
+    assert "the code knew other parameters when it ran: training.b.epochs, training.gone.\n" in told
+    path.write_text(path.read_text() + "seeds: [0]\nretrieval: {batch_size: 7}\n")
+    assert "retrieval.batch_size is 7" in only(project)[1]
+
+
 def test_withheld_keys_are_not_compared(project):
     manifest = read(project)
     manifest["parameters"]["data"]["kimia"]["root"] = "elsewhere"

@@ -23,7 +23,6 @@ PIXEL_TOLERANCE = 16  # of 255: a pixel further off in any colour counts as anot
 SHARE_TOLERANCE = 0.001  # of all pixels: how many others there may be
 
 EXIT_CODES = {"equal": 0, "differs, UNEXPECTED": 1, "differs, as expected": 3}
-#: What else than the profile, its data and the code decides over the last bits of a number.
 MACHINE = {"processor": "processor", "architecture": "architecture", "gpu": "GPU", "driver": "GPU driver"}
 SHOWN = {"reasons": 8, "causes": 4, "differences": 10, "largest": 6, "remarks": 3}  # lines; the rest is counted
 
@@ -218,32 +217,23 @@ def compare_measures(found: Comparison, one: dict, other: dict) -> None:
             found.differ(f"measure {key}", value, again, "measure " + re.sub(r"\.\d+\b", "", key))
 
 
-def reasons(reference: Manifest, rerun: Manifest) -> list[str]:
-    """Why the last bits, and what follows from them, may differ: another machine, other packages, Python, lock.
+def surroundings(manifest: Manifest) -> dict[str, str]:
+    """What else than the profile, its data and the code decides over the last bits of a number.
 
-    Of a lock, the versions count that are among the packages: what else changed in it explains nothing.
+    Stages count too: a run that was stopped may have gone on elsewhere. Of a lock, what counts are the packages.
     """
-    found = []
-    for key, name in MACHINE.items():
-        one, other = machines(reference, key), machines(rerun, key)
-        if one != other:
-            found.append(f"another {name}: {' and '.join(other)} instead of {' and '.join(one)}")
+    machines = [manifest.machine, *(stage.machine for stage in manifest.stages.values())]
+    found = {name: sorted({getattr(m, key) or "none" for m in machines}) for key, name in MACHINE.items()}
+    words = {name: " and ".join(values) for name, values in found.items()}
+    return words | {"Python": manifest.python, "lock": manifest.lock.name}
+
+
+def reasons(reference: Manifest, rerun: Manifest) -> list[str]:
+    """Why the last bits, and what follows from them, may differ: another machine, Python, lock, other packages."""
+    pairs = differing(surroundings(reference), surroundings(rerun))
+    found = [f"another {name}: {other} instead of {one}" for name, one, other in pairs]
     packages = [f"{name} {b} instead of {a}" for name, a, b in differing(reference.packages, rerun.packages)]
-    if packages:
-        found.append(f"other packages: {', '.join(packages)}")
-    for name, one, other in (
-        ("Python", reference.python, rerun.python),
-        ("lock", reference.lock.name, rerun.lock.name),
-    ):
-        if one != other:
-            found.append(f"another {name}: {other} instead of {one}")
-    return found
-
-
-def machines(manifest: Manifest, key: str) -> list[str]:
-    """What computed a run, its stages included: one that was stopped may have gone on elsewhere."""
-    computed = [manifest.machine, *(stage.machine for stage in manifest.stages.values())]
-    return sorted({getattr(machine, key) or "none" for machine in computed})
+    return found + ([f"other packages: {', '.join(packages)}"] if packages else [])
 
 
 def causes(reference: Manifest, rerun: Manifest) -> list[str]:
@@ -258,11 +248,13 @@ def causes(reference: Manifest, rerun: Manifest) -> list[str]:
         found.append("a manifest does not tell its weights, as those of older versions")
     else:
         found += [f"other weights to start from: {name}" for name in others(reference.weights, rerun.weights)]
-    for name in other_data(reference, rerun):
-        one, other = (number_of_files(manifest, name) for manifest in pair.values())
+    contents = [{k: data.model_copy(update={"files": None}) for k, data in m.inputs.items()} for m in pair.values()]
+    for name in others(*contents):
+        files = [m.inputs[name].files if name in m.inputs else 0 for m in pair.values()]
+        one, other = ("unknown" if number is None else number for number in files)  # older versions did not count
         found.append(f"other data: {name} ({one} files in the reference, {other} in the rerun)")
     if reference.code_sha256 != rerun.code_sha256:
-        commits = [str(manifest.commit.id or "none")[:10] for manifest in (reference, rerun)]
+        commits = [str(manifest.commit.id or "none")[:10] for manifest in pair.values()]
         found.append(f"other code (commit {commits[0]} in the reference, {commits[1]} in the rerun)")
     return found
 
@@ -270,20 +262,6 @@ def causes(reference: Manifest, rerun: Manifest) -> list[str]:
 def others(one: dict, other: dict) -> list[str]:
     """Names that stand for another value in two trees, or in one of them alone."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-
-
-def other_data(reference: Manifest, rerun: Manifest) -> list[str]:
-    """The data sets whose files or index are of other contents, or that one run has alone."""
-    contents = [{k: (d.files_sha256, d.index_sha256) for k, d in m.inputs.items()} for m in (reference, rerun)]
-    return others(*contents)
-
-
-def number_of_files(manifest: Manifest, dataset: str) -> int | str:
-    """How many files a run had of a data set; older versions did not count them."""
-    if dataset not in manifest.inputs:
-        return "no"
-    files = manifest.inputs[dataset].files
-    return "unknown" if files is None else files
 
 
 # -- what the command prints ---------------------------------------------------------------------------------------

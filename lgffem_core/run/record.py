@@ -30,6 +30,8 @@ class Weights(Part):
     """What a network or strategy starts from."""
 
     source: Literal["random", "hub", "package", "file"]
+    package: str | None = None  # with its version, where they lie in an installed one
+    version: str | None = None
     sha256: str | None = None  # of none that are random
 
 

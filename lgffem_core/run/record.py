@@ -122,7 +122,7 @@ class Manifest(Part):
             raise RequestError(f"{folder}: no {MANIFEST} there; name the folder of a finished run, e.g. results/demo.")
         try:
             return cls.model_validate(read_json(path))
-        except (OSError, ValueError) as error:  # JSON, UTF-8 and pydantic raise kinds of ValueError
+        except (OSError, ValueError, RecursionError) as error:  # JSON, UTF-8 and pydantic raise kinds of ValueError
             raise ValueError(reason(error)) from None
 
     def write(self, folder: Path) -> Path:

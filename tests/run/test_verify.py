@@ -153,7 +153,7 @@ def test_an_edited_manifest_is_found(project):
     assert file == "manifest.json" and "was edited" in sentence
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"profile": "tiny"}', "\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"profile": "tiny"}', "\xff", "[" * 100_000])
 def test_a_manifest_that_is_none_is_one_fault(project, text):
     (project / "results/tiny/manifest.json").write_text(text, encoding="latin-1")
     file, sentence = only(project)

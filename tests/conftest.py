@@ -164,3 +164,28 @@ def tiny_study(tiny_data, tmp_path):
 
     make.settings = SMALL
     return make
+
+
+@pytest.fixture
+def manifest():
+    """The manifest of a small run of profile "tiny" as its file holds it, but for the seal."""
+    machine = {"processor": "Xeon", "architecture": "x86_64", "gpu": None, "driver": None}
+    stage = {"producer": "notebooks/07.ipynb", "seed": None, "seconds": 1.0, "peak_memory_mib": 100, "key": "k"}
+    return {
+        "label": "profile tiny: given data",
+        "profile": "tiny",
+        "request": {"params": "params/tiny.yaml", "overrides": {}, "sha256": "0"},
+        "parameters": {"training": {"c": {"epochs": 18}}, "data": {"kimia": {"root": None}}},
+        "weights": {"model.backbone": {"source": "hub", "sha256": "c"}, "baselines.ma_ms": {"source": "random"}},
+        "inputs": {"kimia": {"synthetic": True, "files": 100, "files_sha256": "f", "index_sha256": "a"}},
+        "commit": {"id": "c0ffee", "changed_files": False, "changes_sha256": None},
+        "code_sha256": "b",
+        "lock": {"name": "requirements.lock", "sha256": "1"},
+        "locks": {"requirements.lock": "1", "requirements-gpu.lock": "2"},
+        "python": "3.11.9",
+        "packages": {"torch": "2.12.0", "numpy": "2.0.0"},
+        "machine": machine,
+        "stages": {"07": {**stage, "inputs": {}, "machine": machine.copy()}},
+        "measures": {"09": {"hits": [{"found": 46}], "trust": 0.9, "undefined": float("nan")}},
+        "artefacts": {},
+    }

@@ -30,7 +30,7 @@ def tool():
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, manifest):
     """A function that makes a project with one finished run, and returns its folder of results."""
 
     def make(overrides, table="A,32.81"):
@@ -44,18 +44,12 @@ def run(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{path.name} {table}")
         study = Study.load(params, overrides, root=tmp_path)
-        manifest = {
-            "label": study.label,
-            "profile": "tiny",
-            "request": {
-                "params": "params/tiny.yaml",
-                "overrides": overrides,
-                "sha256": hashlib.sha256(params.read_bytes()).hexdigest(),
-            },
-            "parameters": study.params.model_dump(mode="json"),
-            "inputs": {name: {"synthetic": study.is_synthetic(name)} for name in ("imagenet", "pannuke", "kimia")},
-            "stages": {"07": {"inputs": {"artifacts/tiny/index/kimia.csv": "0"}}},
-            "artefacts": {
+        manifest["request"] |= {"overrides": overrides, "sha256": hashlib.sha256(params.read_bytes()).hexdigest()}
+        data = manifest["inputs"]["kimia"]
+        manifest.update(
+            parameters=study.params.model_dump(mode="json"),
+            inputs={n: {**data, "synthetic": study.is_synthetic(n)} for n in ("imagenet", "pannuke", "kimia")},
+            artefacts={
                 path.relative_to(tmp_path).as_posix(): {
                     "producer": "notebooks/01.ipynb",
                     "stage": "01",
@@ -63,7 +57,7 @@ def run(tmp_path):
                 }
                 for path in paths
             },
-        }
+        )
         write(results, manifest)
         return results
 
@@ -97,11 +91,11 @@ def test_a_kept_demo_verifies_in_a_fresh_clone(tool, run, tmp_path):
     assert {path.relative_to(reference).as_posix() for path in kept} == files_in(reference)
     assert sorted(path.name for path in reference.parent.iterdir()) == ["tiny"]
     folder, clone = in_clone(reference, tmp_path)
-    assert check_folder(folder, clone) == []
+    assert check_folder(folder, clone).faults == []
     left_out = json.loads((folder / "manifest.json").read_text())["left_out"]
     assert left_out == ["artifacts/tiny/index/kimia.csv", "results/tiny/notebooks/01.ipynb"]
     (folder / "tables/table1.csv").write_text("A,99.40")
-    assert [fault.file for fault in check_folder(folder, clone)] == ["tables/table1.csv"]
+    assert [fault.file for fault in check_folder(folder, clone).faults] == ["tables/table1.csv"]
 
 
 def test_given_data_leave_neither_patches_nor_paths(tool, run, tmp_path):
@@ -121,7 +115,7 @@ def test_given_data_leave_neither_patches_nor_paths(tool, run, tmp_path):
     assert manifest["parameters"]["model"]["backbone"]["weights"] is None
     shown = {path.name for a in ARTEFACTS if a.shows_patches for path in a.files(reference)} | {"report.html"}
     assert not shown & {path.name for path in reference.rglob("*")}
-    assert check_folder(*in_clone(reference, tmp_path)) == []
+    assert check_folder(*in_clone(reference, tmp_path)).faults == []
 
 
 def edited(results, change):

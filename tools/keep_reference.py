@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import read_json, write_json
+from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import PATH_KEYS
 from lgffem_core.run.artefacts import ARTEFACTS
-from lgffem_core.run.verify import check_folder, seal
+from lgffem_core.run.record import MANIFEST, Manifest
+from lgffem_core.run.verify import check_folder
 
 #: A path from the root, the home folder, a drive or out of the project, at the start of a text or after a space or
 #: a quotation mark in it.
@@ -33,20 +34,19 @@ def keep(results: Path, reference: Path) -> list[Path]:
     verify or would tell a path.
     """
     try:
-        run = read_json(results / "manifest.json")
-        manifest, secrets = kept_manifest(run)
-        synthetic = all(entry["synthetic"] for entry in run["inputs"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest = Manifest.read(results)
+    except (RequestError, ValueError):
         raise RequestError(
-            f"{results / 'manifest.json'}: is not the manifest of a run; run the profile to its end first."
+            f"{results / MANIFEST}: is not the manifest of a run; run the profile to its end first."
         ) from None
+    secrets = withhold_paths(manifest)
+    synthetic = all(data.synthetic for data in manifest.inputs.values())
     files = [f for a in ARTEFACTS if synthetic or not a.shows_patches for f in a.files(results)]
     if synthetic and not secrets:  # the report shows the command, and with it every path that was given
         files.append(results / "report.html")
     names = [path.relative_to(results) for path in files]
-    held = {f"results/{run['profile']}/{name.as_posix()}" for name in names}
-    manifest["left_out"] = sorted(set(run["artefacts"]) - held)
-    manifest["sha256"] = seal(manifest)
+    held = {f"results/{manifest.profile}/{name.as_posix()}" for name in names}
+    manifest.left_out = sorted({*manifest.artefacts} - held)
     new, old = (reference.with_name(f".{reference.name}.{state}") for state in ("new", "old"))
     if old.exists() and not reference.exists():  # stopped between the two renames of ``swap``
         old.rename(reference)
@@ -55,14 +55,13 @@ def keep(results: Path, reference: Path) -> list[Path]:
         for path, name in zip(files, names, strict=True):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, new / name)
-        write_json(new / "manifest.json", manifest)
-        refuse_paths(new, manifest, secrets)
-        for fault in check_folder(new, results.parents[1]):
+        refuse_paths(new, read_json(manifest.write(new)), secrets)
+        for fault in check_folder(new, results.parents[1]).faults:
             raise StudyError(f"{results} is not kept: {fault.sentence}")
         swap(new, reference, old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return [reference / name for name in [*names, "manifest.json"]]
+    return [reference / name for name in [*names, MANIFEST]]
 
 
 def swap(new: Path, reference: Path, old: Path) -> None:
@@ -79,13 +78,13 @@ def swap(new: Path, reference: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def kept_manifest(run: dict) -> tuple[dict, set[str]]:
-    """The manifest of a run without the paths that a user gave, and those of them that tell of the machine."""
-    manifest, withheld = dict(run), {}
-    manifest["parameters"] = without_paths(run["parameters"], withheld)
-    manifest["request"] = run["request"] | {"overrides": without_paths(run["request"]["overrides"], withheld)}
-    manifest["request"]["withheld"] = sorted(withheld)
-    return manifest, {value for value in map(str, withheld.values()) if MACHINE_PATH.search(value)}
+def withhold_paths(manifest: Manifest) -> set[str]:
+    """Take the paths that a user gave out of a manifest; returns those of them that tell of the machine."""
+    withheld = {}
+    manifest.parameters = without_paths(manifest.parameters, withheld)
+    manifest.request.overrides = without_paths(manifest.request.overrides, withheld)
+    manifest.request.withheld = sorted(withheld)
+    return {value for value in map(str, withheld.values()) if MACHINE_PATH.search(value)}
 
 
 def without_paths(tree: dict, withheld: dict[str, str], prefix: str = "") -> dict:

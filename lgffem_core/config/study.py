@@ -8,6 +8,7 @@ from lgffem_core.base.files import sha256_json
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.base.surroundings import check_python
 from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.machine import DRAWING
 from lgffem_core.config.parameter_files import apply_overrides, read_yaml, validate
 from lgffem_core.config.params import DATASETS, STRATEGIES, Params
 
@@ -89,13 +90,13 @@ class Study:
     def data_root(self, dataset: str) -> Path:
         """Folder that holds a data set: the user's, or the synthetic one under ``artifacts/``.
 
-        The synthetic folder carries a hash of its settings, of the code that draws it and of the lock, so that
+        The synthetic folder carries a hash of its settings, of the code and the packages that draw it, so that
         neither other settings nor other code ever meet old images.
         """
         given = self.resolve(getattr(self.params.data, dataset).root)
         if given:
             return given
-        code = [code_hash("import lgffem_core.data.synthetic.make"), lock_hash()]
+        code = [code_hash("import lgffem_core.data.synthetic.make"), lock_hash(DRAWING)]
         version = sha256_json([self.params.data.synthetic.model_dump(mode="json"), code])[:8]
         return self.artifacts / "data" / f"synthetic_{version}" / dataset
 

@@ -86,12 +86,13 @@ def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
     Returns 0 where all is equal, 3 where it differs as another processor or other versions make it differ, else 1.
     An interrupted one goes on; what differs is left for looking at.
     """
-    from lgffem_core.run.compare import compare_results, format_comparison
+    from lgffem_core.run.compare import compare_results, format_comparison, manifest_of
 
     profile = make_request(params, pairs).study.params.profile
     reference = PROJECT / "results" / "reference" / profile
     if not (reference / "manifest.json").is_file():
         raise RequestError(f"{reference}: is no kept run of profile {profile}; make one with tools/keep_reference.py.")
+    manifest_of(reference)  # one that cannot be compared with is refused before the run, which takes its time
     scratch = PROJECT / "artifacts" / "verify" / profile
     again = scratch / "results" / profile
     if (again / "manifest.json").is_file():  # of a comparison that has been made

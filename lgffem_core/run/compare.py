@@ -12,7 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.run.verify import ABSENT, differing, read_manifest, seal
+from lgffem_core.run.record import MANIFEST, Manifest
+from lgffem_core.run.verify import ABSENT, differing
 
 #: A figure is drawn by matplotlib and FreeType, whose releases shift the grey of an edge by a few levels and a label by
 #: a fraction of a pixel; what a reader would see moves many pixels by a lot. Three numbers tell the two apart. They
@@ -22,7 +23,6 @@ PIXEL_TOLERANCE = 16  # of 255: a pixel further off in any colour counts as anot
 SHARE_TOLERANCE = 0.001  # of all pixels: how many others there may be
 
 EXIT_CODES = {"equal": 0, "differs, UNEXPECTED": 1, "differs, as expected": 3}
-#: What else than the profile, its data and the code decides over the last bits of a number.
 MACHINE = {"processor": "processor", "architecture": "architecture", "gpu": "GPU", "driver": "GPU driver"}
 SHOWN = {"reasons": 8, "causes": 4, "differences": 10, "largest": 6, "remarks": 3}  # lines; the rest is counted
 
@@ -53,10 +53,15 @@ class Comparison:
     def exit_code(self) -> int:
         return EXIT_CODES[self.conclusion]
 
-    def note_difference(self, column: str, one: float | None, other: float | None) -> None:
-        """Keep the largest absolute difference of two numbers; of anything else, nothing."""
+    def differ(self, place: str, value, again, column: str) -> None:
+        """Say that two values differ, and of numbers keep the largest difference in a column."""
+        self.differences.append(f"{place}: {value!r} in the reference, {again!r} in the rerun.")
+        one, other = number_in(value), number_in(again)
         if one is not None and other is not None:
             self.largest[column] = max(self.largest.get(column, 0.0), abs(one - other))
+
+    def both(self, name: str) -> tuple[Path, Path]:
+        return self.reference / name, self.rerun / name
 
 
 def compare_results(reference: Path, rerun: Path) -> Comparison:
@@ -67,7 +72,7 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
     found = Comparison(Path(reference), Path(rerun))
     manifests = [manifest_of(found.reference), manifest_of(found.rerun)]
     files = [result_files(found.reference), result_files(found.rerun)]
-    absent = [left_out(manifest) for manifest in manifests]
+    absent = [{path.removeprefix(f"results/{m.profile}/") for path in m.left_out} for m in manifests]
     for name in sorted(files[0] | files[1]):
         if name not in files[0] and name not in absent[0]:
             found.structural.append(f"{name} is in the rerun only.")
@@ -76,22 +81,23 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
         elif name in files[0] & files[1]:
             found.compared += 1
             try:
-                if not same_bytes(found, name):
+                one, other = found.both(name)
+                if one.read_bytes() != other.read_bytes():
                     COMPARE[Path(name).suffix](found, name)
             except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError: Pillow, of a broken PNG
                 found.structural.append(f"{name} cannot be read ({' '.join(str(error).split())}).")
-    compare_measures(found, *(manifest.get("measures", {}) for manifest in manifests))
+    compare_measures(found, *(manifest.measures for manifest in manifests))
     found.reasons = reasons(*manifests)
     found.causes = causes(*manifests)
     return found
 
 
-def manifest_of(folder: Path) -> dict:
-    """A folder's manifest; ``StudyError`` where it is not one."""
+def manifest_of(folder: Path) -> Manifest:
+    """A folder's manifest; ``StudyError`` where it is none of this version."""
     try:
-        return read_manifest(folder)
-    except (ValueError, OSError) as error:
-        raise StudyError(f"{folder}/manifest.json cannot be read ({error}); run the profile again.") from None
+        return Manifest.read(folder)
+    except ValueError as error:
+        raise StudyError(f"{folder}/{MANIFEST} cannot be read ({error}); run the profile again.") from None
 
 
 def result_files(folder: Path) -> set[str]:
@@ -100,17 +106,12 @@ def result_files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in found if path.suffix in COMPARE and path.is_file()}
 
 
-def left_out(manifest: dict) -> set[str]:
-    """What a kept reference does not hold of its run, named below its folder."""
-    return {path.removeprefix(f"results/{manifest.get('profile')}/") for path in manifest.get("left_out", [])}
-
-
 # -- tables --------------------------------------------------------------------------------------------------------
 
 
 def compare_csv(found: Comparison, name: str) -> None:
     """Every cell as text: 1.0 is not 1, and an empty cell is not a missing row."""
-    one, other = (read_csv(folder / name) for folder in (found.reference, found.rerun))
+    one, other = map(read_csv, found.both(name))
     if one[:1] != other[:1]:
         only = [sorted(set(a) - set(b)) for a, b in ((one[0], other[0]), (other[0], one[0]))] if one and other else []
         found.structural.append(f"{name} has other columns (only in the reference, only in the rerun: {only}).")
@@ -122,8 +123,7 @@ def compare_csv(found: Comparison, name: str) -> None:
         for column, cell, cell_again in zip(one[0], row, again, strict=True):  # ValueError: a row cut short
             if cell != cell_again:
                 place = f"{name}, row {number} ({leading_text(row)}), {column}"
-                found.differences.append(f"{place}: {cell!r} in the reference, {cell_again!r} in the rerun.")
-                found.note_difference(f"{name} {column}", number_in(cell), number_in(cell_again))
+                found.differ(place, cell, cell_again, f"{name} {column}")
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -151,7 +151,7 @@ def number_in(value) -> float | None:
 
 def compare_text(found: Comparison, name: str) -> None:
     """The same table for people: by lines."""
-    pages = [(folder / name).read_text(encoding="utf-8").splitlines() for folder in (found.reference, found.rerun)]
+    pages = [path.read_text(encoding="utf-8").splitlines() for path in found.both(name)]
     other = [number for number, (a, b) in enumerate(zip_longest(*pages), start=1) if a != b]
     if other:
         found.differences.append(f"{name}: {len(other)} lines differ, the first is line {other[0]}.")
@@ -162,7 +162,7 @@ def compare_text(found: Comparison, name: str) -> None:
 
 def compare_png(found: Comparison, name: str) -> None:
     """By tolerance, with the numbers found."""
-    pictures = [read_pixels(folder / name) for folder in (found.reference, found.rerun)]
+    pictures = [*map(read_pixels, found.both(name))]
     sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures]
     if sizes[0] != sizes[1]:
         found.differences.append(f"{name} is {sizes[0]} pixels in the reference and {sizes[1]} in the rerun.")
@@ -179,14 +179,10 @@ def compare_png(found: Comparison, name: str) -> None:
 def compare_svg(found: Comparison, name: str) -> None:
     """A remark where the picture beside it, which is compared first, is as it was."""
     picture = Path(name).with_suffix(".png").as_posix()
-    if not all((folder / picture).is_file() for folder in (found.reference, found.rerun)):
+    if not all(path.is_file() for path in found.both(picture)):
         found.differences.append(f"{name} has other bytes, and there is no picture of it to compare.")
     elif not any(line.startswith(picture) for line in found.differences + found.structural):
         found.remarks.append(f"{name} has other bytes; the picture is the same within tolerance.")
-
-
-def same_bytes(found: Comparison, name: str) -> bool:
-    return (found.reference / name).read_bytes() == (found.rerun / name).read_bytes()
 
 
 def read_pixels(path: Path):
@@ -217,69 +213,55 @@ def compare_measures(found: Comparison, one: dict, other: dict) -> None:
     for key, value, again in differing(one, other):
         if ABSENT in (value, again):
             found.structural.append(f"measure {key} is {value!r} in the reference and {again!r} in the rerun.")
-            continue
-        found.differences.append(f"measure {key}: {value!r} in the reference, {again!r} in the rerun.")
-        found.note_difference("measure " + re.sub(r"\.\d+\b", "", key), number_in(value), number_in(again))
+        else:
+            found.differ(f"measure {key}", value, again, "measure " + re.sub(r"\.\d+\b", "", key))
 
 
-def reasons(reference: dict, rerun: dict) -> list[str]:
-    """Why the last bits, and what follows from them, may differ: another machine, other packages, Python, lock."""
-    found = []
-    for key, name in MACHINE.items():
-        one, other = machines(reference, key), machines(rerun, key)
-        if one and other and one != other:
-            found.append(f"another {name}: {' and '.join(other)} instead of {' and '.join(one)}")
-    if "packages" in reference and "packages" in rerun:
-        changes = differing(reference["packages"], rerun["packages"])
-        packages = [f"{name} {again} instead of {version}" for name, version, again in changes]
-        found += [f"other packages: {', '.join(packages)}"] if packages else []
-    python = [manifest.get("python") for manifest in (reference, rerun)]
-    if all(python) and python[0] != python[1]:
-        found.append(f"another Python: {python[1]} instead of {python[0]}")
-    locks = [manifest.get("lock") for manifest in (reference, rerun)]
-    if all(locks) and locks[0] != locks[1]:
-        names = [lock["name"] for lock in locks]
-        changed = "changed since" if names[0] == names[1] else f"instead of {names[0]}"
-        found.append(f"another lock: {names[1]} {changed}")
-    return found
+def surroundings(manifest: Manifest) -> dict[str, str]:
+    """What else than the profile, its data and the code decides over the last bits of a number.
+
+    Stages count too: a run that was stopped may have gone on elsewhere. Of a lock, what counts are the packages.
+    """
+    machines = [manifest.machine, *(stage.machine for stage in manifest.stages.values())]
+    found = {name: sorted({getattr(m, key) or "none" for m in machines}) for key, name in MACHINE.items()}
+    words = {name: " and ".join(values) for name, values in found.items()}
+    return words | {"Python": manifest.python, "lock": manifest.lock.name}
 
 
-def machines(manifest: dict, key: str) -> list[str]:
-    """What computed a run, its stages included: one that was stopped may have gone on elsewhere."""
-    stages = [stage.get("machine", {}) for stage in manifest.get("stages", {}).values()]
-    return sorted({str(m[key] or "none") for m in [manifest.get("machine", {}), *stages] if key in m})
+def reasons(reference: Manifest, rerun: Manifest) -> list[str]:
+    """Why the last bits, and what follows from them, may differ: another machine, Python, lock, other packages."""
+    pairs = differing(surroundings(reference), surroundings(rerun))
+    found = [f"another {name}: {other} instead of {one}" for name, one, other in pairs]
+    packages = [f"{name} {b} instead of {a}" for name, a, b in differing(reference.packages, rerun.packages)]
+    return found + ([f"other packages: {', '.join(packages)}"] if packages else [])
 
 
-def causes(reference: dict, rerun: dict) -> list[str]:
+def causes(reference: Manifest, rerun: Manifest) -> list[str]:
     """What makes two runs another study: parameters, data or code. None of these excuses a difference."""
-    told = ("parameters", "weights", "inputs", "code_sha256")
-    missing = [key for key in told if key not in reference or key not in rerun]
-    found = [f"a manifest does not tell its {key}, as those of older versions" for key in missing]
-    for name, manifest in (("reference", reference), ("rerun", rerun)):
-        if manifest.get("sha256") not in (None, seal(manifest)):
-            found.append(f"the manifest of the {name} was edited")
-    asked = [manifest.get("request", {}) for manifest in (reference, rerun)]
-    withheld = {key for request in asked for key in request.get("withheld", [])}
-    if "parameters" not in missing:
-        for key, value, again in differing(reference["parameters"], rerun["parameters"]):
-            if key not in withheld:
-                found.append(f"parameter {key}: {value!r} in the reference, {again!r} in the rerun")
-    if "weights" not in missing:
-        networks = {key.rpartition(".")[0] for key, *_ in differing(reference["weights"], rerun["weights"])}
-        found += [f"other weights to start from: {name}" for name in sorted(networks)]
-    if "inputs" not in missing:
-        found += other_data(reference["inputs"], rerun["inputs"])
-    if "code_sha256" not in missing and reference["code_sha256"] != rerun["code_sha256"]:
-        commits = [str(manifest.get("commit", {}).get("id") or "none")[:10] for manifest in (reference, rerun)]
+    pair = {"reference": reference, "rerun": rerun}
+    found = [f"the manifest of the {name} was edited" for name, manifest in pair.items() if manifest.is_edited]
+    withheld = {*reference.request.withheld, *rerun.request.withheld}
+    for key, value, again in differing(reference.parameters, rerun.parameters):
+        if key not in withheld:
+            found.append(f"parameter {key}: {value!r} in the reference, {again!r} in the rerun")
+    if reference.weights is None or rerun.weights is None:
+        found.append("a manifest does not tell its weights, as those of older versions")
+    else:
+        found += [f"other weights to start from: {name}" for name in others(reference.weights, rerun.weights)]
+    contents = [{k: data.model_copy(update={"files": None}) for k, data in m.inputs.items()} for m in pair.values()]
+    for name in others(*contents):
+        files = [m.inputs[name].files if name in m.inputs else 0 for m in pair.values()]
+        one, other = ("unknown" if number is None else number for number in files)  # older versions did not count
+        found.append(f"other data: {name} ({one} files in the reference, {other} in the rerun)")
+    if reference.code_sha256 != rerun.code_sha256:
+        commits = [str(manifest.commit.id or "none")[:10] for manifest in pair.values()]
         found.append(f"other code (commit {commits[0]} in the reference, {commits[1]} in the rerun)")
     return found
 
 
-def other_data(one: dict, other: dict) -> list[str]:
-    """The data sets whose index, which holds the hash of every image, is another."""
-    names = sorted({key.split(".")[0] for key, *_ in differing(one, other)})
-    files = {name: [tree.get(name, {}).get("files", "unknown") for tree in (one, other)] for name in names}
-    return [f"other data: {name} ({a} files in the reference, {b} in the rerun)" for name, (a, b) in files.items()]
+def others(one: dict, other: dict) -> list[str]:
+    """Names that stand for another value in two trees, or in one of them alone."""
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
 # -- what the command prints ---------------------------------------------------------------------------------------

@@ -6,20 +6,20 @@ import platform
 import subprocess
 from pathlib import Path
 
-from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import read_json, sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.surroundings import clean
-from lgffem_core.config.code_version import code_hash, lock_file
-from lgffem_core.config.machine import installed_versions, machine
+from lgffem_core.config.code_version import code_hash
+from lgffem_core.config.machine import installed_versions, lock_file, machine
 from lgffem_core.config.params import DATASETS, STRATEGIES
 from lgffem_core.config.study import Study
 from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.checklist import wanted_networks
+from lgffem_core.run.record import Manifest, StageRun
 from lgffem_core.run.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, file_content, read_note
-from lgffem_core.run.verify import seal
 
 PRODUCER = "lgffem_core/run/page.py"  # of the report, imported only where there is one to write
-OF_A_STAGE = ("producer", "seed", "seconds", "peak_memory_mib", "key", "inputs", "machine")
 
 
 def commit(root: Path) -> dict:
@@ -67,8 +67,7 @@ def report_key(study: Study, request: Request) -> str:
 
 def keep_report(study: Study, request: Request) -> bool:
     """Write report and manifest unless both are there and belong to what the stages left; True where written."""
-    manifest, report = study.results / "manifest.json", study.report
-    if is_current(study, request, manifest, report):
+    if is_current(study, request):
         return False
     from lgffem_core.run.page import write_report
 
@@ -77,14 +76,14 @@ def keep_report(study: Study, request: Request) -> bool:
     return True
 
 
-def is_current(study: Study, request: Request, manifest: Path, report: Path) -> bool:
+def is_current(study: Study, request: Request) -> bool:
     """True where a manifest is whole, and it and the report are of what the stages left."""
     try:
-        known = read_json(manifest)
-        entry = known["artefacts"][report.relative_to(study.root).as_posix()]
-        made = known["sha256"] == seal(known), entry["key"] == report_key(study, request)
-        return all(made) and entry["sha256"] == sha256_file(report)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or of another version
+        known = Manifest.read(study.results)
+        entry = known.artefacts[study.report.relative_to(study.root).as_posix()]
+        made = entry.key == report_key(study, request) and entry.sha256 == sha256_file(study.report)
+        return made and not known.is_edited
+    except (RequestError, OSError, ValueError, KeyError):  # damaged, or of another version
         return False
 
 
@@ -129,8 +128,8 @@ def write_manifest(study: Study, request: Request) -> Path:
         "python": platform.python_version(),
         "packages": installed_versions(),
         "machine": machine(study.params.compute.device),
-        "stages": {name: {field: note[field] for field in OF_A_STAGE} for name, note in notes.items()},
+        "stages": {name: {field: note[field] for field in StageRun.model_fields} for name, note in notes.items()},
         "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
         "artefacts": artefacts,
     }
-    return write_json(study.results / "manifest.json", {**manifest, "sha256": seal(manifest)})
+    return Manifest.model_validate(manifest).write(study.results)

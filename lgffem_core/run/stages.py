@@ -1,7 +1,7 @@
 """The stages of a run: one notebook each, what it reads and writes, and whether it is finished.
 
 A stage is finished when its note says that it ran from what is there now: the same parameters, the same code, the
-same lock, inputs and outputs of the same content. Neither times of files nor what a notebook says of itself count.
+same packages, inputs and outputs of the same content. Neither times of files nor what a notebook says of itself count.
 Nothing here imports torch.
 """
 
@@ -12,7 +12,8 @@ from typing import NamedTuple
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.code_version import code_hash, lock_hash, syntax_hash
+from lgffem_core.config.machine import COMPUTING, SHOWING
 from lgffem_core.config.parameter_files import one_line
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import CURRICULUM, Study
@@ -180,10 +181,10 @@ def code_cells(notebook: str) -> str:
 
 
 def code_state(notebook: str) -> list[str]:
-    """A notebook's code cells, and a hash of the code that they use."""
+    """A hash of a notebook's code cells, and one of the code that they use."""
     cells = code_cells(notebook)
     try:
-        return [cells, code_hash(cells)]
+        return [syntax_hash(cells), code_hash(cells)]
     except SyntaxError as error:
         raise StudyError(
             f"notebook {notebook}, or a module that it uses, is not Python ({error.msg}, at "
@@ -246,9 +247,9 @@ def inputs(study: Study, stage: Stage) -> dict[str, str] | None:
 
 
 def key(study: Study, stage: Stage) -> str:
-    """Hash of all that a stage's outputs depend on: parameters, cells, code, lock, and what earlier stages left."""
-    code = code_state(stage.notebook)
-    return sha256_json([stage_params(study, stage.notebook), code, lock_hash(), inputs(study, stage)])
+    """Hash of all that a stage's outputs depend on: parameters, cells, code, packages, and what earlier stages left."""
+    code = [*code_state(stage.notebook), lock_hash(COMPUTING + SHOWING)]
+    return sha256_json([stage_params(study, stage.notebook), code, inputs(study, stage)])
 
 
 def data_state(study: Study, stage: Stage) -> dict[str, str]:

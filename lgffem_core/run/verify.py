@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from lgffem_core.base.errors import RequestError
-from lgffem_core.base.files import read_json, sha256_file, sha256_json
+from lgffem_core.base.files import sha256_file
 from lgffem_core.config.study import Study
+from lgffem_core.run.record import MANIFEST, Manifest
 
-MANIFEST = "manifest.json"
 ABSENT = "absent"  # stands for the value of a key that one of two trees lacks
 
 
@@ -27,34 +25,6 @@ class Fault(NamedTuple):
 
     file: str  # below the folder, or, for artifacts and parameters, below the project
     sentence: str  # whole, the file's name included
-
-
-class KnownFile(BaseModel):
-    """What the manifest knows of one file."""
-
-    producer: str
-    sha256: str
-
-
-class Asked(BaseModel):
-    """What the user asked for: a parameter file, and what was set on the command line."""
-
-    params: str
-    overrides: dict[str, Any]
-    sha256: str  # of the file's bytes
-    withheld: tuple[str, ...] = ()  # keys whose values, paths of some machine, a kept reference does not tell
-
-
-class Manifest(BaseModel):
-    """The parts of ``manifest.json`` that are checked here; the rest counts through its seal."""
-
-    model_config = ConfigDict(extra="allow")
-    profile: str
-    request: Asked
-    parameters: dict[str, Any]
-    artefacts: dict[str, KnownFile]
-    left_out: tuple[str, ...] = ()  # artefacts of the run that a kept reference does not hold
-    sha256: str  # the seal: of everything else
 
 
 @dataclass
@@ -68,25 +38,6 @@ class Findings:
 
     def add(self, file: str, says: str) -> None:
         self.faults.append(Fault(file, f"{file} {says}."))
-
-
-def read_manifest(folder: Path) -> dict:
-    """The manifest of a folder of results, as it stands.
-
-    Raises ``RequestError`` where there is none, and ``ValueError`` where it is not a JSON object.
-    """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        raise RequestError(f"{folder}: no {MANIFEST} there; name the folder of a finished run, e.g. results/demo.")
-    tree = read_json(path)
-    if not isinstance(tree, dict):
-        raise ValueError("not a JSON object")
-    return tree
-
-
-def seal(manifest: dict) -> str:
-    """SHA-256 of everything in a manifest but its own ``sha256``."""
-    return sha256_json({key: value for key, value in manifest.items() if key != "sha256"})
 
 
 def leaves(tree, prefix: str = "") -> dict[str, Any]:
@@ -114,25 +65,19 @@ def differing(one: dict, other: dict) -> Iterator[tuple[str, Any, Any]]:
 # -- one folder ----------------------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path, project: Path) -> list[Fault]:
-    """What in ``folder`` is not as its manifest says; empty where all is.
+def check_folder(folder: Path, project: Path) -> Findings:
+    """What in ``folder`` is not as its manifest says.
 
     ``project`` is the folder that parameter files are named from, and artifacts where none lie beside ``results``.
     Raises ``RequestError`` where there is no manifest.
     """
-    return inspect(folder, project).faults
-
-
-def inspect(folder: Path, project: Path) -> Findings:
-    """``check_folder`` with its remarks and counts."""
     folder, project, findings = Path(folder), Path(project), Findings()
     try:
-        tree = read_manifest(folder)
-        manifest = Manifest.model_validate(tree)
-    except (ValueError, OSError) as error:  # JSON, UTF-8 and pydantic raise kinds of ValueError
-        findings.add(MANIFEST, f"cannot be checked ({reason(error)}); run the profile again")
+        manifest = Manifest.read(folder)
+    except ValueError as error:
+        findings.add(MANIFEST, f"cannot be checked ({error}); run the profile again")
         return findings
-    if seal(tree) != manifest.sha256:
+    if manifest.is_edited:
         findings.add(MANIFEST, "was edited after the run: its contents are not what its own sha256 says")
     check_artefacts(manifest, folder, home(folder, project), findings)
     check_parameters(manifest, project, findings)
@@ -144,17 +89,6 @@ def home(folder: Path, project: Path) -> Path:
     """The folder that a run's artifacts are in: with LGFFEM_OUTPUT it is not the project's."""
     above = folder.absolute().parent.parent
     return above if folder.absolute().parent.name == "results" and (above / "artifacts").is_dir() else project
-
-
-def reason(error: Exception) -> str:
-    """An error in a few words; of a manifest that lacks something, what it lacks."""
-    if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        return (
-            f"it has no {key}, as those of older versions" if fault["type"] == "missing" else f"{key}: {fault['msg']}"
-        )
-    return " ".join(str(error).split())
 
 
 def locate(name: str, manifest: Manifest, folder: Path, project: Path) -> Path | None:
@@ -230,15 +164,19 @@ def check_parameters(manifest: Manifest, project: Path, findings: Findings) -> N
     except RequestError as error:
         return findings.add(asked.params, f"can no longer be used: {str(error).removesuffix('.')}")
     changed = [found for found in differing(now, manifest.parameters) if found[0] not in asked.withheld]
-    if content(path) == asked.sha256:  # then the defaults have changed, which are code
-        if changed:
-            keys = ", ".join(key for key, _, _ in changed)
+    if content(path) == asked.sha256:
+        if changed:  # then the defaults have changed, which are code
+            keys = ", ".join(key for key, *_ in changed)
             findings.remarks.append(f"{asked.params} is as it was, but the code's defaults are not: {keys}.")
-    elif changed:
-        for key, value, before in changed:
-            findings.add(asked.params, f"was edited since the run: {key} is {value!r} and was {before!r}")
-    else:
+        return
+    known = [key for key, *values in changed if ABSENT in values]  # a manifest holds every key that the code knew
+    if known:
+        findings.remarks.append(f"the code knew other parameters when it ran: {', '.join(known)}.")
+    if not changed:
         findings.remarks.append(f"{asked.params} was edited since the run, but says the same.")
+    for key, value, before in changed:
+        if key not in known:
+            findings.add(asked.params, f"was edited since the run: {key} is {value!r} and was {before!r}")
 
 
 # -- what the command prints ---------------------------------------------------------------------------------------
@@ -269,13 +207,8 @@ def report(folders: list[Path], project: Path, output: Path | None = None) -> in
     if not chosen:
         where = "results/" if output == Path(project) else output / "results"
         raise RequestError(f"nothing to verify: no run has finished in {where}; run one first, e.g. ./run_all.sh.")
-    for folder in chosen:  # before anything is printed
-        if not (folder / MANIFEST).is_file():
-            read_manifest(folder)
-    failed = False
-    for folder in chosen:
-        findings, name = inspect(folder, project), relative(folder, project)
-        failed |= bool(findings.faults)
+    found = [(relative(folder, project), check_folder(folder, project)) for folder in chosen]
+    for name, findings in found:
         if findings.faults:
             print(f"{name}: {len(findings.faults)} fault{'s' * (len(findings.faults) > 1)}")
         else:
@@ -285,7 +218,7 @@ def report(folders: list[Path], project: Path, output: Path | None = None) -> in
             print(f"  {line}")
     for folder in [] if folders else unfinished(output):
         print(f"{relative(folder, project)}: not checked; its run has not finished, as it has no {MANIFEST}")
-    return int(failed)
+    return int(any(findings.faults for _, findings in found))
 
 
 def relative(folder: Path, project: Path) -> str:

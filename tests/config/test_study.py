@@ -112,25 +112,25 @@ def drawing_files():
     return names - set(UNRELATED)
 
 
-def test_synthetic_images_follow_the_code_that_draws_them_and_the_lock(monkeypatch):
+def test_synthetic_images_follow_the_code_and_the_packages_that_draw_them(monkeypatch):
     before, files = demo().data_root("kimia"), drawing_files()
     drawn_by = ("make", "tissue", "nuclei", "textures")
     assert {"base/seeds.py", "data/sets/facts.py", *(f"data/synthetic/{name}.py" for name in drawn_by)} <= files
     for file in files:
         with monkeypatch.context() as patch:
-            real = code_version.sha256_file
+            real = code_version.file_hash
             one = PROJECT / "lgffem_core" / file
-            patch.setattr(code_version, "sha256_file", lambda p, one=one, real=real: "new" if p == one else real(p))
+            patch.setattr(code_version, "file_hash", lambda p, one=one, real=real: "new" if p == one else real(p))
             code_version.code_hash.cache_clear()
             assert demo().data_root("kimia") != before, file
         code_version.code_hash.cache_clear()
-    monkeypatch.setattr(study, "lock_hash", lambda: "other versions")
+    monkeypatch.setattr(study, "lock_hash", lambda packages: f"other versions of {packages}")
     assert demo().data_root("kimia") != before
 
 
 def test_synthetic_images_do_not_follow_code_that_cannot_draw(monkeypatch):
     before = demo().data_root("kimia")
-    monkeypatch.setattr(code_version, "sha256_file", lambda path, real=code_version.sha256_file: (
+    monkeypatch.setattr(code_version, "file_hash", lambda path, real=code_version.file_hash: (
         "new" if path.name in ("loop.py", "preparation.py", "study.py", "statistics.py") else real(path)
     ))  # fmt: skip
     code_version.code_hash.cache_clear()

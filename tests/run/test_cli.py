@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import write_text
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
@@ -345,6 +346,14 @@ def test_an_error_of_a_stage_outside_its_notebook_is_told_in_a_sentence(sandbox,
     fake_snakemake(monkeypatch, (tmp_path / "events").read_text(), 1)
     assert main(["params/smoke.yaml"]) == 1
     assert capsys.readouterr().err == "error: stages/02.json: No space left on device.\n"
+
+
+def test_a_reference_that_cannot_be_compared_with_is_refused_before_the_rerun(monkeypatch, capsys, tmp_path):
+    write_text(tmp_path / "results" / "reference" / "smoke" / "manifest.json", '{"label": "older"}')
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr(cli, "run", lambda *request: pytest.fail("was run"))
+    assert main(["verify", "--rerun", str(PROJECT / "params" / "smoke.yaml")]) == 1
+    assert "manifest.json cannot be read (it has no profile, as those of older versions)" in capsys.readouterr().err
 
 
 def test_a_failure_without_a_word_names_the_log(monkeypatch, capsys, sandbox):

@@ -1,6 +1,6 @@
 """compare: two runs side by side, every difference named, and what may explain it told from what may not."""
 
-import copy
+import hashlib
 import json
 
 import numpy as np
@@ -12,28 +12,19 @@ from lgffem_core.run import compare
 from lgffem_core.run.compare import compare_results, format_comparison
 
 TABLE = "strategy,pretraining_data,protocol,eta_p,paper\nA,IN-1K*,released,32.81,\nB,IN-1K*,released,1.0,72.08\n"
-MANIFEST = {
-    "profile": "tiny",
-    "request": {"params": "params/tiny.yaml", "overrides": {}, "sha256": "0"},
-    "parameters": {"training": {"c": {"epochs": 18}}, "data": {"kimia": {"root": None}}},
-    "weights": {"model.backbone": {"source": "hub", "sha256": "c"}, "baselines.ma_ms": {"source": "random"}},
-    "inputs": {"kimia": {"synthetic": True, "files": 100, "files_sha256": "f", "index_sha256": "a"}},
-    "commit": {"id": "c0ffee", "changed_files": False, "changes_sha256": None},
-    "lock": {"name": "requirements.lock", "sha256": "1"},
-    "code_sha256": "b",
-    "python": "3.11.9",
-    "packages": {"torch": "2.12.0", "numpy": "2.0.0"},
-    "machine": {"processor": "Xeon", "architecture": "x86_64", "gpu": None, "driver": None},
-    "stages": {"07": {"producer": "07.ipynb", "machine": {"processor": "Xeon"}}},
-    "measures": {"09": {"hits": [{"found": 46}], "trust": 0.9, "undefined": float("nan")}},
-}
 PIXELS = np.full((40, 50, 3), 200, dtype=np.uint8)  # 2000 pixels, of which two may be others
 
 
-def write_run(folder, manifest=MANIFEST, table=TABLE, pixels=PIXELS):
+def write_manifest(folder, manifest):
+    """With its own hash, computed as its description says, unless it has one."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    (folder / "manifest.json").write_text(json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest()} | manifest))
+
+
+def write_run(folder, manifest, table=TABLE, pixels=PIXELS):
     (folder / "tables").mkdir(parents=True)
     (folder / "figures").mkdir()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
     (folder / "tables/table1.csv").write_text(table)
     (folder / "tables/table1.md").write_text("| A | 32.81 |\n")
     Image.fromarray(pixels).save(folder / "figures/figure1.png")
@@ -42,12 +33,11 @@ def write_run(folder, manifest=MANIFEST, table=TABLE, pixels=PIXELS):
 
 
 @pytest.fixture
-def pair(tmp_path):
+def pair(tmp_path, manifest):
     """A function that writes a reference as it is and a rerun with the changes given, and compares them."""
-    write_run(tmp_path / "reference")
+    write_run(tmp_path / "reference", manifest)
 
     def rerun(change=None, **written):
-        manifest = copy.deepcopy(MANIFEST)
         if change:
             change(manifest)
         write_run(tmp_path / "rerun", manifest, **written)
@@ -129,10 +119,10 @@ def test_missing_and_extra_files_are_named_and_never_expected(pair, tmp_path):
     assert found.exit_code == 1
 
 
-def test_what_a_reference_left_out_is_not_extra(pair, tmp_path):
+def test_what_a_reference_left_out_is_not_extra(pair, manifest, tmp_path):
     found = pair()
-    manifest = MANIFEST | {"left_out": ["results/tiny/figures/figure1.png", "results/tiny/figures/figure1.svg"]}
-    (tmp_path / "reference/manifest.json").write_text(json.dumps(manifest))
+    manifest |= {"left_out": ["results/tiny/figures/figure1.png", "results/tiny/figures/figure1.svg"]}
+    write_manifest(tmp_path / "reference", manifest)
     for kind in ("png", "svg"):
         (tmp_path / f"reference/figures/figure1.{kind}").unlink()
     assert compare_results(found.reference, found.rerun).conclusion == "equal"
@@ -197,7 +187,7 @@ REASONS = {
         m["stages"]["07"]["machine"].update(processor="EPYC"),
     ),
     "another processor: EPYC and Xeon instead of Xeon": lambda m: m["stages"]["07"]["machine"].update(processor="EPYC"),
-    "another GPU: H200 instead of none": lambda m: m["machine"].update(gpu="H200"),
+    "another GPU: H200 and none instead of none": lambda m: m["machine"].update(gpu="H200"),
     "other packages: torch 2.12.1 instead of 2.12.0": lambda m: m["packages"].update(torch="2.12.1"),
     "another Python: 3.12.1 instead of 3.11.9": lambda m: m.update(python="3.12.1"),
     "another lock: requirements-gpu.lock instead of requirements.lock": lambda m: m.update(
@@ -224,9 +214,23 @@ CAUSES = {
     ),
     "other weights to start from: model.backbone": lambda m: m["weights"]["model.backbone"].update(sha256="z"),
     "other code (commit c0ffee in the reference, c0ffee in the rerun)": lambda m: m.update(code_sha256="z"),
-    "a manifest does not tell its code_sha256, as those of older versions": lambda m: m.pop("code_sha256"),
+    "a manifest does not tell its weights, as those of older versions": lambda m: m.pop("weights"),
+    "other data: pannuke (0 files in the reference, 7 in the rerun)": lambda m: m["inputs"].update(
+        pannuke={"synthetic": True, "files": 7, "files_sha256": "f", "index_sha256": "a"}
+    ),
     "the manifest of the rerun was edited": lambda m: m.update(sha256="0" * 64),
 }
+
+
+def test_what_explains_nothing_is_neither_reason_nor_cause(pair):
+    """A package of no consequence changes the lock, and older versions did not count the files of the same data."""
+
+    def change(manifest):
+        manifest["lock"]["sha256"] = manifest["locks"]["requirements.lock"] = "3"
+        del manifest["inputs"]["kimia"]["files"]
+
+    found = pair(change, table=TABLE.replace("32.81", "33.59"))
+    assert (found.reasons, found.causes, found.exit_code) == ([], [], 1)
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -270,4 +274,12 @@ def test_what_is_no_run_is_refused_in_a_sentence(pair, tmp_path):
         compare_results(tmp_path / "reference", tmp_path / "none")
     (tmp_path / "rerun/manifest.json").write_text("[]")
     with pytest.raises(StudyError, match="cannot be read"):
+        compare_results(tmp_path / "reference", tmp_path / "rerun")
+
+
+def test_a_manifest_of_an_older_form_is_refused_by_its_field(pair, manifest, tmp_path):
+    pair()
+    del manifest["code_sha256"]
+    write_manifest(tmp_path / "rerun", manifest)
+    with pytest.raises(StudyError, match=r"rerun/manifest.json cannot be read \(it has no code_sha256"):
         compare_results(tmp_path / "reference", tmp_path / "rerun")

@@ -1,5 +1,6 @@
 """Stages: what each leaves, and what makes one run again. Notebooks are not executed here; see ``run_as_planned``."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -16,11 +17,11 @@ from lgffem_core.config.code_version import (
     READ_BY,
     UNRELATED,
     code_hash,
-    lock_file,
     lock_hash,
     module_file,
     source_files,
 )
+from lgffem_core.config.machine import lock_file
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
@@ -159,10 +160,10 @@ def test_first_everything_runs_then_nothing(project):
     assert run_as_planned(mine) == set()
 
 
-def edit_cell(project, notebook, kind):
+def edit_cell(project, notebook, kind, text="\nx = 1"):
     path = project / "notebooks" / f"{notebook}.ipynb"
     tree = json.loads(path.read_text(encoding="utf-8"))
-    next(cell for cell in tree["cells"] if cell["cell_type"] == kind)["source"].append("\nx = 1")
+    next(cell for cell in tree["cells"] if cell["cell_type"] == kind)["source"].append(text)
     path.write_text(json.dumps(tree), encoding="utf-8")
 
 
@@ -191,7 +192,7 @@ def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
         ("lgffem_core/retrieval/projection.py", {"09"}),
         ("params/reference/ledger.yaml", {"10", "11"}),
         ("params/reference/table1_runs.yaml", {"10"}),
-        ("requirements.lock", ALL),
+        ("requirements.lock", set()),
         ("lgffem_core/run/cli.py", set()),
         ("lgffem_core/config/params.py", set()),
     ],
@@ -200,8 +201,19 @@ def test_code_runs_again_what_uses_it(project, module, again):
     mine = study_of(project)
     run_as_planned(mine)
     with open(project / module, "a") as file:
-        file.write("\n# more\n")
+        file.write("\nmore = 1\n" if module.endswith(".py") else "\n# more\n")
     assert run_as_planned(mine) == again
+
+
+def test_comments_docstrings_and_layout_everywhere_run_nothing_again(project):
+    mine = study_of(project)
+    run_as_planned(mine)
+    for path in (project / "lgffem_core").rglob("*.py"):
+        source = path.read_text(encoding="utf-8").replace('"""', '"""More: ', 1)  # the first is a docstring's
+        path.write_text(f"# more\n\n{source}\n# more\n", encoding="utf-8")
+    for notebook in NOTEBOOKS:
+        edit_cell(project, notebook, "code", "\n\n# more\n")
+    assert run_as_planned(mine) == set()
 
 
 @pytest.mark.parametrize(
@@ -357,7 +369,7 @@ def test_a_running_process_keeps_the_code_version_it_started_with(project):
     mine, stage = study_of(project), Stage("02_model_definition")
     before = key(mine, stage)
     with open(project / "lgffem_core" / "systems" / "lgffem" / "neck.py", "a") as file:
-        file.write("\n# more\n")
+        file.write("\nmore = 1\n")
     assert key(mine, stage) == before
     forget()
     assert key(mine, stage) != before
@@ -388,6 +400,19 @@ def test_layers_import_only_from_those_left_of_them():
         for path in (PROJECT / "lgffem_core" / layer).rglob("*.py"):
             used = source_files(path.read_text(encoding="utf-8"))
             assert not [name for name in used if name.startswith(right)], path
+
+
+@pytest.mark.parametrize(
+    ("package", "stages_run_again", "trained_again"),
+    [("torch", True, True), ("albucore", True, True), ("matplotlib", True, False), ("rich", False, False)],
+)
+def test_another_version_runs_again_what_it_computes(project, monkeypatch, package, stages_run_again, trained_again):
+    mine, stage = study_of(project), Stage("05_strategy_c_kimia", "paper", 0)
+    run_as_planned(mine)
+    before, real = lock_hash(), importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == package else real(name))
+    forget()
+    assert is_finished(mine, stage) != stages_run_again and (lock_hash() != before) == trained_again
 
 
 def test_code_cells_are_python():

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from lgffem_core.base.errors import RequestError
+from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run import verify
+from lgffem_core.run.record import Manifest
 from lgffem_core.run.verify import check_folder, report
 
 FILES = {
@@ -30,7 +32,7 @@ def sealed(manifest):
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, manifest):
     """A project with one small finished run."""
     params = tmp_path / "params" / "tiny.yaml"
     params.parent.mkdir()
@@ -39,13 +41,8 @@ def project(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(contents)
     overrides = {"seeds": [3]}
-    manifest = {
-        "profile": "tiny",
-        "request": {
-            "params": "params/tiny.yaml",
-            "overrides": overrides,
-            "sha256": hashlib.sha256(params.read_bytes()).hexdigest(),
-        },
+    manifest["request"] |= {"overrides": overrides, "sha256": hashlib.sha256(params.read_bytes()).hexdigest()}
+    manifest |= {
         "parameters": Study.load(params, overrides).params.model_dump(mode="json"),
         "measures": {"found": 0.5, "nothing": float("nan")},
         "artefacts": {
@@ -66,7 +63,7 @@ def read(project):
 
 
 def found(project):
-    return [(fault.file, fault.sentence) for fault in check_folder(project / "results/tiny", project)]
+    return [(fault.file, fault.sentence) for fault in check_folder(project / "results/tiny", project).faults]
 
 
 def only(project):
@@ -86,9 +83,9 @@ def test_a_run_that_lies_elsewhere_is_held_against_its_own_artifacts(project, tm
     elsewhere = tmp_path_factory.mktemp("output")
     for name in ("results", "artifacts"):
         (project / name).rename(elsewhere / name)
-    assert check_folder(elsewhere / "results/tiny", project) == [] and report([], project, elsewhere) == 0
+    assert check_folder(elsewhere / "results/tiny", project).faults == [] and report([], project, elsewhere) == 0
     (elsewhere / "artifacts/tiny/model.safetensors").write_bytes(b"other weights")
-    (fault,) = check_folder(elsewhere / "results/tiny", project)
+    (fault,) = check_folder(elsewhere / "results/tiny", project).faults
     assert fault.file == "artifacts/tiny/model.safetensors"
     with pytest.raises(RequestError, match="nothing to verify"):
         report([], project, project)
@@ -156,11 +153,48 @@ def test_an_edited_manifest_is_found(project):
     assert file == "manifest.json" and "was edited" in sentence
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"profile": "tiny"}', "\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"profile": "tiny"}', "\xff", "[" * 100_000])
 def test_a_manifest_that_is_none_is_one_fault(project, text):
     (project / "results/tiny/manifest.json").write_text(text, encoding="latin-1")
     file, sentence = only(project)
     assert file == "manifest.json" and "cannot be checked" in sentence
+
+
+DAMAGES = {
+    "stages.07.seconds": lambda m: m["stages"]["07"].update(seconds="soon"),
+    "stages.07.inputs": lambda m: m["stages"]["07"].pop("inputs"),
+    "weights.model.backbone.source": lambda m: m["weights"]["model.backbone"].update(source="somewhere"),
+    "inputs.kimia.files": lambda m: m["inputs"]["kimia"].update(files="100"),
+    "artefacts.results/tiny/report.html.sha256": lambda m: m["artefacts"]["results/tiny/report.html"].update(sha256=1),
+    "code_sha256": lambda m: m.pop("code_sha256"),
+    "machine": lambda m: m.update(machine=[]),
+    "remarks": lambda m: m.update(remarks="mine"),
+}
+
+
+@pytest.mark.parametrize("field", DAMAGES)
+def test_a_damaged_manifest_is_one_fault_that_names_the_field(project, field):
+    manifest = read(project)
+    DAMAGES[field](manifest)
+    write(project, sealed(manifest))
+    file, sentence = only(project)
+    assert file == "manifest.json" and field in sentence and "; run the profile again" in sentence
+
+
+@pytest.mark.parametrize("left", ["weights", "files"])
+def test_what_runs_of_older_versions_did_not_tell_is_no_fault(project, left):
+    manifest = read(project)
+    del (manifest if left == "weights" else manifest["inputs"]["kimia"])[left]
+    write(project, sealed(manifest))
+    assert found(project) == []
+
+
+@pytest.mark.parametrize("profile", ["demo", "histology"])
+def test_a_committed_reference_is_read_whole_and_written_as_it_is(profile, tmp_path):
+    folder = PROJECT / "results" / "reference" / profile
+    kept = Manifest.read(folder)
+    assert not kept.is_edited
+    assert kept.write(tmp_path).read_bytes() == (folder / "manifest.json").read_bytes()
 
 
 def test_an_edited_parameter_is_named_with_both_values(project):
@@ -192,6 +226,19 @@ def test_other_defaults_in_the_code_are_a_remark(project, capsys):
     write(project, sealed(manifest))
     assert report([], project) == 0
     assert "training.batch_size" in capsys.readouterr().out
+
+
+def test_parameters_that_the_code_has_gained_or_lost_since_are_a_remark(project, capsys):
+    manifest, path = read(project), project / "params/tiny.yaml"
+    manifest["parameters"]["training"]["gone"] = False
+    del manifest["parameters"]["training"]["b"]["epochs"]
+    path.write_text(path.read_text() + "# edited\n")
+    write(project, sealed(manifest))
+    assert report([], project) == 0
+    told = capsys.readouterr().out
+    assert "the code knew other parameters when it ran: training.b.epochs, training.gone.\n" in told
+    path.write_text(path.read_text() + "seeds: [0]\nretrieval: {batch_size: 7}\n")
+    assert "retrieval.batch_size is 7" in only(project)[1]
 
 
 def test_withheld_keys_are_not_compared(project):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from lgffem_core.config.study import Study
+from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data import images_root
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes, sign
@@ -139,7 +139,7 @@ def nearest_others(embeddings: np.ndarray, query: int, neighbours: int) -> tuple
 def query_strip(study: Study, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int) -> Figure:
     """One Kimia patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to."""
     distances, ids = nearest_others(embeddings, query, neighbours)
-    root, rows = images_root(study, "kimia"), table.iloc[[query, *ids]]
+    root, rows = images_root(study, SEARCHED), table.iloc[[query, *ids]]
     images = [read_rgb(root / path) for path in rows["path"]]
     return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label)
 
@@ -157,7 +157,7 @@ def query_and_retrieved(study: Study, table: pd.DataFrame, embeddings: np.ndarra
     """
     query = int(first_patches(table)[0])
     distances, ids = nearest_others(embeddings, query, 1)
-    root, rows = images_root(study, "kimia"), table.iloc[[query, *ids]]
+    root, rows = images_root(study, SEARCHED), table.iloc[[query, *ids]]
     images = [read_rgb(root / path) for path in rows["path"]]
     files = [Path(path).name for path in rows["path"]]
     return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label, side=2.6, files=files)
@@ -177,7 +177,7 @@ def gallery(study: Study, table: pd.DataFrame, embeddings: np.ndarray, neighbour
         table: the test patches; embeddings: (N, D), theirs.
         neighbours: as many as there are where the table holds fewer others.
     """
-    queries, root = first_patches(table), images_root(study, "kimia")
+    queries, root = first_patches(table), images_root(study, SEARCHED)
     neighbours = min(neighbours, len(table) - 1)
     rows, width = -(-len(queries) // blocks), neighbours + 1 + GAP
     figure, ax = plt.subplots(figsize=(TILE * blocks * width, TILE * ROW * rows + 0.6), layout="constrained")
@@ -210,7 +210,7 @@ def split_grid(study: Study, table: pd.DataFrame, scans: int) -> Figure:
     """The first training patch (above) and the first test patch (below) of the first ``scans`` scans, or of all."""
     scans = min(scans, table["label"].nunique())
     figure, grid = plt.subplots(2, scans, figsize=(1.5 * scans, 3.4), layout="constrained")
-    root = images_root(study, "kimia")
+    root = images_root(study, SEARCHED)
     for row, split in zip(grid, ("train", "test"), strict=True):
         for panel, scan in zip(row, table["label"].unique(), strict=False):
             path = table.query("split == @split and label == @scan")["path"].iloc[0]

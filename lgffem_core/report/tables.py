@@ -9,7 +9,7 @@ import yaml
 from lgffem_core.audit.chance import chance
 from lgffem_core.base.files import write_text
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data import patch_table
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
@@ -50,7 +50,7 @@ INTERVAL_NOTE = (
 
 def chance_note(study: Study, protocols: tuple[str, ...]) -> str:
     """What random embeddings are expected to score at this run's counts, in closed form: one sentence."""
-    patches = patch_table(study, "kimia")
+    patches = patch_table(study, SEARCHED)
     test, train = (np.bincount(patches.loc[patches["split"] == s, "label_id"]) for s in ("test", "train"))
     parts = []
     for protocol in protocols:

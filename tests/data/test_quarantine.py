@@ -11,7 +11,7 @@ from PIL import Image
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare
+from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare, sets
 from lgffem_core.data.quarantine import LISTED, Finding, examine, report_rows
 from lgffem_core.systems.lgffem import strategies as run
 
@@ -365,5 +365,5 @@ def test_examining_reads_no_hash_of_its_own(tmp_path, picture):
     rows = [(f"{i}.png", "x", "train", "x") for i in range(3)]
     for i in range(3):
         picture(tmp_path / f"{i}.png", seed=i)
-    found = examine("pannuke", tmp_path, rows, {"0.png": "same", "1.png": "other", "2.png": "same"})
+    found = examine(sets.get("pannuke"), tmp_path, rows, {"0.png": "same", "1.png": "other", "2.png": "same"})
     assert found == [Finding("2.png", "twice", "notice", "the same bytes as 0.png")]

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.data.table import COLUMNS, build_table, check_image, image_files, read_table, write_patch_table
+from lgffem_core.data.sets.kimia import SET
+from lgffem_core.data.table import COLUMNS, build_table, check_image, read_table, write_patch_table
 
 
 def test_rows_keep_their_order_and_labels_are_numbered_as_listed(tmp_path, picture):
@@ -59,7 +60,7 @@ def test_images_are_found_below_in_natural_order(tmp_path, picture):
     for name in ("s0_10.jpg", "s0_2.JPG", "s0_1.Jpeg", "deep/er/s0_3.jpg", ".hidden.jpg", "s0_4.bmp"):
         picture(tmp_path / "test" / name)
     picture(tmp_path / "s0_5.jpg")
-    found = image_files("kimia", tmp_path)
+    found = SET.image_files(tmp_path)
     assert found == ["test/deep/er/s0_3.jpg", "test/s0_1.Jpeg", "test/s0_2.JPG", "test/s0_10.jpg"]
 
 
@@ -73,6 +74,6 @@ def test_a_name_that_no_table_holds_is_refused_by_name(tmp_path, picture, name):
     os.makedirs(os.path.dirname(bad), exist_ok=True)
     shutil.copy(tmp_path / "train" / "s0" / "good.jpg", bad)
     with pytest.raises(RequestError) as caught:
-        image_files("kimia", tmp_path)
+        SET.image_files(tmp_path)
     sentence = str(caught.value)
     assert sentence.isprintable() and repr(f"train/s0/{os.fsdecode(name)}") in sentence and "rename" in sentence

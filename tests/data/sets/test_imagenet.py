@@ -10,9 +10,15 @@ from torchvision.datasets import imagenet as torchvision_imagenet
 from torchvision.datasets.imagenet import ARCHIVE_META
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.data.sets.imagenet import patch_table
+from lgffem_core.config.params import ImageNet
+from lgffem_core.data.sets.imagenet import SET
+from lgffem_core.data.table import build_table
 
 CLASSES = {"n02": 3, "n01": 2}
+
+
+def patch_table(root):
+    return build_table(root, *SET.layout(root, ImageNet()))
 
 
 @pytest.fixture

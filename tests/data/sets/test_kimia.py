@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.config.params import Kimia
 from lgffem_core.data.sets import facts
-from lgffem_core.data.sets.kimia import patch_table, scan_of
+from lgffem_core.data.sets.kimia import SET, scan_of
+from lgffem_core.data.table import build_table
+
+
+def patch_table(root, scans=24):
+    return build_table(root, *SET.layout(root, Kimia(scans=scans)))
 
 
 def refusal(root, scans=3, kind=RequestError):

@@ -153,9 +153,7 @@ class Study:
     @property
     def origin(self) -> str:
         """Where the data are from: given, or synthetic."""
-        if not any(self.is_synthetic(name) for name in DATASETS):
-            return "given data"
-        if self.is_synthetic(SEARCHED):
+        made = [name for name in DATASETS if name in self.params.data.synthetic.datasets and self.is_synthetic(name)]
+        if SEARCHED in made:
             return "DEMO, synthetic tissue, not comparable with the paper"
-        made = ", ".join(name for name in DATASETS if self.is_synthetic(name))
-        return f"given data, except synthetic {made}"
+        return f"given data, except synthetic {', '.join(made)}" if made else "given data"

@@ -70,12 +70,14 @@ def checked(table: pd.DataFrame, further: Mapping[str, str], where: Path, remedy
         return schema(further).validate(table, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         fault = errors.schema_errors[0]
-    cases, column, row, value = fault.failure_cases, fault.column_name, "", ""
-    if isinstance(cases, pd.DataFrame):
+    rule = getattr(fault.check, "error", None) or RULES.get(str(fault.check)) or f"is not of type {fault.schema.dtype}"
+    cases, column = fault.failure_cases, fault.column_name
+    if isinstance(cases, pd.DataFrame):  # of whole rows, where no column is at fault by itself
         case = cases.iloc[0] if column else cases[cases["column"] == "label"].iloc[0]
-        column, row, value = column or "label", f", row {case['index']}", f"{case['failure_case']!r} "
-    rule = getattr(fault.check, "error", None) or RULES.get(str(fault.check), f"is not of type {fault.check}")
-    said = f"column {column or cases}{row}: {value}{rule}"
+        value = repr(case["failure_case"]) if isinstance(case["failure_case"], str) else case["failure_case"]
+        said = f"column {column or 'label'}, row {case['index']}: {value} {rule}"
+    else:
+        said = f"column {column or cases}: {rule}"
     raise StudyError(f"{printable(where)}: is no PatchTable ({printable(said)}); {remedy}.")
 
 

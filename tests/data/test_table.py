@@ -37,6 +37,79 @@ def test_a_file_with_other_columns_is_no_patch_table(tmp_path):
         read_table(tmp_path / "table.csv")
 
 
+SOUND = pd.DataFrame(
+    {
+        "path": ["b.png", "a.png", "c.png"],
+        "label": ["x", "y", "x"],
+        "label_id": [0, 1, 0],
+        "split": ["train", "test", "train"],
+        "group": ["", "7", "7"],
+        "sha256": ["", "0" * 64, "af" * 32],
+    }
+)
+#: A table that is none, and what is said of it.
+BROKEN = {
+    "a path twice": ({"path": ["b.png", "a.png", "b.png"]}, "column path, row 2: 'b.png' occurs twice"),
+    "no path": ({"path": ["b.png", "", "c.png"]}, "column path, row 1: '' is empty"),
+    "another split": ({"split": ["train", "val", "dev"]}, "column split, row 1: 'val' is neither train nor test"),
+    "a hash cut off": ({"sha256": ["", "0" * 63, ""]}, f"column sha256, row 1: '{'0' * 63}' is no SHA-256"),
+    "a number left out": ({"label_id": [0, 2, 0]}, "column label_id, row 1: 2 leaves a number out"),
+    "a number below": ({"label_id": [-1, 0, -1]}, "column label_id, row 0: -1 leaves a number out"),
+    "two numbers": ({"label_id": [0, 1, 1]}, "column label, row 2: 'x' does not go with its label_id"),
+    "two labels": ({"label": ["x", "y", "z"]}, "column label, row 2: 'z' does not go with its label_id"),
+    "no number": ({"label_id": ["0", "one", "0"]}, "column label_id, row 1: 'one' is not of type int64"),
+    "one column more": ({"size": 7}, "column size: is not known"),
+}
+
+
+def test_a_sound_table_is_given_back_as_it_is(tmp_path):
+    pd.testing.assert_frame_equal(read_table(write_patch_table(SOUND, tmp_path / "t.csv")), SOUND)
+
+
+@pytest.mark.parametrize(("changes", "said"), BROKEN.values(), ids=BROKEN)
+def test_what_breaks_the_schema_is_named_by_file_column_and_first_row(tmp_path, changes, said):
+    path = write_patch_table(SOUND.assign(**changes), tmp_path / "t.csv")
+    with pytest.raises(StudyError) as caught:
+        read_table(path)
+    assert str(caught.value) == f"{path}: is no PatchTable ({said}); run notebook 01 again."
+
+
+def test_columns_that_are_missing_or_elsewhere_are_named(tmp_path):
+    for columns, said in ((COLUMNS[:-1], "column sha256: is missing"), (COLUMNS[::-1], "column sha256: is not in its")):
+        with pytest.raises(StudyError, match=said):
+            read_table(write_patch_table(SOUND[columns], tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'path,label\n"a'])
+def test_what_is_no_table_at_all_is_one_sentence(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(StudyError, match="^.*t.csv: is no PatchTable [^\n]*run notebook 01 again.$"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_a_reader_that_is_at_fault_is_told_before_anything_is_written(tmp_path):
+    rows, hashes = [("a.png", "x", "train", ""), ("b.png", "y", "valid", "")], {"a.png": "", "b.png": ""}
+    for labels, said in ((["x", "y"], "column split, row 1: 'valid'"), (["x"], "column label_id, row 1")):
+        with pytest.raises(
+            StudyError, match=f"^{tmp_path}: is no PatchTable .{said}.*mend the reader of this data set"
+        ):
+            build_table(tmp_path, rows, labels, hashes)
+
+
+def test_a_data_sets_own_columns_are_kept_and_checked(tmp_path):
+    further, hashes = {"magnification": "int64", "grade": "str"}, {"a.png": "", "b.png": ""}
+    rows = [("a.png", "x", "train", "", 40, "02"), ("b.png", "y", "test", "", 100, "NA")]
+    table = build_table(tmp_path, rows, ["x", "y"], hashes, further)
+    assert list(table.columns) == [*COLUMNS, *further]
+    path = write_patch_table(table, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(read_table(path, further), table)
+    with pytest.raises(StudyError, match="column magnification: is not known"):
+        read_table(path)
+    write_patch_table(table.assign(magnification=["40", "40x"]), path)
+    with pytest.raises(StudyError, match="column magnification, row 1: '40x' is not of type int64"):
+        read_table(path, further)
+
+
 @pytest.mark.parametrize("name", ["patch.jpg", "patch.png"])
 def test_an_unreadable_image_is_one_sentence_that_names_the_file(tmp_path, picture, damage, name):
     good, bad = picture(tmp_path / "good.png", size=32), picture(tmp_path / name, size=32)

@@ -5,13 +5,11 @@
 table back; ``check_unchanged`` says whether the files are still those that it names.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
@@ -73,20 +71,12 @@ def bring_into_place(study: Study, dataset: str) -> Path:
         if dataset not in study.params.data.synthetic.datasets:
             raise RequestError(f"data.{dataset}.root is not set; this profile does not make synthetic {dataset}.")
         if not root.exists():
-            remove_leftovers(root)
             set_named(dataset).make_synthetic(study.params.data.synthetic, root)
     elif not root.is_dir():
         raise RequestError(f"data.{dataset}.root: {root} is not a folder.")
     elif images != root:
         set_named(dataset).convert(root, images, settings_of(study, dataset))
     return images
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove what killed processes left of making ``root``: ``.<name>.<process id>`` beside it."""
-    for leftover in root.parent.glob(f".{root.name}.*"):
-        if not psutil.pid_exists(int(leftover.suffix[1:])):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:

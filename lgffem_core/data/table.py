@@ -2,7 +2,7 @@
 
 Columns: ``path`` (relative to the data set's root, POSIX), ``label`` (its name), ``label_id`` (0-based
 int64, in the order of the label list), ``split`` ("train" or "test"), ``group`` (slide, patient or
-fold), ``sha256`` (of the file's bytes, "" where it could not be read); then the data set's own. The row number is
+fold), ``sha256`` (of the file's bytes, "" where they are not known); then the data set's own. The row number is
 the sample id.
 """
 
@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.files import atomic_path, sha256_file
-from lgffem_core.data.census import in_threads
-from lgffem_core.data.decoding import decode_whole
+from lgffem_core.base.files import atomic_path
 from lgffem_core.data.listing import printable
 from lgffem_core.data.sets.base import Row
 
@@ -85,40 +82,18 @@ def build_table(
     root: Path,
     rows: list[Row],
     labels: list[str],
-    hashes: Mapping[str, str] | None = None,
+    hashes: Mapping[str, str] = {},
     further: Mapping[str, str] = {},
 ) -> pd.DataFrame:
     """Make a PatchTable from rows of (path, label, split, group, further columns); rows keep their order.
 
-    ``hashes`` is a census of the files, which ``quarantine`` has examined. Without one, every file is decoded
-    and hashed here, so that an unreadable image is found now and not after hours of training.
+    ``hashes`` is a census of the files, which ``quarantine`` has examined; without it their bytes are not known.
     """
     table = pd.DataFrame(rows, columns=[*ROW, *further])
     ids = {label: i for i, label in enumerate(labels)}
     table.insert(2, "label_id", table["label"].map(ids))
-    if hashes is None:
-        sums = list(in_threads(lambda path: inspect_file(root / path), table["path"].tolist()))
-    else:
-        sums = table["path"].map(hashes)
-    table.insert(len(COLUMNS) - 1, "sha256", sums)
+    table.insert(len(COLUMNS) - 1, "sha256", [hashes.get(path, "") for path in table["path"]])
     return checked(table, further, root, "mend the reader of this data set, lgffem_core/data/sets")
-
-
-def inspect_file(path: Path) -> str:
-    """SHA-256 of an image file; ``StudyError`` where it is empty, no image, or cut off."""
-    check_image(path)
-    return sha256_file(path)
-
-
-def check_image(path: Path) -> None:
-    """Decode the image at ``path`` once; a file that is damaged, truncated or no image is an error."""
-    try:
-        with Image.open(path) as image:
-            decode_whole(image, path)
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
-        raise StudyError(
-            f"{path}: not a readable image ({error}); restore it from the original data, it is never skipped."
-        ) from None
 
 
 def write_patch_table(table: pd.DataFrame, path: Path) -> Path:

@@ -131,7 +131,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     root = mine.data_root("imagenet")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, making = root.with_name(f".imagenet.{dead.pid}"), root.with_name(f".imagenet.{os.getppid()}")
+    left, making = (root.with_name(f".imagenet.{number}.tmp") for number in (dead.pid, os.getppid()))
     for folder in (left, making):
         (folder / "train").mkdir(parents=True)
     prepare(mine, "imagenet")

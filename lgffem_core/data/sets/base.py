@@ -3,15 +3,14 @@
 Stages ask before any of them starts, so nothing here or at the top of a set's file imports what is slow to load.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from natsort import natsorted
 
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import atomic_folder
 from lgffem_core.data.listing import UNFIT, ending, list_tree
 
 Row = tuple  # path, label, split, group, then the set's own ``columns``
@@ -88,18 +87,9 @@ class DataSet:
         raise StudyError(f"data.{self.name}.root: is not set, and there is no synthetic {self.name}; set it.")
 
     def make_synthetic(self, settings, root: Path) -> Path:
-        """Make ``root``, and return it; the same settings give the same bytes.
-
-        The folder is built beside ``root`` under a temporary name and renamed at the end. Raises ``StudyError``
-        where ``root`` exists.
-        """
+        """Make ``root``, and return it; the same settings give the same bytes. ``StudyError`` where it exists."""
         if root.exists():
             raise StudyError(f"{root}: exists already; remove it to have the synthetic {self.name} made again.")
-        temporary = root.with_name(f".{root.name}.{os.getpid()}")
-        try:
-            temporary.mkdir(parents=True)
-            self.write_synthetic(settings, temporary)
-            os.rename(temporary, root)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(root) as building:
+            self.write_synthetic(settings, building)
         return root

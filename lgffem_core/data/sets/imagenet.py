@@ -5,12 +5,12 @@ extracts it beside), or already ``train/<wnid>/*.JPEG``. ``val/<wnid>/*.JPEG``, 
 """
 
 import re
-import shutil
 import tarfile
 from contextlib import contextmanager
 from pathlib import Path
 
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import atomic_folder
 from lgffem_core.data.listing import subfolders, what_is_there
 from lgffem_core.data.sets import facts
 from lgffem_core.data.sets.base import DataSet, Row
@@ -42,11 +42,7 @@ def plain_members():
 
 
 def extract_archive(root: Path) -> None:
-    """Unpack the official training archive into ``root/train``; a damaged or hostile archive is an error.
-
-    The folder is built under a temporary name and renamed at the end, so that a run that was stopped leaves
-    nothing that looks complete.
-    """
+    """Unpack the official training archive into ``root/train``; a damaged or hostile archive is an error."""
     from torchvision.datasets.imagenet import parse_train_archive  # imports torch, which no other module here needs
 
     archive = root / ARCHIVE
@@ -55,14 +51,11 @@ def extract_archive(root: Path) -> None:
             f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; "
             f"{near_miss(root, 'train') or SET.where}."
         )
-    building = root / ".train.extracting"
-    shutil.rmtree(building, ignore_errors=True)
     try:
-        with plain_members():
+        with atomic_folder(root / "train") as building, plain_members():
             parse_train_archive(str(root), folder=building.name)
     except (RuntimeError, tarfile.TarError, StudyError) as error:
         raise StudyError(f"{archive}: {error}; download it again.") from None
-    building.rename(root / "train")
 
 
 class ImageNet(DataSet):

@@ -4,7 +4,6 @@
 converted: ``pannuke`` itself is asked before any stage starts, and stays quick to load.
 """
 
-import shutil
 from pathlib import Path
 from textwrap import shorten
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import atomic_folder
 from lgffem_core.data.sets.facts import PANNUKE_FOLDS, PANNUKE_TISSUES, file_tissue
 from lgffem_core.data.similar import near_miss
 
@@ -84,29 +84,22 @@ def check_values(path: Path, images: np.ndarray) -> None:
 def convert_folds(source: Path, target: Path, split: int | None = None) -> Path:
     """Write the official folds in ``source`` as the prepared layout in ``target``, which must not exist.
 
-    All three are needed, with a ``split`` only the one that trains.
-
-    The folder is built under a temporary name and renamed at the end, so that a run that was stopped
-    leaves nothing that looks complete. Masks are optional: they are written where all folds have them.
+    All three are needed, with a ``split`` only the one that trains. Masks are optional: they are written where all
+    folds have them.
     """
     if (target / "images").exists():
         raise RequestError(f"{target}: already holds images/; remove it first, or use it as data.pannuke.root.")
     folds = {fold: load_fold(source, fold) for fold in folds_of(source, split)}
-    building = target.with_name(f".{target.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
     with_masks = all(masks is not None for _, _, masks in folds.values())
-    for name in ("images", "masks") if with_masks else ("images",):
-        (building / name).mkdir(parents=True)
-    for fold, (images, types, masks) in folds.items():
-        for i, tissue in enumerate(types.tolist()):
-            stem = f"fold{fold}_{i}_{file_tissue(tissue)}"
-            write_bgr(images[i], building / "images" / f"{stem}.png")
-            if with_masks:
-                np.save(building / "masks" / f"{stem}.npy", np.moveaxis(masks[i], 2, 0))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rmdir()  # an empty folder that the user made; one with files in it is left alone
-    building.rename(target)
+    with atomic_folder(target) as building:
+        for name in ("images", "masks") if with_masks else ("images",):
+            (building / name).mkdir()
+        for fold, (images, types, masks) in folds.items():
+            for i, tissue in enumerate(types.tolist()):
+                stem = f"fold{fold}_{i}_{file_tissue(tissue)}"
+                write_bgr(images[i], building / "images" / f"{stem}.png")
+                if with_masks:
+                    np.save(building / "masks" / f"{stem}.npy", np.moveaxis(masks[i], 2, 0))
     return target
 
 

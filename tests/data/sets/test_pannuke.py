@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import sha256_file
 from lgffem_core.config.params import PanNuke
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.data.sets import facts, pannuke_folds
@@ -19,7 +20,8 @@ OFFICIAL = {1: ["Breast", "Adrenal-gland", "Bile-duct"], 2: ["Colon", "Breast"],
 
 
 def patch_table(root, split=None, tissues="pannuke"):
-    return build_table(root, *SET.layout(root, PanNuke(split=split, tissues=tissues)))
+    rows, labels = SET.layout(root, PanNuke(split=split, tissues=tissues))
+    return build_table(root, rows, labels, {path: sha256_file(root / path) for path, *_ in rows})
 
 
 @pytest.fixture
@@ -361,13 +363,6 @@ def test_tiles_in_capitals_are_tiles(prepared):
     for path in (prepared / "images").iterdir():
         path.rename(path.with_suffix(".PNG"))
     assert patch_table(prepared)["sha256"].tolist() == before
-
-
-def test_an_unreadable_tile_is_named(prepared, damage):
-    bad = prepared / "images" / "fold2_1_Breast.png"
-    damage(bad)
-    with pytest.raises(StudyError, match="fold2_1_Breast.png: not a readable image"):
-        patch_table(prepared)
 
 
 def test_the_published_facts():

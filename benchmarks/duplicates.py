@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 
 from lgffem_core.audit import leakage as audit
-from lgffem_core.config.params import Synthetic
+from lgffem_core.config.params import Kimia, Synthetic
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.sets.kimia import patch_table
+from lgffem_core.data.sets.kimia import SET
 from lgffem_core.data.synthetic.make import kimia_patch
+from lgffem_core.data.table import build_table
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -93,7 +94,7 @@ def main() -> None:
         keys = [(scan, split, i) for scan in range(24) for split, n in (("train", 6), ("test", 3)) for i in range(n)]
         images, groups = [kimia_patch(settings, *key) for key in keys], [f"s{key[0]}" for key in keys]
     else:
-        table = patch_table(options.folder)
+        table = build_table(options.folder, *SET.layout(options.folder, Kimia()))
         images, groups = [read_rgb(options.folder / path) for path in table["path"]], table["group"].tolist()
     start = time.perf_counter()
     pairs = audit.near_duplicates(images, groups)

@@ -18,9 +18,11 @@ import torch
 
 from lgffem_core.audit import floors
 from lgffem_core.config.params import Backbone as BackboneParams
+from lgffem_core.config.params import Kimia
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.sets.kimia import patch_table
+from lgffem_core.data.sets.kimia import SET
+from lgffem_core.data.table import build_table
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
@@ -83,7 +85,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
-    table, resize = patch_table(options.folder), evaluation_resize(224)
+    table, resize = build_table(options.folder, *SET.layout(options.folder, Kimia())), evaluation_resize(224)
     labels, test = table["label_id"].to_numpy(), (table["split"] == "test").to_numpy()
     images = [read_rgb(options.folder / path) for path in table["path"]]
     images = [resize(image, 0) if max(image.shape) > 224 else image for image in images]

@@ -24,7 +24,7 @@ from lgffem_core.base.errors import StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import PlainLoader, parse_pairs, read_yaml, validate
 from lgffem_core.config.params import Backbone as BackboneParams
-from lgffem_core.data.sets import pannuke
+from lgffem_core.data.sets import pannuke_folds
 from lgffem_core.data.sets.imagenet import extract_archive
 from lgffem_core.model import backbone
 from lgffem_core.run.page import run_command
@@ -191,7 +191,7 @@ def test_arrays_of_pickled_objects_are_refused(tmp_path, name):
     np.load(tmp_path / "Fold 1" / name, allow_pickle=True)
     made.rmdir()
     with pytest.raises(StudyError, match="cannot be read as an array") as caught:
-        pannuke.load_fold(tmp_path, 1)
+        pannuke_folds.load_fold(tmp_path, 1)
     assert Path(name).name in str(caught.value) and "\n" not in str(caught.value)
     assert not made.exists()
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psutil
 from lgffem_core.base.errors import StudyError
 
 CHUNK = 1 << 20  # bytes read at a time while hashing
-TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]*)?")  # names that ``atomic_path`` gives while it writes
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]*)?")  # names that are given while something is written
 #: What the operating system refuses a writer -> what to do about it.
 REMEDIES = {
     errno.ENOSPC: "free space",
@@ -53,6 +54,25 @@ def atomic_path(path: Path):
         if isinstance(error, OSError) and is_about(error, temporary, path):
             raise refused(path, "written", error) from None
         raise
+
+
+@contextmanager
+def atomic_folder(folder: Path):
+    """Yield a new folder beside ``folder``, which becomes it on success; an empty one that is there is replaced.
+
+    If the body raises, the new folder is removed. What killed processes left of theirs is removed first.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    for path in folder.parent.glob(".*.tmp"):
+        named = TEMPORARY.fullmatch(path.name)
+        if named and path.name == f".{folder.name}.{named[1]}.tmp" and not is_being_written(path):
+            shutil.rmtree(path, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

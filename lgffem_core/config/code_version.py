@@ -37,8 +37,9 @@ READ_BY = {
 
 
 #: Served by the data package when asked for. Other names that it serves read the index, whose content counts, and not
-#: the code that made it.
+#: the code that made it: of that, every data set is a part, imported by its name.
 MAKERS = {f"{PACKAGE}.data.{name}": f"{PACKAGE}.data.preparation" for name in ("prepare", "data_report")}
+SETS = f"{PACKAGE}.data.sets.get"
 
 
 def module_file(name: str) -> Path | None:
@@ -66,7 +67,9 @@ def imported_names(source: str) -> frozenset[str]:
 
 def imported_files(source: str) -> set[Path]:
     """Files of this package that ``source`` imports itself, the folders' ``__init__.py`` included."""
-    return {file for file in map(module_file, imported_names(source)) if file}
+    names = imported_names(source)
+    files = {file for file in map(module_file, names) if file}
+    return files | set((PROJECT / PACKAGE / "data" / "sets").glob("*.py")) if SETS in names else files
 
 
 def source_files(source: str) -> list[str]:

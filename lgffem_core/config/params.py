@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DATASETS = ("imagenet", "pannuke", "kimia")
 STRATEGIES = ("a", "b", "c")
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 
@@ -22,20 +21,6 @@ class Section(BaseModel):
     """A node of the tree: unknown keys are errors, values cannot be changed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Synthetic(Section):
-    """Procedural tissue, written in the real data sets' layouts for every data set whose root is null."""
-
-    datasets: tuple[Literal["imagenet", "pannuke", "kimia"], ...] = ()  # which of them may be made
-    seed: int = 0
-    image_size: Positive = 96  # pixels; PanNuke's and Kimia's patches alike
-    imagenet_classes: Positive = 10
-    imagenet_per_class: Positive = 24
-    imagenet_val_per_class: Positive = 12  # never trained on
-    pannuke_per_tissue: Positive = 12
-    kimia_train_per_scan: Positive = 16
-    kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
 
 
 class ImageNet(Section):
@@ -54,10 +39,32 @@ class Kimia(Section):
     scans: Annotated[int, Field(ge=2)] = 24  # of one there is nothing to be confused with
 
 
-class Data(Section):
+class DataSets(Section):
+    """A section for each data set, which ``data/sets/<name>.py`` reads; ``root`` null = synthetic images."""
+
     imagenet: ImageNet = ImageNet()
     pannuke: PanNuke = PanNuke()
     kimia: Kimia = Kimia()
+
+
+DATASETS = tuple(DataSets.model_fields)
+
+
+class Synthetic(Section):
+    """Procedural tissue, written in the real data sets' layouts for every data set whose root is null."""
+
+    datasets: tuple[Literal[DATASETS], ...] = ()  # which of them may be made
+    seed: int = 0
+    image_size: Positive = 96  # pixels; PanNuke's and Kimia's patches alike
+    imagenet_classes: Positive = 10
+    imagenet_per_class: Positive = 24
+    imagenet_val_per_class: Positive = 12  # never trained on
+    pannuke_per_tissue: Positive = 12
+    kimia_train_per_scan: Positive = 16
+    kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
+
+
+class Data(DataSets):
     synthetic: Synthetic = Synthetic()
     check_counts: bool = False  # compare with the published numbers of images
     faulty_files: Literal["refuse", "leave_out"] = "refuse"  # unreadable, mislabelled, …; left out, never replaced

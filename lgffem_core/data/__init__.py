@@ -11,18 +11,17 @@ PREPARATION = (
     "check_unchanged",
     "data_report",
     "images_root",
-    "pannuke_counts",
     "patch_table",
     "prepare",
 )
 
 
 def channel_order(study, dataset: str) -> str:
-    """Order of the colour channels in the files: only PanNuke's prepared PNGs are swapped (ledger 13).
+    """Order of the colour channels in the files: of a set that has such a parameter, its value (ledger 13).
 
     It is here, and not in ``preparation``, because the index does not hold it: whoever reads images depends on it.
     """
-    return study.params.data.pannuke.channel_order if dataset == "pannuke" else "rgb"
+    return getattr(getattr(study.params.data, dataset), "channel_order", "rgb")
 
 
 def __getattr__(name: str):

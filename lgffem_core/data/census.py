@@ -1,32 +1,22 @@
 """What a data set's files are, by content, without reading them again while nothing changed.
 
 As in git's index, a file whose size, times and inode are those of the last time keeps its hash. Nothing here
-imports more than the standard library, so that stages can ask before any of them starts.
+imports what is slow to load, so that stages can ask before any of them starts.
 """
 
 import csv
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lgffem_core.base.files import atomic_path, sha256_file, sha256_json
-from lgffem_core.data.listing import Listing, ending, list_tree
+from lgffem_core.data.listing import Listing, list_tree
+from lgffem_core.data.sets import get as set_named
 
 FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
-#: Data set -> what is read below its root: where, as a regular expression, and how image files end.
-READ = {
-    "imagenet": ("(train|val)/[^/]+/.+", (".jpeg", ".jpg", ".png")),
-    "pannuke": ("images/.+", (".png",)),
-    "kimia": ("(train|test)/.+", (".jpg", ".jpeg", ".png", ".tif")),
-}
-ARCHIVE = "ILSVRC2012_img_train.tar"  # ImageNet's, read while there is no folder train/
-#: PanNuke's official folds, read instead of images/.
-ARRAYS = re.compile(r"Fold ([123])/(images/fold\1/(images|types)|masks/fold\1/masks)\.npy")
-FOLDS = (1, 2, 3)
 
 READERS = 8  # threads that read files; hashing and decoding release the interpreter lock
 BLOCK = 8192  # files that are handed to the threads at a time
@@ -117,29 +107,9 @@ def write_cache(entries: dict[str, tuple[str, ...]], cache: Path) -> None:
             rows.writerows((path, *entry) for path, entry in entries.items())
 
 
-def is_official(root: Path) -> bool:
-    """True where ``root`` holds PanNuke's official folds, or some of them."""
-    return any((root / f"Fold {fold}").is_dir() for fold in FOLDS)
-
-
-def read_below(dataset: str, root: Path) -> re.Pattern[str]:
-    """The paths, relative to ``root``, of the files that a data set's reader reads."""
-    if dataset == "pannuke" and is_official(root):
-        return ARRAYS
-    if dataset == "imagenet" and not (root / "train").is_dir():
-        return re.compile(re.escape(ARCHIVE))
-    return image_pattern(dataset)
-
-
-def image_pattern(dataset: str) -> re.Pattern[str]:
-    """The paths, relative to a root, of a data set's images, whether or not archives or arrays lie beside them."""
-    where, suffixes = READ[dataset]
-    return re.compile(f"{where}{ending(suffixes)}", re.DOTALL)
-
-
 def data_files(dataset: str, root: Path, own: Iterable[Path] = ()) -> Listing:
     """The files below a data set's root: those that its reader reads, and the others by kind; see ``list_tree``."""
-    return list_tree(root, read_below(dataset, root), own)
+    return list_tree(root, set_named(dataset).read_below(root), own)
 
 
 def study_files(study, dataset: str) -> Listing:

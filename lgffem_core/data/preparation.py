@@ -1,22 +1,20 @@
 """From a data set's folder to its PatchTable (see ``table``), and back to the table from its file, the *index*.
 
-``prepare`` makes the images where they are synthetic, converts PanNuke's official folds, examines every file
+``prepare`` makes the images where they are synthetic, converts an official form, examines every file
 (see ``quarantine``), checks counts, and writes the index to ``artifacts/<profile>/index``. ``patch_table`` gives the
 table back; ``check_unchanged`` says whether the files are still those that it names.
 """
 
-import shutil
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
-from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
-from lgffem_core.data.census import FOLDS, census, data_digest, files_cache, is_official, study_files
+from lgffem_core.data.census import census, data_digest, files_cache, study_files
 from lgffem_core.data.listing import unread_rows
 from lgffem_core.data.quarantine import (
     FAULT,
@@ -29,18 +27,17 @@ from lgffem_core.data.quarantine import (
     summary,
     write_findings,
 )
-from lgffem_core.data.sets import facts, imagenet, kimia, pannuke
-from lgffem_core.data.synthetic import make as synthetic
-from lgffem_core.data.table import Row, build_table, read_table, write_patch_table
-
-FOLD_NAMES = tuple(f"fold{fold}" for fold in FOLDS)  # PanNuke's groups
+from lgffem_core.data.sets import NAMES
+from lgffem_core.data.sets import get as set_named
+from lgffem_core.data.sets.base import Row
+from lgffem_core.data.table import build_table, read_table, write_patch_table
 
 
 def images_root(study: Study, dataset: str) -> Path:
-    """Folder that a PatchTable's paths count from: the data root, or where official folds were converted."""
+    """Folder that a PatchTable's paths count from: the data root, or where its official form was converted."""
     root = study.data_root(dataset)
-    if dataset == "pannuke" and is_official(root):
-        return study.artifacts / "data" / f"pannuke_{data_digest(study, dataset)[:8]}"
+    if set_named(dataset).is_official(root):
+        return study.artifacts / "data" / f"{dataset}_{data_digest(study, dataset)[:8]}"
     return root
 
 
@@ -52,16 +49,17 @@ def prepare(study: Study, dataset: str) -> pd.DataFrame:
     then the old index stays as it was.
     """
     images = bring_into_place(study, dataset)
-    rows, labels = read_layout(study, dataset, images)
+    data_set, settings = set_named(dataset), settings_of(study, dataset)
+    rows, labels = data_set.layout(images, settings)
     if study.params.data.check_counts:
-        check_counts(dataset, pd.DataFrame(rows, columns=["path", "label", "split", "group"]), study)
+        check_counts(study, dataset, rows)
     hashes = files_census(study, dataset, [path for path, *_ in rows])
-    findings = examine(dataset, images, rows, hashes, indexed_hashes(study, dataset))
+    findings = examine(data_set, images, rows, hashes, indexed_hashes(study, dataset))
     write_findings(dataset, findings, faults_file(study, dataset))
     faults = [finding for finding in findings if finding.severity == FAULT]
     if faults and study.params.data.faulty_files == "refuse":
         raise RequestError(refusal(study, dataset, faults))
-    table = build_table(images, without(study, dataset, rows, faults), labels, hashes)
+    table = build_table(images, without(study, dataset, rows, faults), labels, hashes, data_set.columns)
     write_index(study, dataset, table, len(rows), study_files(study, dataset).unread)
     return table
 
@@ -73,22 +71,12 @@ def bring_into_place(study: Study, dataset: str) -> Path:
         if dataset not in study.params.data.synthetic.datasets:
             raise RequestError(f"data.{dataset}.root is not set; this profile does not make synthetic {dataset}.")
         if not root.exists():
-            remove_leftovers(root)
-            synthetic.make(dataset, study.params.data.synthetic, root)
+            set_named(dataset).make_synthetic(study.params.data.synthetic, root)
     elif not root.is_dir():
         raise RequestError(f"data.{dataset}.root: {root} is not a folder.")
     elif images != root:
-        pannuke.folds_of(root, study.params.data.pannuke.split)  # of these, some may be missing that were converted
-        if not images.exists():
-            pannuke.convert_folds(root, images, study.params.data.pannuke.split)
+        set_named(dataset).convert(root, images, settings_of(study, dataset))
     return images
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove what killed processes left of making ``root``: ``.<name>.<process id>`` beside it."""
-    for leftover in root.parent.glob(f".{root.name}.*"):
-        if not psutil.pid_exists(int(leftover.suffix[1:])):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:
@@ -107,9 +95,7 @@ def without(study: Study, dataset: str, rows: list[Row], faults: list[Finding]) 
     """``rows`` without the faulty files; a label that loses all its images of a split is an error."""
     faulty = {fault.path for fault in faults}
     left = [row for row in rows if row[0] not in faulty]
-    lost = {(label, split) for _, label, split, _ in rows} - {(label, split) for _, label, split, _ in left}
-    if dataset == "imagenet":
-        lost = {(label, split) for label, split in lost if split == "train"}  # val/ may be absent
+    lost = {row[1:3] for row in rows if row[2] not in set_named(dataset).may_lose} - {row[1:3] for row in left}
     if lost:
         label, split = min(lost)
         raise RequestError(
@@ -146,7 +132,7 @@ def read_index(study: Study, dataset: str) -> pd.DataFrame | None:
         return None
     if sha256_file(index) != made["index_sha256"]:
         raise StudyError(f"{index}: was changed after notebook 01 wrote it; run notebook 01 again.")
-    return read_table(index)
+    return read_table(index, set_named(dataset).columns)
 
 
 def patch_table(study: Study, dataset: str) -> pd.DataFrame:
@@ -198,10 +184,10 @@ def faults_file(study: Study, dataset: str) -> Path:
     return study.index(dataset).with_suffix(".faults.csv")
 
 
-def data_report(study: Study) -> pd.DataFrame:
-    """What was found in the files of every data set, as ``prepare`` left it: the artefact "Data report"."""
+def data_report(study: Study, datasets: Iterable[str] = NAMES) -> pd.DataFrame:
+    """What was found in the files of these data sets, as ``prepare`` left it: the artefact "Data report"."""
     rows = []
-    for dataset in DATASETS:
+    for dataset in datasets:
         findings = pd.read_csv(faults_file(study, dataset), keep_default_na=False)
         made = read_json(study.index(dataset).with_suffix(".json"))
         rows += report_rows(dataset, made["files_examined"], findings)
@@ -212,47 +198,23 @@ def data_report(study: Study) -> pd.DataFrame:
 # -- what a data set is -----------------------------------------------------------------------------------------
 
 
-def read_layout(study: Study, dataset: str, images: Path) -> tuple[list[Row], list[str]]:
-    """Rows and labels of one data set, from the reader that knows its layout."""
-    data = study.params.data
-    if dataset == "imagenet":
-        return imagenet.layout(images)
-    if dataset == "pannuke":
-        return pannuke.layout(images, data.pannuke.split, data.pannuke.tissues)
-    return kimia.layout(images, data.kimia.scans)
+def settings_of(study: Study, dataset: str):
+    """A data set's section of the parameters."""
+    return getattr(study.params.data, dataset)
 
 
 def index_settings(study: Study, dataset: str) -> dict:
     """What the PatchTable of a data set depends on, as far as the parameters say."""
-    settings = getattr(study.params.data, dataset).model_dump(mode="json")
-    settings |= {"faulty_files": study.params.data.faulty_files}
+    settings = settings_of(study, dataset).model_dump(mode="json") | {"faulty_files": study.params.data.faulty_files}
     return {"dataset": dataset, "images": str(images_root(study, dataset)), "settings": settings}
 
 
-def check_counts(dataset: str, table: pd.DataFrame, study: Study) -> None:
+def check_counts(study: Study, dataset: str, rows: list[Row]) -> None:
     """Compare with the published numbers of images; a difference is an error that states both."""
-    found = table.groupby("split").size().to_dict()
-    expected = {
-        "imagenet": {"train": facts.IMAGENET_TRAIN_TOTAL},
-        "kimia": {"train": facts.KIMIA_TRAIN_TOTAL, "test": facts.KIMIA_TEST_TOTAL},
-        "pannuke": pannuke_counts(study.params.data.pannuke.split, set(table.get("group", ()))),
-    }[dataset]
-    if dataset == "imagenet" and "test" in found:  # val/ may be absent
-        expected["test"] = facts.IMAGENET_VAL_TOTAL
-    if found != expected:
+    found = dict(sorted(Counter(split for _, _, split, *_ in rows).items()))
+    expected = set_named(dataset).published(settings_of(study, dataset), rows)
+    if expected and found != expected:
         raise RequestError(
             f"data.{dataset}.root: holds {found} images, the published set {expected}; restore what is missing, "
             "or set data.check_counts=false for a set of your own."
         )
-
-
-def pannuke_counts(split: int | None, present: Container[str] = FOLD_NAMES) -> dict[str, int]:
-    """Published numbers of tiles in split "train" and "test" for a value of data.pannuke.split.
-
-    Of the folds that do not train, those ``present`` ("fold2") count: the others are not needed.
-    """
-    sizes = dict(zip(FOLD_NAMES, facts.PANNUKE_FOLD_SIZES, strict=True))
-    if split is None:
-        return {"train": sum(sizes.values())}
-    test = sum(size for fold, size in sizes.items() if fold in present and fold != f"fold{split}")
-    return {"train": sizes[f"fold{split}"]} | ({"test": test} if test else {})

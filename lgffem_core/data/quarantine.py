@@ -5,7 +5,6 @@ goes on without the file and says so (``data.faulty_files``). A *notice* is wort
 """
 
 import hashlib
-import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -18,11 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from lgffem_core.base.files import atomic_path
 from lgffem_core.data.census import in_threads
 from lgffem_core.data.decoding import decode_whole, unheeded
-from lgffem_core.data.table import Row
+from lgffem_core.data.sets.base import DataSet, Row
 
 FAULT, NOTICE = "fault", "notice"
 CHANGED = "changed"  # of this folder's history; all other findings follow from the files alone
-HISTOLOGY = ("pannuke", "kimia")  # stains are colours: nothing but 8-bit RGB will do
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF"}  # what a suffix promises
 #: What is recognised at all. Pillow knows more, some of which it hands to other programs (EPS to Ghostscript).
 KNOWN = ("JPEG", "PNG", "TIFF", "GIF", "BMP")
@@ -33,7 +31,6 @@ MODES = {
     "LA": "has an alpha channel",
     "PA": "has an alpha channel",
 }
-NAMED = {"imagenet": re.compile(r"(n\d+)_"), "kimia": re.compile(r"(s\d+)_")}  # a label at the start of a file's name
 REPORT_COLUMNS = ("data set", "finding", "outcome", "files", "file", "reason")
 EMPTY = hashlib.sha256().hexdigest()  # of no bytes
 LISTED = 50  # findings of one kind that the report shows one by one
@@ -49,7 +46,7 @@ class Finding(NamedTuple):
 
 
 def examine(
-    dataset: str, root: Path, rows: list[Row], hashes: Mapping[str, str], before: Mapping[str, str] | None = None
+    data_set: DataSet, root: Path, rows: list[Row], hashes: Mapping[str, str], before: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """Everything that is wrong with, or worth knowing of, the files in ``rows``, in their order.
 
@@ -60,23 +57,23 @@ def examine(
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of tags that are not read
-        found = list(in_threads(lambda row: list(examine_file(dataset, root, row, hashes[row[0]])), rows))
+        found = list(in_threads(lambda row: list(examine_file(data_set, root, row, hashes[row[0]])), rows))
     found += [duplicates(rows, hashes), changes(hashes, before or {})]
     order = {path: number for number, (path, *_) in enumerate(rows)}
     return sorted((finding for each in found for finding in each), key=lambda finding: order[finding.path])
 
 
-def examine_file(dataset: str, root: Path, row: Row, digest: str):
+def examine_file(data_set: DataSet, root: Path, row: Row, digest: str):
     """Findings about one file: its contents, then its name."""
     path, label = row[0], row[1]
-    for kind, severity, reason in examine_image(dataset, root / path, digest):
+    for kind, severity, reason in examine_image(data_set, root / path, digest):
         yield Finding(path, kind, severity, reason)
-    named = NAMED[dataset].match(Path(path).name) if dataset in NAMED else None
+    named = data_set.label_in_name and data_set.label_in_name.match(Path(path).name)
     if named and named.group(1) != label:
         yield Finding(path, "mislabelled", FAULT, f"its name says {named.group(1)}, its folder {label}")
 
 
-def examine_image(dataset: str, path: Path, digest: str):
+def examine_image(data_set: DataSet, path: Path, digest: str):
     """(kind, severity, reason) of what is found in an image file; it is decoded unless its header forbids it."""
     if not digest:
         yield "unreadable", FAULT, "cannot be opened"
@@ -84,10 +81,10 @@ def examine_image(dataset: str, path: Path, digest: str):
     if digest == EMPTY:
         yield "empty", FAULT, "holds no bytes"
         return
-    lenient = NOTICE if dataset not in HISTOLOGY else FAULT  # ImageNet-1k itself holds a PNG and CMYK under .JPEG
+    lenient = FAULT if data_set.only_rgb else NOTICE
     try:
         with Image.open(path, formats=KNOWN) as image:
-            promised, mode = FORMATS[path.suffix.lower()], mode_problem(dataset, image)
+            promised, mode = FORMATS[path.suffix.lower()], mode_problem(data_set, image)
             if image.format.replace("MPO", "JPEG") != promised:  # MPO: a JPEG with further ones behind it
                 yield "wrong format", lenient, f"is {image.format}, its name says {promised}"
             if mode:
@@ -104,7 +101,7 @@ def examine_image(dataset: str, path: Path, digest: str):
         yield "unreadable", FAULT, f"cannot be decoded ({' '.join(str(error).replace(str(path), path.name).split())})"
 
 
-def mode_problem(dataset: str, image: Image.Image) -> str | None:
+def mode_problem(data_set: DataSet, image: Image.Image) -> str | None:
     """Why an opened, not yet decoded image is not 8-bit RGB; None where it is."""
     deep = image.mode.startswith(("I", "F")) or ";16" in str(image.tile[:1])  # Pillow cuts 16-bit RGB down unasked
     if image.mode == "RGB" and not deep:
@@ -112,16 +109,15 @@ def mode_problem(dataset: str, image: Image.Image) -> str | None:
     problem = "holds more than 8 bits a channel" if deep else MODES.get(image.mode, f"has the mode {image.mode}")
     if image.mode in ("1", "L"):
         problem = f"is grey ({image.mode})"
-    if dataset not in HISTOLOGY:
+    if not data_set.only_rgb:
         return f"{problem}; it is converted to 8-bit RGB"
-    known = "; Kimia Path24 without C is grey" if dataset == "kimia" and image.mode == "L" else ""
-    return f"{problem}, where 8-bit RGB is needed{known}"
+    return f"{problem}, where 8-bit RGB is needed{data_set.if_grey if image.mode == 'L' else ''}"
 
 
 def duplicates(rows: list[Row], hashes: Mapping[str, str]) -> list[Finding]:
     """A notice for each file whose bytes an earlier one has, saying what the two share."""
     first, found = {}, []
-    for path, label, split, _ in rows:
+    for path, label, split, *_ in rows:
         if hashes[path] in ("", EMPTY):  # faults by themselves
             continue
         other, other_label, other_split = first.setdefault(hashes[path], (path, label, split))

@@ -1,75 +1,99 @@
-"""The PatchTable: what every data set becomes, so that everything after it is the same.
+"""The PatchTable: what every data set becomes, so that everything after it is the same; ``schema`` says what holds.
 
 Columns: ``path`` (relative to the data set's root, POSIX), ``label`` (its name), ``label_id`` (0-based
 int64, in the order of the label list), ``split`` ("train" or "test"), ``group`` (slide, patient or
-fold), ``sha256`` (of the file's bytes). The row number is the sample id.
+fold), ``sha256`` (of the file's bytes, "" where they are not known); then the data set's own. The row number is
+the sample id.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from natsort import natsorted
-from PIL import Image
 
-from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import atomic_path, sha256_file
-from lgffem_core.data.census import image_pattern, in_threads
-from lgffem_core.data.decoding import decode_whole
-from lgffem_core.data.listing import UNFIT, list_tree
+from lgffem_core.base.errors import StudyError
+from lgffem_core.base.files import atomic_path
+from lgffem_core.data.listing import printable
+from lgffem_core.data.sets.base import Row
 
+ROW = ("path", "label", "split", "group")  # what a data set's reader gives
+TEXT = (*ROW, "sha256")
 COLUMNS = ["path", "label", "label_id", "split", "group", "sha256"]
-Row = tuple[str, str, str, str]  # path, label, split, group
+#: What pandera calls the rules that it knows itself.
+RULES = {
+    "column_in_dataframe": "is missing",
+    "column_in_schema": "is not known",
+    "column_ordered": "is not in its place",
+    "not_nullable": "is empty",
+}
+
+
+def schema(further: Mapping[str, str]):
+    """What holds of every PatchTable, as pandera checks it; ``further`` columns are name -> type."""
+    import pandera.pandas as pa  # takes a second to load
+
+    def rule(holds, said: str):
+        return pa.Check(holds, error=said, n_failure_cases=1)
+
+    given = rule(lambda column: column != "", "is empty")
+    return pa.DataFrameSchema(
+        {
+            "path": pa.Column(str, [given, rule(lambda paths: ~paths.duplicated(), "occurs twice")]),
+            "label": pa.Column(str, given),
+            "label_id": pa.Column("int64", rule(lambda ids: ids.between(0, ids.nunique() - 1), "leaves a number out")),
+            "split": pa.Column(str, rule(lambda splits: splits.isin(["train", "test"]), "is neither train nor test")),
+            "group": pa.Column(str),
+            "sha256": pa.Column(str, rule(lambda sums: sums.str.fullmatch("([0-9a-f]{64})?"), "is no SHA-256")),
+            **{name: pa.Column(kind) for name, kind in further.items()},
+        },
+        checks=rule(one_to_one, "does not go with its label_id"),
+        strict=True,
+        ordered=True,
+    )
+
+
+def one_to_one(table: pd.DataFrame) -> pd.Series:
+    """True for each row whose label and label_id are those with which the other first occurred."""
+    ids = table.groupby("label")["label_id"].transform("first")
+    labels = table.groupby("label_id")["label"].transform("first")
+    return (table["label_id"] == ids) & (table["label"] == labels)
+
+
+def checked(table: pd.DataFrame, further: Mapping[str, str], where: Path, remedy: str) -> pd.DataFrame:
+    """``table``, if it is a PatchTable; else ``StudyError`` names ``where``, column, first row, and ``remedy``."""
+    import pandera.errors
+
+    try:
+        return schema(further).validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        fault = errors.schema_errors[0]
+    rule = getattr(fault.check, "error", None) or RULES.get(str(fault.check)) or f"is not of type {fault.schema.dtype}"
+    cases, column = fault.failure_cases, fault.column_name
+    if isinstance(cases, pd.DataFrame):  # of whole rows, where no column is at fault by itself
+        case = cases.iloc[0] if column else cases[cases["column"] == "label"].iloc[0]
+        value = repr(case["failure_case"]) if isinstance(case["failure_case"], str) else case["failure_case"]
+        said = f"column {column or 'label'}, row {case['index']}: {value} {rule}"
+    else:
+        said = f"column {column or cases}: {rule}"
+    raise StudyError(f"{printable(where)}: is no PatchTable ({printable(said)}); {remedy}.")
 
 
 def build_table(
-    root: Path, rows: list[Row], labels: list[str], hashes: Mapping[str, str] | None = None
+    root: Path,
+    rows: list[Row],
+    labels: list[str],
+    hashes: Mapping[str, str] = {},
+    further: Mapping[str, str] = {},
 ) -> pd.DataFrame:
-    """Make a PatchTable from rows of (path, label, split, group); rows keep their order.
+    """Make a PatchTable from rows of (path, label, split, group, further columns); rows keep their order.
 
-    ``hashes`` is a census of the files, which ``quarantine`` has examined. Without one, every file is decoded
-    and hashed here, so that an unreadable image is found now and not after hours of training.
+    ``hashes`` is a census of the files, which ``quarantine`` has examined; without it their bytes are not known.
     """
-    table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+    table = pd.DataFrame(rows, columns=[*ROW, *further])
     ids = {label: i for i, label in enumerate(labels)}
-    table.insert(2, "label_id", table["label"].map(ids).astype("int64"))
-    if hashes is None:
-        table["sha256"] = list(in_threads(lambda path: inspect_file(root / path), table["path"].tolist()))
-    else:
-        table["sha256"] = table["path"].map(hashes)
-    return table[COLUMNS]
-
-
-def inspect_file(path: Path) -> str:
-    """SHA-256 of an image file; ``StudyError`` where it is empty, no image, or cut off."""
-    check_image(path)
-    return sha256_file(path)
-
-
-def check_image(path: Path) -> None:
-    """Decode the image at ``path`` once; a file that is damaged, truncated or no image is an error."""
-    try:
-        with Image.open(path) as image:
-            decode_whole(image, path)
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
-        raise StudyError(
-            f"{path}: not a readable image ({error}); restore it from the original data, it is never skipped."
-        ) from None
-
-
-def image_files(dataset: str, root: Path) -> list[str]:
-    """Paths below ``root`` of the images that a data set's reader reads, in natural order (s0_2 before s0_10).
-
-    Raises ``RequestError`` for a name that neither index nor tables can hold.
-    """
-    files = list_tree(root, image_pattern(dataset)).files
-    if unfit := [file for file in files if UNFIT.search(file)]:
-        raise RequestError(
-            f"data.{dataset}.root: {len(unfit)} of the files below {root} cannot be listed in a table, since a name "
-            f"holds control characters or bytes that are no UTF-8, the first is {min(unfit)!r}; rename what is named "
-            "so, or unpack its archive anew with the right encoding."
-        )
-    return natsorted(sorted(files))
+    table.insert(2, "label_id", table["label"].map(ids))
+    table.insert(len(COLUMNS) - 1, "sha256", [hashes.get(path, "") for path in table["path"]])
+    return checked(table, further, root, "mend the reader of this data set, lgffem_core/data/sets")
 
 
 def write_patch_table(table: pd.DataFrame, path: Path) -> Path:
@@ -79,9 +103,11 @@ def write_patch_table(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read what ``write_patch_table`` wrote; a table with other columns is an error."""
-    table = pd.read_csv(path, dtype={"label": str, "group": str}, keep_default_na=False)
-    if list(table.columns) != COLUMNS:
-        raise StudyError(f"{path}: is no PatchTable (columns {list(table.columns)}); run notebook 01 again.")
-    return table
+def read_table(path: Path, further: Mapping[str, str] = {}) -> pd.DataFrame:
+    """Read what ``write_patch_table`` wrote; a table that breaks the ``schema`` is an error."""
+    text = [*TEXT, *(name for name, kind in further.items() if kind == "str")]
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+    except ValueError as error:  # of the parser, and of bytes that are no UTF-8
+        raise StudyError(f"{path}: is no PatchTable ({' '.join(str(error).split())}); run notebook 01 again.") from None
+    return checked(table, further, path, "run notebook 01 again")

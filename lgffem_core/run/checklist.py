@@ -6,53 +6,30 @@ from os.path import isfile
 from pathlib import Path
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
-from lgffem_core.data.census import ARCHIVE, FOLDS, is_official
+from lgffem_core.data import sets
 from lgffem_core.data.similar import near_miss
 from lgffem_core.model.packaged import packaged_weights, weights_source
 
-WHERE = {
-    "imagenet": "ImageNet-1k: register at image-net.org and download ILSVRC2012_img_train.tar (138 GB); put it, or the "
-    "extracted train/<wnid>/*.JPEG, in a folder and set data.imagenet.root to it",
-    "pannuke": "PanNuke: download the three folds from the site of its authors (TIA Centre, Warwick); unpack them side "
-    "by side as 'Fold 1' … 'Fold 3' and set data.pannuke.root to the folder that holds them",
-    "kimia": "Kimia Path24C: ask for it at its authors' site (tizhoosh.com, academic licence); put its training scans "
-    "into train/s0 … s23 and its test patches into test/ of one folder and set data.kimia.root to it",
-}
 
-
-def missing_folders(study: Study, dataset: str) -> list[tuple[str, ...]]:
-    """What the root of a data set lacks: names, of which one will do."""
-    root, split = study.data_root(dataset), study.params.data.pannuke.split
-    if dataset == "imagenet":
-        return [] if (root / "train").is_dir() or (root / ARCHIVE).is_file() else [("train", ARCHIVE)]
-    if dataset == "kimia":
-        return [(name,) for name in ("train", "test") if not (root / name).is_dir()]
-    if is_official(root):
-        needed = [f"Fold {fold}" for fold in (FOLDS if split is None else (split,))]
-        return [(name,) for name in needed if not (root / name).is_dir()]
-    return [] if (root / "images").is_dir() else [(f"Fold {split or 1}", "images")]
-
-
-def missing_data(study: Study, datasets: Iterable[str] = DATASETS) -> list[str]:
+def missing_data(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str]:
     """One item for each of these data sets that the profile needs and does not find."""
     items = []
     for dataset in datasets:
-        root = study.data_root(dataset)
+        root, data_set = study.data_root(dataset), sets.get(dataset)
         if study.is_synthetic(dataset):
             if dataset not in study.params.data.synthetic.datasets:
-                items.append(f"data.{dataset}.root is not set. {WHERE[dataset]}.")
+                items.append(f"data.{dataset}.root is not set. {data_set.where}.")
             continue
         try:
-            missing = missing_folders(study, dataset)
+            missing = data_set.missing(root, getattr(study.params.data, dataset))
             near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
         except OSError as error:
             items.append(f"data.{dataset}.root: {error.filename}: {error.strerror}.")
             continue
         if missing:
             names = " and ".join(" or ".join(either) for either in missing)
-            items.append(f"data.{dataset}.root: {root} does not hold {names}{near and f' ({near})'}. {WHERE[dataset]}.")
+            items.append(f"data.{dataset}.root: {root} does not hold {names}{near and f' ({near})'}. {data_set.where}.")
     return items
 
 
@@ -139,9 +116,9 @@ def server_answers(server: str, timeout: float = 1.5) -> bool:
     return True
 
 
-def checklist(study: Study) -> list[str]:
+def checklist(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str]:
     """Everything that is missing; empty where the study can start."""
-    missing = missing_data(study)
+    missing = missing_data(study, datasets)
     return missing + missing_weights(study)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from lgffem_core.audit.chance import chance
 from lgffem_core.audit.verdicts import STANDARD
 from lgffem_core.base.files import read_json, write_text
-from lgffem_core.config.study import Study
+from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.report.columns import cells, in_reading_order, in_words
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
@@ -161,7 +161,7 @@ def write_report(study: Study, request: Request) -> Path:
     environment.filters |= {"typeset": typeset, "spans": spans}
     text = environment.get_template("page.html.j2").render(
         label=study.label,
-        demo=study.is_synthetic("kimia"),
+        demo=study.is_synthetic(SEARCHED),
         profile=study.params.profile,
         long=LONG,
         chance=chance("released", KIMIA_TEST_COUNTS).eta_p,

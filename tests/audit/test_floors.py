@@ -9,12 +9,13 @@ import torch
 
 from lgffem_core.audit import floors
 from lgffem_core.config.params import Backbone as BackboneParams
-from lgffem_core.config.params import Synthetic
+from lgffem_core.config.params import Kimia, Synthetic
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.sets.kimia import patch_table
+from lgffem_core.data.sets.kimia import SET
 from lgffem_core.data.synthetic.make import kimia_patch
 from lgffem_core.data.synthetic.tissue import Stain, absorb
+from lgffem_core.data.table import build_table
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
@@ -191,7 +192,7 @@ def test_stain_jitter_depends_on_its_seed_alone(tissue):
 def real(shared):
     """(images, labels, test, descriptor -> η_p of test_to_train and leave_one_out) of the 24 real slides."""
     root = shared / "histology" / "kimia"
-    table = patch_table(root)
+    table = build_table(root, *SET.layout(root, Kimia()))
     labels, test = table["label_id"].to_numpy(), (table["split"] == "test").to_numpy()
     images = [read_rgb(root / path) for path in table["path"]]
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from lgffem_core.audit import leakage as audit
-from lgffem_core.config.params import Synthetic
+from lgffem_core.config.params import Kimia, Synthetic
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.sets.kimia import patch_table
+from lgffem_core.data.sets.kimia import SET
 from lgffem_core.data.synthetic.make import kimia_patch
+from lgffem_core.data.table import build_table
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,7 @@ def test_shifted_correlation_against_a_loop():
 def test_real_slides_hold_no_duplicates_and_planted_ones_are_found(shared):
     """404 training and 175 test patches; the copies are test patches of training patches."""
     root = shared / "histology" / "kimia"
-    table = patch_table(root).iloc[::3].reset_index(drop=True)
+    table = build_table(root, *SET.layout(root, Kimia())).iloc[::3].reset_index(drop=True)
     images = [read_rgb(root / path) for path in table["path"]]
     groups = table["group"].tolist()
     sources = range(0, 120, 4)

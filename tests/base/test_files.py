@@ -195,3 +195,30 @@ def test_equal_values_hash_alike_and_others_do_not():
     assert sha256_json({"a": 1, "b": [2, 3]}) == sha256_json(json.loads('{"b": [2, 3], "a": 1}'))
     values = [{"a": 1}, {"a": "1"}, {"a": 2}, {"b": 1}, [1, 2], [2, 1], None]
     assert len({sha256_json(value) for value in values}) == len(values)
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RuntimeError), files.atomic_folder(tmp_path / "a") as building:
+        (building / "half").touch()
+        raise RuntimeError
+    assert names(tmp_path) == ["empty"]
+    for name in ("deep/a", "empty"):
+        with files.atomic_folder(tmp_path / name) as building:
+            assert building.parent == (tmp_path / name).parent and not (tmp_path / name / "one").exists()
+            (building / "one").touch()
+        assert names(tmp_path / name) == ["one"]
+    with pytest.raises(OSError), files.atomic_folder(tmp_path / "empty"):
+        pass
+    assert names(tmp_path / "empty") == ["one"] and len(names(tmp_path)) == 2
+
+
+def test_of_folders_beside_it_only_what_killed_processes_left_of_it_goes(tmp_path, killed):
+    dead = files.os.getpid()
+    others = [".a.2019", ".a.tmp", f".b.{dead}.tmp", f".a.b.{dead}.tmp", f".a.{os.getppid()}.tmp"]
+    for name in (f".a.{dead}.tmp", *others):
+        (tmp_path / name).mkdir()
+    (tmp_path / f".a.{dead}.tmp" / "half").touch()
+    with files.atomic_folder(tmp_path / "a") as building:
+        assert names(building) == []
+    assert names(tmp_path) == sorted(["a", *others])

@@ -103,19 +103,22 @@ def test_synthetic_images_follow_their_settings():
     assert first.data_root("kimia") == demo(training__a__epochs=1).data_root("kimia")
 
 
-def drawing_files():
-    """The project's files that a fresh process has loaded once it can draw synthetic images."""
-    code = "import sys, lgffem_core.data.synthetic.make; print(*(m.__file__ for m in sys.modules.values() if m and "
+def drawing_files(folder):
+    """The project's files that a fresh process has loaded once it has drawn synthetic scans."""
+    code = "import sys, pathlib; from lgffem_core.config.params import Synthetic; "
+    code += "from lgffem_core.data.sets import kimia; settings = Synthetic(image_size=32, kimia_train_per_scan=1); "
+    code += f"kimia.SET.write_synthetic(settings, pathlib.Path({str(folder)!r})); "
+    code += "print(*(m.__file__ for m in sys.modules.values() if m and "
     code += "m.__name__.startswith('lgffem_core')), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
     names = {Path(name).relative_to(PROJECT / "lgffem_core").as_posix() for name in done.stdout.split()}
     return names - set(UNRELATED)
 
 
-def test_synthetic_images_follow_the_code_and_the_packages_that_draw_them(monkeypatch):
-    before, files = demo().data_root("kimia"), drawing_files()
-    drawn_by = ("make", "tissue", "nuclei", "textures")
-    assert {"base/seeds.py", "data/sets/facts.py", *(f"data/synthetic/{name}.py" for name in drawn_by)} <= files
+def test_synthetic_images_follow_the_code_and_the_packages_that_draw_them(monkeypatch, tmp_path):
+    before, files = demo().data_root("kimia"), drawing_files(tmp_path)
+    drawn_by = ("sets/kimia", "sets/facts", "synthetic/make", "synthetic/tissue", "synthetic/nuclei")
+    assert {"base/seeds.py", *(f"data/{name}.py" for name in drawn_by)} <= files
     for file in files:
         with monkeypatch.context() as patch:
             real = code_version.file_hash

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import sha256_file
 from lgffem_core.data.augment import evaluation_resize, training_augment
 from lgffem_core.data.loading import (
     PatchDataset,
@@ -31,7 +32,8 @@ def table(tmp_path, picture):
     for number in range(10):
         picture(tmp_path / f"{number}.png", seed=number, size=20)
         rows.append((f"{number}.png", f"class{number % 3}", "train", "x"))
-    return build_table(tmp_path, rows, ["class0", "class1", "class2"])
+    hashes = {path: sha256_file(tmp_path / path) for path, *_ in rows}
+    return build_table(tmp_path, rows, ["class0", "class1", "class2"], hashes)
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from lgffem_core import data
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.data import check_counts, images_root, pannuke_counts, patch_table, prepare
+from lgffem_core.data import check_counts, images_root, patch_table, preparation, prepare, sets
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.sets import facts
+from lgffem_core.data.sets import facts, pannuke_folds
+from lgffem_core.data.sets.pannuke import published_counts
 
 SMOKE = PROJECT / "params" / "smoke.yaml"
 
@@ -42,7 +43,7 @@ def test_the_table_is_written_and_given_back(study, kimia_folder, monkeypatch):
     mine = study(data__kimia__root=str(kimia_folder()))
     table = prepare(mine, "kimia")
     assert len(table) == 15 and mine.index("kimia").is_file()
-    monkeypatch.setattr(data, "prepare", lambda *_: pytest.fail("prepared again"))
+    monkeypatch.setattr(preparation, "prepare", lambda *_: pytest.fail("prepared again"))
     pd.testing.assert_frame_equal(patch_table(mine, "kimia"), table)
 
 
@@ -94,7 +95,7 @@ def test_synthetic_images_are_made_once(study, monkeypatch):
     mine = study(data__synthetic__image_size=32, data__synthetic__imagenet_classes=2)
     table = prepare(mine, "imagenet")
     assert len(table) == 2 * (8 + 12) and images_root(mine, "imagenet") == mine.data_root("imagenet")
-    monkeypatch.setattr(data.synthetic, "make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(sets.get("imagenet"), "make_synthetic", lambda *_: pytest.fail("made again"))
     assert prepare(mine, "imagenet").equals(table)
 
 
@@ -107,7 +108,7 @@ def test_official_folds_are_converted_once(study, official_folds, monkeypatch):
     first = np.load(source / "Fold 1" / "images" / "fold1" / "images.npy")[0]
     path = table.set_index("path").index[0]
     np.testing.assert_array_equal(read_rgb(images / path, data.channel_order(mine, "pannuke")), first)
-    monkeypatch.setattr(data.pannuke, "convert_folds", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(pannuke_folds, "convert_folds", lambda *_: pytest.fail("converted again"))
     assert prepare(mine, "pannuke").equals(table)
 
 
@@ -130,7 +131,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_no
     root = mine.data_root("imagenet")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left, making = root.with_name(f".imagenet.{dead.pid}"), root.with_name(f".imagenet.{os.getppid()}")
+    left, making = (root.with_name(f".imagenet.{number}.tmp") for number in (dead.pid, os.getppid()))
     for folder in (left, making):
         (folder / "train").mkdir(parents=True)
     prepare(mine, "imagenet")
@@ -184,22 +185,21 @@ def test_the_published_counts_pass(study, kimia_folder, monkeypatch):
 
 
 def test_pannukes_counts_follow_the_split():
-    assert pannuke_counts(None) == {"train": 7901}
-    assert pannuke_counts(1) == {"train": 2656, "test": 2523 + 2722}
-    assert pannuke_counts(3) == {"train": 2722, "test": 2656 + 2523}
+    assert published_counts(None) == {"train": 7901}
+    assert published_counts(1) == {"train": 2656, "test": 2523 + 2722}
+    assert published_counts(3) == {"train": 2722, "test": 2656 + 2523}
 
 
 def test_of_the_folds_that_do_not_train_those_that_are_there_are_counted():
-    assert pannuke_counts(1, {"fold1"}) == {"train": 2656}
-    assert pannuke_counts(2, {"fold1", "fold2"}) == {"train": 2523, "test": 2656}
-    assert pannuke_counts(2, {"fold1"}) == {"train": 2523, "test": 2656}  # the one that trains is always needed
-    assert pannuke_counts(None, {"fold1"}) == {"train": 7901}
+    assert published_counts(1, {"fold1"}) == {"train": 2656}
+    assert published_counts(2, {"fold1", "fold2"}) == {"train": 2523, "test": 2656}
+    assert published_counts(2, {"fold1"}) == {"train": 2523, "test": 2656}  # the one that trains is always needed
+    assert published_counts(None, {"fold1"}) == {"train": 7901}
 
 
 def test_one_missing_image_in_a_million_is_noticed(study):
-    table = pd.DataFrame({"split": ["train"] * 1281167})
-    check_counts("imagenet", table, study())
-    held_out = pd.DataFrame({"split": ["test"] * 50000})
-    check_counts("imagenet", pd.concat([table, held_out]), study())
-    assert "'test': 49999" in refusal(check_counts, "imagenet", pd.concat([table, held_out[1:]]), study())
-    assert "1281166" in refusal(check_counts, "imagenet", table[1:], study())
+    train, held_out = ([("x.JPEG", "n01", split, "n01")] * n for split, n in (("train", 1281167), ("test", 50000)))
+    check_counts(study(), "imagenet", train)
+    check_counts(study(), "imagenet", train + held_out)
+    assert "'test': 49999" in refusal(check_counts, study(), "imagenet", train + held_out[1:])
+    assert "1281166" in refusal(check_counts, study(), "imagenet", train[1:])

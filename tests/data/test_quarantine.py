@@ -11,7 +11,8 @@ from PIL import Image
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare
+from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare, sets
+from lgffem_core.data.census import census
 from lgffem_core.data.quarantine import LISTED, Finding, examine, report_rows
 from lgffem_core.systems.lgffem import strategies as run
 
@@ -305,6 +306,17 @@ def test_many_findings_of_a_kind_are_counted_and_the_past_is_left_out():
     assert rows[-1]["file"] == "further files" and {row["finding"] for row in rows} == {"examined", "twice"}
 
 
+@pytest.mark.parametrize("dataset", sets.NAMES)
+def test_a_damaged_image_is_a_fault_of_every_data_set(tmp_path, picture, damage, dataset):
+    good, bad, gone = (f"{name}{sets.get(dataset).suffixes[0]}" for name in ("good", "bad", "gone"))
+    picture(tmp_path / good, size=32), damage(picture(tmp_path / bad, seed=1, size=32))
+    rows = [(path, "x", "train", "x") for path in (good, bad, gone)]
+    found = examine(
+        sets.get(dataset), tmp_path, rows, census(tmp_path, [tmp_path / r[0] for r in rows], tmp_path / "c")
+    )
+    assert [finding.path for finding in found if finding.severity == "fault"] == [bad, gone]
+
+
 # -- an index that no longer fits --------------------------------------------------------------------------
 
 
@@ -366,5 +378,5 @@ def test_examining_reads_no_hash_of_its_own(tmp_path, picture):
     rows = [(f"{i}.png", "x", "train", "x") for i in range(3)]
     for i in range(3):
         picture(tmp_path / f"{i}.png", seed=i)
-    found = examine("pannuke", tmp_path, rows, {"0.png": "same", "1.png": "other", "2.png": "same"})
+    found = examine(sets.get("pannuke"), tmp_path, rows, {"0.png": "same", "1.png": "other", "2.png": "same"})
     assert found == [Finding("2.png", "twice", "notice", "the same bytes as 0.png")]

@@ -14,9 +14,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.config.params import Backbone as BackboneParams
+from lgffem_core.config.params import Kimia
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import PatchDataset, evaluation_loader
-from lgffem_core.data.sets import kimia
+from lgffem_core.data.sets.kimia import SET
+from lgffem_core.data.table import build_table
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.systems.lgffem.neck import Neck
 
@@ -350,7 +352,7 @@ def accuracy(gallery, gallery_labels, queries, labels, skip):
 def test_frozen_pooled_features_reach_the_known_values_on_real_tissue(shared):
     """On these tiles: 93.7 test_to_train and 94.3 leave_one_out at 224 pixels."""
     root = shared / "histology" / "kimia"
-    table = kimia.patch_table(root, 24)
+    table = build_table(root, *SET.layout(root, Kimia()))
     model = backbone(
         "mobilenetv2_035", shared / "weights" / "mobilenetv2_035.safetensors",
         options={"pad_type": "same", "bn_eps": 1e-3}, mean=(0.5,) * 3, std=(0.5,) * 3,

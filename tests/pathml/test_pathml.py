@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lgffem_core.config.params import PanNuke
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.data.sets.pannuke import convert_folds, patch_table
+from lgffem_core.data.sets.pannuke import SET
+from lgffem_core.data.sets.pannuke_folds import convert_folds
+from lgffem_core.data.table import build_table
 
 pytestmark = [pytest.mark.pathml, pytest.mark.filterwarnings("ignore:.*pin_memory.*")]
 
@@ -123,7 +126,7 @@ def test_pathml_data_module_reads_our_folder(ours, truth, split):
 @pytest.mark.parametrize("writer", ["theirs", "ours"])
 def test_we_read_a_prepared_folder(writer, truth, request):
     root = request.getfixturevalue(writer)
-    table = patch_table(root)
+    table = build_table(root, *SET.layout(root, PanNuke()))
     assert len(table) == len(truth)
     for row in table.itertuples():
         key = fold_and_number(row.path.split("/")[-1])
@@ -134,7 +137,7 @@ def test_we_read_a_prepared_folder(writer, truth, request):
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_our_split_trains_on_the_fold_that_pathml_trains_on(theirs, split):
-    table = patch_table(theirs, split=split)
+    table = build_table(theirs, *SET.layout(theirs, PanNuke(split=split)))
     dataset = PanNukeDataModule(theirs, split=split).train_dataloader.dataset
     trained_on = {path.split("/")[-1].removesuffix(".png") for path in table.path[table.split == "train"]}
     assert trained_on == set(dataset.paths)

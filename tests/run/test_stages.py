@@ -353,7 +353,7 @@ def test_imports_are_followed_as_python_follows_them():
 
 
 def test_what_makes_the_index_counts_for_the_notebook_that_makes_it_only():
-    makers = {f"lgffem_core/data/{name}.py" for name in ("preparation", "kimia", "quarantine")}
+    makers = {f"lgffem_core/data/{name}.py" for name in ("preparation", "sets/kimia", "sets/base", "quarantine")}
     using = {notebook for notebook in NOTEBOOKS if makers & set(source_files(code_cells(notebook)))}
     assert using == {"01_data_preparation"}
 

@@ -18,6 +18,7 @@ PANNUKE_TISSUES = (
     "Adrenal_gland", "Bile-duct", "Bladder", "Breast", "Cervix", "Colon", "Esophagus", "HeadNeck", "Kidney",
     "Liver", "Lung", "Ovarian", "Pancreatic", "Prostate", "Skin", "Stomach", "Testis", "Thyroid", "Uterus",
 )  # fmt: skip
+PANNUKE_FOLDS = (1, 2, 3)
 PANNUKE_FOLD_SIZES = (2656, 2523, 2722)  # length of types.npy in the archives of folds 1, 2, 3
 # The same source and PathML's documentation: channels of a mask; the last is 1 where there is no nucleus.
 PANNUKE_NUCLEI = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")

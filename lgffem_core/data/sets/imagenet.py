@@ -4,21 +4,19 @@
 extracts it beside), or already ``train/<wnid>/*.JPEG``. ``val/<wnid>/*.JPEG``, never trained on, may be absent.
 """
 
-import shutil
+import re
 import tarfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
-
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.data.census import ARCHIVE, READ
+from lgffem_core.base.files import atomic_folder
 from lgffem_core.data.listing import subfolders, what_is_there
+from lgffem_core.data.sets import facts
+from lgffem_core.data.sets.base import DataSet, Row
 from lgffem_core.data.similar import near_miss
-from lgffem_core.data.table import Row, build_table, image_files
 
-SUFFIXES = READ["imagenet"][1]
-WHERE = "ImageNet-1k is distributed after registration at its authors' site"
+ARCHIVE = "ILSVRC2012_img_train.tar"  # read while there is no folder train/
 
 
 @contextmanager
@@ -44,58 +42,90 @@ def plain_members():
 
 
 def extract_archive(root: Path) -> None:
-    """Unpack the official training archive into ``root/train``; a damaged or hostile archive is an error.
-
-    The folder is built under a temporary name and renamed at the end, so that a run that was stopped leaves
-    nothing that looks complete.
-    """
+    """Unpack the official training archive into ``root/train``; a damaged or hostile archive is an error."""
     from torchvision.datasets.imagenet import parse_train_archive  # imports torch, which no other module here needs
 
     archive = root / ARCHIVE
     if not archive.is_file():
         raise RequestError(
             f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; "
-            f"{near_miss(root, 'train') or WHERE}."
+            f"{near_miss(root, 'train') or SET.where}."
         )
-    building = root / ".train.extracting"
-    shutil.rmtree(building, ignore_errors=True)
     try:
-        with plain_members():
+        with atomic_folder(root / "train") as building, plain_members():
             parse_train_archive(str(root), folder=building.name)
     except (RuntimeError, tarfile.TarError, StudyError) as error:
         raise StudyError(f"{archive}: {error}; download it again.") from None
-    building.rename(root / "train")
 
 
-def layout(root: Path) -> tuple[list[Row], list[str]]:
-    """The rows of an ImageNet folder, those of train/ first and val/ as split "test", and the classes in wnid order.
+class ImageNet(DataSet):
+    """Photographs; a label is a wnid, and so is the ``group``, for want of anything finer."""
 
-    ``group`` is the class, for want of anything finer. Raises ``RequestError`` for an empty class folder.
-    """
-    train = root / "train"
-    if not train.is_dir():
-        extract_archive(root)
-    by_class: dict[str, list[str]] = {folder.name: [] for folder in subfolders(train)}
-    if len(by_class) < 2:
-        there = what_is_there(train, SUFFIXES)
-        raise RequestError(f"{train}: has {len(by_class)} class folders{there}; two are needed at least.")
-    held_out: list[Row] = []
-    for path in image_files("imagenet", root):
-        part, wnid = path.split("/")[:2]
-        if wnid not in by_class:  # of val/: the classes are those of train/
-            raise RequestError(f"{root / part / wnid}: is no class of train/; rename it, or remove it.")
-        if part == "train":
-            by_class[wnid].append(path)
-        else:
-            held_out.append((path, wnid, "test", wnid))
-    for wnid, files in by_class.items():
-        if not files:
-            there = what_is_there(train / wnid, SUFFIXES)
-            raise RequestError(f"{train / wnid}: is an empty class folder{there}; restore its images or remove it.")
-    rows = [(path, wnid, "train", wnid) for wnid, files in by_class.items() for path in files]
-    return rows + held_out, list(by_class)
+    name = "imagenet"
+    where = (
+        "ImageNet-1k: register at image-net.org and download ILSVRC2012_img_train.tar (138 GB); put it, or the "
+        "extracted train/<wnid>/*.JPEG, in a folder and set data.imagenet.root to it"
+    )
+    images, suffixes = "(train|val)/[^/]+/.+", (".jpeg", ".jpg", ".png")
+    only_rgb = False  # ImageNet-1k itself holds a PNG and CMYK under .JPEG
+    label_in_name = re.compile(r"(n\d+)_")
+    may_lose = ("test",)  # val/ may be absent
+
+    def read_below(self, root: Path) -> re.Pattern[str]:
+        """The archive while it is not unpacked."""
+        return self.image_pattern() if (root / "train").is_dir() else re.compile(re.escape(ARCHIVE))
+
+    def missing(self, root: Path, settings) -> list[tuple[str, ...]]:
+        """The images or the archive."""
+        return [] if (root / "train").is_dir() or (root / ARCHIVE).is_file() else [("train", ARCHIVE)]
+
+    def layout(self, root: Path, settings) -> tuple[list[Row], list[str]]:
+        """Rows of train/ first, then val/ as split "test"; the classes in wnid order. Unpacks the archive first.
+
+        Raises ``RequestError`` for an empty class folder.
+        """
+        train = root / "train"
+        if not train.is_dir():
+            extract_archive(root)
+        by_class: dict[str, list[str]] = {folder.name: [] for folder in subfolders(train)}
+        if len(by_class) < 2:
+            there = what_is_there(train, self.suffixes)
+            raise RequestError(f"{train}: has {len(by_class)} class folders{there}; two are needed at least.")
+        held_out: list[Row] = []
+        for path in self.image_files(root):
+            part, wnid = path.split("/")[:2]
+            if wnid not in by_class:  # of val/: the classes are those of train/
+                raise RequestError(f"{root / part / wnid}: is no class of train/; rename it, or remove it.")
+            if part == "train":
+                by_class[wnid].append(path)
+            else:
+                held_out.append((path, wnid, "test", wnid))
+        for wnid, files in by_class.items():
+            if not files:
+                there = what_is_there(train / wnid, self.suffixes)
+                raise RequestError(f"{train / wnid}: is an empty class folder{there}; restore its images or remove it.")
+        rows = [(path, wnid, "train", wnid) for wnid, files in by_class.items() for path in files]
+        return rows + held_out, list(by_class)
+
+    def published(self, settings, rows: list[Row]) -> dict[str, int]:
+        """Those of val/ only where it is there."""
+        held_out = any(split == "test" for _, _, split, *_ in rows)
+        return {"train": facts.IMAGENET_TRAIN_TOTAL} | ({"test": facts.IMAGENET_VAL_TOTAL} if held_out else {})
+
+    def write_synthetic(self, settings, root: Path) -> None:
+        """``{train,val}/<wnid>/<wnid>_{i}.JPEG``; the ids are invented, so that nobody takes them for real classes."""
+        from lgffem_core.data.synthetic.make import generator, save
+        from lgffem_core.data.synthetic.textures import texture
+
+        splits = (("train", settings.imagenet_per_class, ()), ("val", settings.imagenet_val_per_class, ("val",)))
+        for number in range(settings.imagenet_classes):
+            wnid = f"n9{number:07d}"
+            for split, count, apart in splits:
+                folder = root / split / wnid
+                folder.mkdir(parents=True)
+                for index in range(count):
+                    rng = generator(settings, "imagenet", number, *apart, index)
+                    save(folder / f"{wnid}_{index}.JPEG", texture(number, settings.image_size, rng))
 
 
-def patch_table(root: Path) -> pd.DataFrame:
-    """The PatchTable of an ImageNet folder, every file decoded; see ``layout``."""
-    return build_table(root, *layout(root))
+SET = ImageNet()

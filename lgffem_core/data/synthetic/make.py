@@ -10,8 +10,6 @@ classes, leave the others as they were. Three things keep the stand-ins from bei
 - a PanNuke tissue has an architecture, while its stain changes from image to image.
 """
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +19,6 @@ import numpy as np
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.config.params import Synthetic
-from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS, PANNUKE_TISSUES, file_tissue
-from lgffem_core.data.synthetic.textures import texture
 from lgffem_core.data.synthetic.tissue import Architecture, Stain, Tissue, render, render_with_masks
 
 JPEG_QUALITY = 90
@@ -165,65 +161,3 @@ def save(path: Path, image_rgb: np.ndarray) -> None:
     options = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     if not cv2.imwrite(str(path), image_rgb[:, :, ::-1], options):
         raise StudyError(f"{path}: could not be written; check the free space on that disk.")
-
-
-def write_imagenet(settings: Synthetic, root: Path) -> None:
-    """``{train,val}/<wnid>/<wnid>_{i}.JPEG``; the ids are invented, so that nobody takes them for real classes."""
-    splits = (("train", settings.imagenet_per_class, ()), ("val", settings.imagenet_val_per_class, ("val",)))
-    for number in range(settings.imagenet_classes):
-        wnid = f"n9{number:07d}"
-        for split, count, apart in splits:
-            folder = root / split / wnid
-            folder.mkdir(parents=True)
-            for index in range(count):
-                rng = generator(settings, "imagenet", number, *apart, index)
-                save(folder / f"{wnid}_{index}.JPEG", texture(number, settings.image_size, rng))
-
-
-def write_pannuke(settings: Synthetic, root: Path) -> None:
-    """``images/fold{k}_{i}_{tissue}.png`` with red and blue swapped (ledger 13), ``masks/….npy``."""
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for number, tissue in enumerate(PANNUKE_TISSUES):
-        for index in range(settings.pannuke_per_tissue):
-            in_fold = index // 3 * len(PANNUKE_TISSUES) + number
-            stem = f"fold{index % 3 + 1}_{in_fold}_{file_tissue(tissue)}"
-            image, masks = pannuke_patch(settings, tissue, index)
-            save(root / "images" / f"{stem}.png", image[:, :, ::-1])
-            np.save(root / "masks" / f"{stem}.npy", masks)
-
-
-def write_kimia(settings: Synthetic, root: Path) -> None:
-    """``train/s{k}/{i}.jpg`` and ``test/s{k}/s{k}_{i}.jpg``, i from 1."""
-    for scan, published in enumerate(KIMIA_TEST_COUNTS):
-        tests = max(2, round(settings.kimia_test_fraction * published))
-        splits = (("train", settings.kimia_train_per_scan, ""), ("test", tests, f"s{scan}_"))
-        for split, count, prefix in splits:
-            folder = root / split / f"s{scan}"
-            folder.mkdir(parents=True)
-            for index in range(count):
-                save(folder / f"{prefix}{index + 1}.jpg", kimia_patch(settings, scan, split, index))
-
-
-WRITERS = {"imagenet": write_imagenet, "pannuke": write_pannuke, "kimia": write_kimia}
-
-
-def make(dataset: str, settings: Synthetic, root: Path) -> Path:
-    """Make a data set ("imagenet", "pannuke" or "kimia") as the folder ``root``, and return ``root``.
-
-    >>> make("kimia", Synthetic(), Path("artifacts/kimia"))  # doctest: +SKIP
-
-    The same settings give the same bytes. The folder is built beside ``root`` under a temporary name and
-    renamed at the end. Raises ``StudyError`` where ``root`` exists.
-    """
-    root, write = Path(root), WRITERS[dataset]
-    if root.exists():
-        raise StudyError(f"{root}: exists already; remove it to have the synthetic {dataset} made again.")
-    temporary = root.with_name(f".{root.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-        write(settings, temporary)
-        os.rename(temporary, root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return root

@@ -8,6 +8,7 @@ import pytest
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.config.params import Synthetic
+from lgffem_core.data import sets
 from lgffem_core.data.sets.facts import (
     KIMIA_TEST_COUNTS,
     KIMIA_TEST_TOTAL,
@@ -37,7 +38,7 @@ def contents(root):
 def made(tmp_path_factory):
     """The three data sets with few images."""
     folder = tmp_path_factory.mktemp("made")
-    return {name: synthetic.make(name, SMALL, folder / name) for name in DATASETS}
+    return {name: sets.get(name).make_synthetic(SMALL, folder / name) for name in DATASETS}
 
 
 def test_facts_agree_with_their_totals():
@@ -47,14 +48,14 @@ def test_facts_agree_with_their_totals():
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_same_settings_give_the_same_bytes(dataset, made, tmp_path):
-    again = synthetic.make(dataset, SMALL, tmp_path / dataset)
+    again = sets.get(dataset).make_synthetic(SMALL, tmp_path / dataset)
     assert contents(again) == contents(made[dataset])
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_another_seed_gives_other_images(dataset, made, tmp_path):
     settings = SMALL.model_copy(update={"seed": 1})
-    other = contents(synthetic.make(dataset, settings, tmp_path / dataset))
+    other = contents(sets.get(dataset).make_synthetic(settings, tmp_path / dataset))
     first = contents(made[dataset])
     assert other.keys() == first.keys() and all(other[name] != first[name] for name in first)
 
@@ -69,7 +70,7 @@ def test_another_seed_gives_other_images(dataset, made, tmp_path):
 )
 def test_more_images_leave_the_others_as_they_were(dataset, more, made, tmp_path):
     first = contents(made[dataset])
-    grown = contents(synthetic.make(dataset, SMALL.model_copy(update=more), tmp_path / dataset))
+    grown = contents(sets.get(dataset).make_synthetic(SMALL.model_copy(update=more), tmp_path / dataset))
     assert len(grown) > len(first)
     assert all(grown[name] == data for name, data in first.items())
 
@@ -109,7 +110,7 @@ def test_pannuke_files_have_red_and_blue_swapped(made):
 def test_an_existing_root_is_left_alone(tmp_path):
     (tmp_path / "kimia").mkdir()
     with pytest.raises(StudyError, match="exists already"):
-        synthetic.make("kimia", SMALL, tmp_path / "kimia")
+        sets.get("kimia").make_synthetic(SMALL, tmp_path / "kimia")
     assert list((tmp_path / "kimia").iterdir()) == []
 
 
@@ -124,7 +125,7 @@ def test_an_interrupted_make_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(synthetic, "kimia_patch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        synthetic.make("kimia", SMALL, tmp_path / "kimia")
+        sets.get("kimia").make_synthetic(SMALL, tmp_path / "kimia")
     assert os.listdir(tmp_path) == []
 
 

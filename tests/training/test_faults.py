@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lgffem_core.base import files
+from lgffem_core.base import tensors as module
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import remove_leftovers
 from lgffem_core.systems.lgffem.__main__ import main
 from lgffem_core.systems.lgffem.strategies import train_strategy
-from lgffem_core.training import checkpoint as module
 from lgffem_core.training import loop
 from lgffem_core.training.checkpoint import (
     Checkpoint,

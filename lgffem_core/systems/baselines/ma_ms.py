@@ -76,9 +76,8 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
 
 
 def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None) -> TrainedRun:
-    """Train MA + MS-loss; what is done is not done again, and an interrupted run goes on from its last checkpoint.
+    """Train MA + MS-loss, kept in ``study.baseline("ma_ms", seed)``; what is done is not done again.
 
-    Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in ``study.baseline("ma_ms", seed)``.
     Pairs are mined within a batch, so that processes cannot share one: ``RequestError`` where there are several.
     """
     fabric = fabric or make_fabric(study)

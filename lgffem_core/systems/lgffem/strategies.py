@@ -75,8 +75,7 @@ def train_or_load(study: Study, strategy: str, variant: str, seed: int) -> LGFFE
 def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric: Fabric | None = None) -> TrainedRun:
     """Train strategy "a", "b" or "c", after the ones it starts from; what is done is not done again.
 
-    Weights go to ``model.safetensors`` and the loss curve to ``history.csv`` in
-    ``study.checkpoints(strategy, variant, seed)``. An interrupted run goes on from its last checkpoint.
+    It is kept in ``study.checkpoints(strategy, variant, seed)``; an interrupted run goes on from its last checkpoint.
     """
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
     fabric = fabric or make_fabric(study)

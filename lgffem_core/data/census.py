@@ -107,22 +107,20 @@ def write_cache(entries: dict[str, tuple[str, ...]], cache: Path) -> None:
             rows.writerows((path, *entry) for path, entry in entries.items())
 
 
-def data_files(dataset: str, root: Path, own: Iterable[Path] = ()) -> Listing:
-    """The files below a data set's root: those that its reader reads, and the others by kind; see ``list_tree``."""
-    return list_tree(root, set_named(dataset).read_below(root), own)
-
-
 def study_files(study, dataset: str) -> Listing:
-    """The same for a study, whose results may lie below a root themselves: they would never be the same again."""
-    own = (study.root, study.root / "artifacts", study.root / "results")
-    return data_files(dataset, study.data_root(dataset), own)
+    """The files below a data set's root: those that its reader reads, and the others by kind; see ``list_tree``.
+
+    Our own results may lie below a root themselves: they are not entered, or they would never be the same again.
+    """
+    root, own = study.data_root(dataset), (study.root, study.root / "artifacts", study.root / "results")
+    return list_tree(root, set_named(dataset).read_below(root), own)
 
 
 def data_digest(study, dataset: str) -> str:
     """One hash over names and contents of all files that a data set's reader would read.
 
-    PanNuke's official folds count with their arrays, ImageNet with its archive until that is unpacked. A folder
-    that is not there, such as synthetic images that are not made yet, gives the hash of no files.
+    An official form counts with its own files, an archive until it is unpacked. A folder that is not there, such as
+    synthetic images that are not made yet, gives the hash of no files.
     """
     return digest(study, dataset, study_files(study, dataset).files)
 

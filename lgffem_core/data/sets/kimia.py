@@ -44,7 +44,8 @@ class Kimia(DataSet):
         """Rows of one split of ``files``, in scan order s0, s1, …, and within a scan in the order of ``files``."""
         folder = root / split
         if not folder.is_dir():
-            raise RequestError(f"data.kimia.root: {folder} is not there; {near_miss(root, split) or self.where}.")
+            near = near_miss(root, split) or "data.kimia.root holds train/ and test/"
+            raise RequestError(f"data.kimia.root: {folder} is not there; {near}.")
         by_scan: dict[str, list[str]] = {scan: [] for scan in scans}
         for path in (path for path in files if path.startswith(f"{split}/")):
             scan = scan_of(PurePosixPath(path.removeprefix(f"{split}/")))

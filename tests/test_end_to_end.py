@@ -20,10 +20,11 @@ from lgffem_core.base.progress import VARIABLE
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import TABLE1_COLUMNS, TABLE2_COLUMNS
-from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import events_file
 from lgffem_core.run.stages import Stage, all_stages, is_finished
 
+ARTEFACTS = artefacts_of(registry().values())
 PROFILE = f"e2e{os.getpid()}"
 EPOCHS = "training.b.epochs=16"  # long enough to be stopped on the way
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from lgffem_core.config.params import DenseNet, MixedAttention, Model, PanNuke, Training
 from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.config.watched import Watched
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN, published
 from lgffem_core.retrieval.metrics import Scores
@@ -73,14 +73,17 @@ def intervals(runs: list[Outcome], resamples: int) -> Scores:
     return Scores(eta_p, eta_w, tuple(p * w / 100 for p, w in zip(eta_p, eta_w, strict=True)))
 
 
-def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str, ...] = ()) -> dict:
-    """Dotted key -> value, where it is not the published one, which the defaults are; keys in ``skip`` are left out."""
+Settings = BaseModel | Watched  # a section of the parameters
+
+
+def changed(settings: Settings, published: Settings, name: str, skip: tuple[str, ...] = ()) -> dict:
+    """Dotted key -> value, where it is not the published one; keys in ``skip`` are left out."""
     keys = {}
-    for key in type(settings).model_fields:
-        mine, theirs, path = getattr(settings, key), getattr(defaults, key), f"{name}.{key}"
+    for (key, mine), (_, theirs) in zip(settings, published, strict=True):
+        path = f"{name}.{key}"
         if path in skip:
             continue
-        if isinstance(mine, BaseModel):
+        if isinstance(mine, Settings):
             keys |= changed(mine, theirs, path, skip)
         elif mine != theirs:
             keys[path] = mine
@@ -94,7 +97,7 @@ def other_readings(settings: dict) -> list[str]:
 
 
 def own_settings(study: Study, row: str) -> tuple[dict, set[str]]:
-    """What a published row depends on: the settings of this run that are not the defaults, and the data sets.
+    """What a published row depends on: the settings of this run that are not the paper's, and the data sets.
 
     Args:
         row: strategy "a", "b" or "c", or a method of Table 2.
@@ -102,21 +105,24 @@ def own_settings(study: Study, row: str) -> tuple[dict, set[str]]:
     A local file with the backbone's weights is taken for what it says it is; toggles are part of a row's
     variant, which the table names; neither counts.
     """
-    params, needed, keys = study.params, {"kimia"}, {}
+    params, paper, needed, keys = study.params, Study.published().params, {"kimia"}, {}
+    mine, theirs = params.baselines, paper.baselines
     if row == DENSENET:
-        keys = changed(params.baselines.densenet121, DenseNet(), "densenet121", ("densenet121.weights",))
+        keys = changed(
+            params.baselines.densenet121, paper.baselines.densenet121, "densenet121", ("densenet121.weights",)
+        )
     elif row == MA_MS:
-        keys = changed(params.baselines.ma_ms, MixedAttention(), "ma_ms", ("ma_ms.weights",))
+        keys = changed(mine.ma_ms, theirs.ma_ms, "ma_ms", ("ma_ms.weights",))
     else:
         chain = trained_here(study, "c" if row == "LGFFEM" else row)
         needed |= {CURRICULUM[strategy][0] for strategy in chain}
-        keys = changed(params.model, Model(), "model", ("model.backbone.weights", "model.toggles"))
+        keys = changed(params.model, paper.model, "model", ("model.backbone.weights", "model.toggles"))
         if chain:
             others = tuple(f"training.{s}" for s in CURRICULUM if s not in chain)
-            keys |= changed(params.training, Training(), "training", others)
+            keys |= changed(params.training, paper.training, "training", others)
         if "pannuke" in needed:
-            keys |= changed(params.data.pannuke, PanNuke(), "data.pannuke", ("data.pannuke.root",))
-    if row in (DENSENET, MA_MS) and params.model.image_size != Model().image_size:
+            keys |= changed(params.data.pannuke, paper.data.pannuke, "data.pannuke", ("data.pannuke.root",))
+    if row in (DENSENET, MA_MS) and params.model.image_size != paper.model.image_size:
         keys["model.image_size"] = params.model.image_size
     return keys, needed
 

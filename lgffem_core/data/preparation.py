@@ -51,6 +51,7 @@ def prepare(study: Study, dataset: str) -> pd.DataFrame:
     the index. Raises ``RequestError`` for missing data, and for faulty files unless data.faulty_files=leave_out;
     then the old index stays as it was.
     """
+    study.reads(dataset)
     images = bring_into_place(study, dataset)
     rows, labels = read_layout(study, dataset, images)
     if study.params.data.check_counts:
@@ -155,6 +156,7 @@ def patch_table(study: Study, dataset: str) -> pd.DataFrame:
     With data.accept_changed_files it names the files as they are now, so that whatever is made from them is known
     to be made from these. Raises ``StudyError`` for an index that was edited.
     """
+    study.reads(dataset)
     table = read_index(study, dataset)
     if table is None:
         return prepare(study, dataset)

@@ -9,6 +9,7 @@ from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import ARCHIVE, FOLDS, is_official
 from lgffem_core.data.similar import near_miss
+from lgffem_core.run.stages import needed_sets
 
 WHERE = {
     "imagenet": "ImageNet-1k: register at image-net.org and download ILSVRC2012_img_train.tar (138 GB); put it, or the "
@@ -133,8 +134,7 @@ def server_answers(server: str, timeout: float = 1.5) -> bool:
 
 def checklist(study: Study) -> list[str]:
     """Everything that is missing; empty where the study can start."""
-    missing = missing_data(study)
-    return missing + missing_weights(study)
+    return missing_data(study, needed_sets(study)) + missing_weights(study)
 
 
 def format_checklist(params: Path | str, items: list[str]) -> str:

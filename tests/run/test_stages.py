@@ -25,9 +25,8 @@ from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
 from lgffem_core.run import stages
+from lgffem_core.run.registry import registry
 from lgffem_core.run.stages import (
-    NOTEBOOKS,
-    STRATEGY_OF,
     Request,
     Stage,
     all_stages,
@@ -46,8 +45,11 @@ from lgffem_core.run.stages import (
     upstream,
 )
 
+NOTEBOOKS = registry()
+STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 ALL = {name[:2] for name in NOTEBOOKS}  # "01" … "11"
 TRAINING, TABLES = {"03", "04", "05"}, {"07", "10"}
+MAKERS = {"06": "baselines.evaluation", "07": "lgffem.evaluation"}  # of weights and embeddings, in lgffem_core/systems
 EVALUATION = TABLES | {"08", "09"}  # of LGFFEM
 
 
@@ -90,13 +92,13 @@ def content(study, stage, path):
         return key(study, stage)
     if stage.notebook == "01_data_preparation":
         return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
-    module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
-    params, read = stage_params(study, stage.notebook), inputs(study, stage)
-    for shown in ("published", "embedded_at_once"):
-        params.pop(shown, None)
+    module = MAKERS.get(stage.notebook[:2], "lgffem.strategies")
+    shown = ("published", "retrieval")
+    params = {name: value for name, value in stage_params(study, stage.notebook).items() if not name.startswith(shown)}
+    read = inputs(study, stage)
     if stage.notebook == "07_faiss_evaluation":
         params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
-    return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
+    return sha256_json([params, read, code_hash(f"import lgffem_core.systems.{module}"), lock_hash()])
 
 
 def run_as_planned(study):
@@ -341,7 +343,7 @@ def test_imports_are_followed_as_python_follows_them():
 
 
 def test_what_makes_the_index_counts_for_the_notebook_that_makes_it_only():
-    makers = {f"lgffem_core/data/{name}.py" for name in ("preparation", "kimia", "quarantine")}
+    makers = {f"lgffem_core/data/{name}.py" for name in ("preparation", "sets/kimia", "quarantine")}
     using = {notebook for notebook in NOTEBOOKS if makers & set(source_files(code_cells(notebook)))}
     assert using == {"01_data_preparation"}
 

@@ -71,7 +71,9 @@ def test_what_is_not_declared_is_refused_with_notebook_and_key(reads, read):
         read(smoke())
     sentence = str(caught.value)
     assert sentence.startswith("notebook 08_grad_cam reads ") and sentence.endswith("add it to its params there.")
-    assert any(f" {key}, which notebooks/stages.yaml does not name for it" in sentence for key in leaves(smoke_params()))
+    assert any(
+        f" {key}, which notebooks/stages.yaml does not name for it" in sentence for key in leaves(smoke_params())
+    )
 
 
 def smoke_params():

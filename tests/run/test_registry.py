@@ -38,16 +38,28 @@ def smoke(**overrides):
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        ("  each: variant and seed\n", "  each: seed\n", "stage 03_strategy_a_imagenet, each: Input should be 'once', "),
+        (
+            "  each: variant and seed\n",
+            "  each: seed\n",
+            "stage 03_strategy_a_imagenet, each: Input should be 'once', ",
+        ),
         ("  published: [model]\n", "  publishes: [model]\n", "stage 02_model_definition, publishes: Extra inputs"),
         ("  data: [kimia]\n", "  data: [kimiya]\n", "stage 02_model_definition, data, .*kimiya is no data set"),
-        ("  published: [model]\n", "  published: [mode]\n", "stage 02_model_definition, published, 0: mode is no param"),
+        (
+            "  published: [model]\n",
+            "  published: [mode]\n",
+            "stage 02_model_definition, published, 0: mode is no param",
+        ),
         ("  system: lgffem\n", "  system: ffnir\n", "stage 02_model_definition, system: Input should be 'lgffem'"),
         ("      file: tables/data_report\n", "", "stage 01_data_preparation, artefacts, 0, file: Field required"),
         ("file: tables/data_report", "file: ../report", "stage 01_data_preparation, artefacts, 0, file: String should"),
         ("  gives: –\n", "", "stage 02_model_definition, gives: Field required"),
         ("02_model_definition:", "model:", "stage model, notebook: String should match"),
-        ("after: [01_data_preparation]", "after: [09_projection]", "stage 02_model_definition, after: 09_projection is"),
+        (
+            "after: [01_data_preparation]",
+            "after: [09_projection]",
+            "stage 02_model_definition, after: 09_projection is",
+        ),
         ("after: [01_data_preparation]", "after: [02_model_definition]", "after: 02_model_definition is no stage"),
         ("  data: all\n", "  data: all\n  system: lgffem\n", None),
     ],

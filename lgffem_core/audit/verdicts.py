@@ -135,7 +135,7 @@ def departures(study: Study, row: str, counts: np.ndarray) -> list[str]:
         counts: (S,) test patches of the run's scans.
     """
     settings, needed = own_settings(study, row)
-    readings = other_readings(settings)
+    checked, readings = study.params.data.check_counts, other_readings(settings)
     keys = [key for key in settings if key not in readings]
     made = [name for name in sorted(needed) if study.is_synthetic(name)]
     found = [f"synthetic {', '.join(made)}"] if made else []
@@ -143,7 +143,7 @@ def departures(study: Study, row: str, counts: np.ndarray) -> list[str]:
         found.append("published on Kimia Path24 RGB (ledger 22)")
     if tuple(counts) != KIMIA_TEST_COUNTS:
         found.append("other test patches")
-    elif not study.params.data.check_counts:
+    elif not checked:
         found.append("numbers of images not checked")
     return found + ([f"{len(keys)} other setting{'s' * (len(keys) > 1)}, e.g. {keys[0]}"] if keys else [])
 

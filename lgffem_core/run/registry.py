@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
@@ -67,17 +67,9 @@ class Entry(Section):
     params: tuple[Key, ...] = ()
     published: tuple[Key, ...] = ()
     data: tuple[DataSet, ...] | Literal["all"] = ()
-    sometimes: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
     measures: bool = False
     artefacts: tuple[Artefact, ...] = ()
-
-    @model_validator(mode="after")
-    def sometimes_is_declared(self):
-        for name in self.sometimes:
-            if name not in self.data and not self.declares(name):
-                raise ValueError(f"sometimes names {name}, which is neither in params nor in data")
-        return self
 
     @property
     def repeated(self) -> bool:

@@ -234,13 +234,13 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
 @pytest.mark.parametrize(
     ("parameter", "value", "again"),
     [
-        ("model.neck.layers", 2, ALL - {"01"}),
+        ("model.neck.layers", 2, ALL - {"01", "06"}),
         ("model.image_size", 64, ALL),
         ("data.check_counts", True, {"01", "10"}),
         ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
-        ("training.a.epochs", 9, TRAINING | EVALUATION | {"11"}),
-        ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
-        ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
+        ("training.a.epochs", 9, TRAINING | EVALUATION),
+        ("training.b.epochs", 9, TRAINING | EVALUATION | {"11"}),  # notebook 03 shows every strategy's
+        ("training.c.epochs", 9, {"03", "05", "11"} | EVALUATION),
         ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
         ("retrieval.bootstrap", 900, TABLES | {"06", "11"}),
         ("retrieval.batch_size", 9, ALL - {"01", "02", "03"}),
@@ -274,7 +274,7 @@ def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(projec
     run_as_planned(mine)
     trained = [mine.checkpoints(s, "paper", 0) / "model.safetensors" for s in "abc"]
     before = [path.stat().st_mtime_ns for path in trained]
-    assert run_as_planned(more) == ALL - {"01"}
+    assert run_as_planned(more) == ALL - {"01", "02"}
     assert [path.stat().st_mtime_ns for path in trained] == before
 
 
@@ -283,7 +283,7 @@ def test_other_weights_of_the_backbone_at_the_same_place_train_again(project):
     mine = study_of(project, **{"model.backbone.weights": str(weights)})
     run_as_planned(mine)
     weights.write_text("two")
-    assert run_as_planned(mine) == ALL - {"01"}
+    assert run_as_planned(mine) == ALL - {"01", "06"}
 
 
 @pytest.mark.parametrize("damage", ["edited", "removed"])

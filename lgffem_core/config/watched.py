@@ -102,8 +102,8 @@ class Watched:
         self._section, self._read, self._prefix = section, read, prefix
 
     def __getattr__(self, name: str):
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name.startswith("_") or name not in type(self._section).model_fields:
+            raise AttributeError(f"{self._prefix or 'the parameters'}: no {name} here")
         value, key = getattr(self._section, name), self._prefix + name
         if isinstance(value, BaseModel):
             return Watched(value, self._read, f"{key}.")
@@ -118,6 +118,11 @@ class Watched:
         tree = self._section.model_dump(**options)
         self._take(tree)
         return tree
+
+    def model_copy(self, **options) -> BaseModel:
+        """As pydantic's; all that is copied is read."""
+        self.model_dump()
+        return self._section.model_copy(**options)
 
     def _take(self, tree: dict) -> None:
         for name, part in tree.items():

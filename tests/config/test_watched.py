@@ -141,3 +141,10 @@ def test_files_of_a_stage_that_does_not_come_before_are_refused(reads):
         "notebook 08_grad_cam reads checkpoints/paper/seed0/strategy_b of stage 04_strategy_b_pannuke, after which it "
         "does not come; add 04_strategy_b_pannuke to its after there."
     )
+
+
+def test_a_copy_reads_all_that_it_holds(reads):
+    copy = smoke().params.model.neck.model_copy(update={"layers": 7})
+    assert copy.layers == 7 and len(reads()["params"]) == 4
+    with pytest.raises(StudyError, match="reads projection.method"):
+        smoke().params.projection.model_copy()

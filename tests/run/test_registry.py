@@ -43,12 +43,16 @@ def smoke(**overrides):
             "  each: seed\n",
             "stage 03_strategy_a_imagenet, each: Input should be 'once', ",
         ),
-        ("  published: [model]\n", "  publishes: [model]\n", "stage 02_model_definition, publishes: Extra inputs"),
+        (
+            "  published: [training]\n",
+            "  publishes: [training]\n",
+            "stage 03_strategy_a_imagenet, publishes: Extra inputs",
+        ),
         ("  data: [kimia]\n", "  data: [kimiya]\n", "stage 02_model_definition, data, .*kimiya is no data set"),
         (
-            "  published: [model]\n",
-            "  published: [mode]\n",
-            "stage 02_model_definition, published, 0: mode is no param",
+            "  published: [training]\n",
+            "  published: [trained]\n",
+            "stage 03_strategy_a_imagenet, published, 0: trained is no parameter",
         ),
         ("  system: lgffem\n", "  system: ffnir\n", "stage 02_model_definition, system: Input should be 'lgffem'"),
         ("      file: tables/data_report\n", "", "stage 01_data_preparation, artefacts, 0, file: Field required"),
@@ -191,9 +195,9 @@ def test_a_profile_names_systems_that_there_are_each_once(tmp_path, systems):
 def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
     graph = dry_run(Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
-    assert graph.count("localrule ") == 11 and graph.count("priority: 1") == 3
+    assert graph.count("\nrule ") == 12 and graph.count("priority: 1") == 3
     assert "request.json 05_strategy_c_kimia --variant paper --seed 3" in graph
-    rule = graph.split("localrule grad_cam:")[1].split("localrule ")[0]
+    rule = graph.split("\nrule grad_cam:")[1].split("\nrule ")[0]
     assert rule.split("request.json ")[1].split()[0] == "08_grad_cam" and "05_strategy_c_kimia_paper_seed3.done" in rule
 
 
@@ -242,7 +246,7 @@ def test_a_stage_is_added_by_a_notebook_and_an_entry(tmp_path, monkeypatch):
 
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
     graph = dry_run(Request("params/smoke.yaml", {}), copy)
-    rule = graph.split("localrule scratch:")[1].split("localrule ")[0]
+    rule = graph.split("\nrule scratch:")[1].split("\nrule ")[0]
     assert "request.json 12_scratch\n" in rule and "stages/07_faiss_evaluation.done" in rule
 
     monkeypatch.setattr(stages, "PROJECT", copy)

@@ -20,6 +20,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers, leaves
 from lgffem_core.run import registry as module
 from lgffem_core.run import stages
+from lgffem_core.run.cli import main
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import snakemake_command
 from lgffem_core.run.stages import Request, Stage, all_stages, declared, needed_sets, stage_outputs, upstream
@@ -77,6 +78,18 @@ def test_a_fault_names_file_stage_and_key(tmp_path, before, after, sentence):
         with pytest.raises(RequestError, match=f"^{re.escape(str(path))}: .*{sentence}") as caught:
             registry(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_broken_registry_ends_a_command_with_one_sentence(tmp_path, monkeypatch, capsys):
+    (path := tmp_path / "stages.yaml").write_text("01_data_preparation: {teaches: much}\n")
+    monkeypatch.setattr(stages, "registry", lambda _: registry(path))
+    assert main([str(PROJECT / "params" / "smoke.yaml"), "--set", "profile=broken"]) == 2
+    assert capsys.readouterr().err == f"error: {path}: stage 01_data_preparation, gives: Field required.\n"
+
+
+def test_a_stage_that_is_none_is_refused(capsys):
+    assert main(["notebook", "request.json", "99_nothing"]) == 2
+    assert capsys.readouterr().err == "error: 99_nothing: no stage of notebooks/stages.yaml.\n"
 
 
 @pytest.mark.parametrize("described", ["", "[]", "null", "'x'"])
@@ -151,7 +164,7 @@ def test_every_edge_parameter_and_data_set_that_is_taken_out_is_named(monkeypatc
         sentence = str(caught.value)
         assert sentence.startswith(f"notebook {notebook} reads ") and gone in sentence, (notebook, key, gone, sentence)
         tried += 1
-    assert tried >= 400
+    assert tried >= 700
 
 
 # -- what follows from it ---------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
     [
         ("model.neck.layers", 2, ALL - {"01", "06"}),
         ("model.image_size", 64, ALL),
-        ("data.check_counts", True, {"01", "10"}),
+        ("data.check_counts", True, {"01", "10", "11"}),
         ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
         ("training.a.epochs", 9, TRAINING | EVALUATION),
         ("training.b.epochs", 9, TRAINING | EVALUATION | {"11"}),  # notebook 03 shows every strategy's

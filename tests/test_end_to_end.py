@@ -15,21 +15,22 @@ import psutil
 import pytest
 from PIL import Image
 
-from lgffem_core.base.files import read_json, sha256_file
+from lgffem_core.base.files import read_json, sha256_file, write_json
 from lgffem_core.base.progress import VARIABLE
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import events_file
-from lgffem_core.run.stages import Stage, all_stages, is_finished
+from lgffem_core.run.stages import Stage, all_stages, is_finished, note_file
 from lgffem_core.systems.lgffem.tables import TABLE1_COLUMNS, TABLE2_COLUMNS
 
+ARTEFACTS = artefacts_of(registry().values())
 PROFILE = f"e2e{os.getpid()}"
-EPOCHS = "training.b.epochs=16"  # long enough to be stopped on the way
+LONGER = ("training.b.epochs=16", "ledger.strategy_b=true")  # to be stopped on the way; to read all that can be read
 
 
 def command(*pairs, profile=PROFILE):
-    sets = [f"profile={profile}", EPOCHS, *pairs]
+    sets = [f"profile={profile}", *LONGER, *pairs]
     return [sys.executable, "-m", "lgffem_core", "params/smoke.yaml", "--set", *sets]
 
 
@@ -151,6 +152,13 @@ def test_the_manifest_lists_every_artefact_with_producer_and_hash(smoke):
         assert entry["sha256"] == sha256_file(PROJECT / path)
         assert (PROJECT / entry["producer"]).is_file()
     assert all(stage["seconds"] > 0 and stage["peak_memory_mib"] > 50 for stage in manifest["stages"].values())
+
+
+def test_each_stage_read_what_the_fast_tests_take_for_granted(smoke, tmp_path):
+    _, study = smoke
+    found = {stage.notebook: read_json(note_file(study, stage))["reads"] for stage in all_stages(study)}
+    kept = write_json(tmp_path / "reads.json", found)
+    assert found == read_json(PROJECT / "tests" / "data" / "reads.json"), f"if the registry is right, keep {kept}"
 
 
 def test_executed_notebooks_are_clean(smoke):

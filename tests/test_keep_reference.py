@@ -10,9 +10,10 @@ import pytest
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.verify import check_folder
 
+ARTEFACTS = artefacts_of(registry().values())
 HOME = "/home/somebody/slides"
 GIVEN = {
     "data.kimia.root": HOME,

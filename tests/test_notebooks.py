@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from lgffem_core.base.project import PROJECT
-from lgffem_core.run.stages import NOTEBOOKS
+from lgffem_core.run.registry import registry
 
 FILES = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 DEFAULTS = {"params": "../params/demo.yaml", "overrides": {}, "variant": "paper", "seed": 0}
@@ -33,7 +33,7 @@ every_notebook = pytest.mark.parametrize("path", FILES, ids=lambda path: path.st
 
 
 def test_the_stages_name_every_notebook_and_no_other():
-    assert [path.stem for path in FILES] == sorted(NOTEBOOKS)
+    assert [path.stem for path in FILES] == list(registry())
 
 
 @every_notebook

@@ -18,8 +18,8 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import PATH_KEYS
-from lgffem_core.run.artefacts import ARTEFACTS
 from lgffem_core.run.record import MANIFEST, Manifest
+from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.verify import check_folder
 
 #: A path from the root, the home folder, a drive or out of the project, at the start of a text or after a space or
@@ -41,7 +41,7 @@ def keep(results: Path, reference: Path) -> list[Path]:
         ) from None
     secrets = withhold_paths(manifest)
     synthetic = all(data.synthetic for data in manifest.inputs.values())
-    files = [f for a in ARTEFACTS if synthetic or not a.shows_patches for f in a.files(results)]
+    files = [f for a in artefacts_of(registry().values()) if synthetic or not a.shows_patches for f in a.files(results)]
     if synthetic and not secrets:  # the report shows the command, and with it every path that was given
         files.append(results / "report.html")
     names = [path.relative_to(results) for path in files]

@@ -1,4 +1,4 @@
-"""Writes the parts of README.md that are made from other files: the artefact map and the two tables of results.
+"""Writes the parts of README.md that are made from other files: notebooks, artefact map, the two tables of results.
 
     .venv/bin/python tools/readme.py
 
@@ -10,8 +10,9 @@ import re
 
 import pandas as pd
 
+from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.run.artefacts import ARTEFACTS
+from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.systems.lgffem.tables import published
 
 PROTOCOLS = ("released", "leave_one_out", "test_to_train")
@@ -19,13 +20,23 @@ RUNS = (("histology", "real slides"), ("demo", "DEMO"))
 README = PROJECT / "README.md"
 
 
+def notebook_table() -> list[str]:
+    """The notebooks by their headings: what each teaches, and what it leaves."""
+    lines = ["| notebook | what it teaches | what it leaves |", "|---|---|---|"]
+    for name, entry in registry().items():
+        path = f"notebooks/{name}.ipynb"
+        heading = read_json(PROJECT / path)["cells"][0]["source"][0].strip("# \n")
+        lines.append(f"| [{heading}]({path}) | {entry.teaches} | {entry.gives} |")
+    return lines
+
+
 def artefact_map() -> list[str]:
     """The paper's artefacts, and ours beyond it: notebook and file."""
     lines = ["| artefact | notebook | file in `results/<profile>/` | what it shows |", "|---|---|---|---|"]
-    for a in ARTEFACTS:
-        kind, more = ("csv", "`.md` `.tex`") if a.path.startswith("tables") else ("png", "`.svg`")
+    for a in artefacts_of(registry().values()):
+        kind, more = ("csv", "`.md` `.tex`") if a.file.startswith("tables") else ("png", "`.svg`")
         notebook = f"[{a.notebook}](notebooks/{a.notebook}.ipynb)"
-        lines.append(f"| {a.title} | {notebook} | `{a.path}.{kind}` {more} | {a.caption} |")
+        lines.append(f"| {a.title} | {notebook} | `{a.file}.{kind}` {more} | {a.caption} |")
     return lines
 
 
@@ -70,7 +81,8 @@ def table2() -> list[str]:
 
 def with_blocks(text: str) -> str:
     """``text`` with each block between ``<!-- name -->`` and ``<!-- /name -->`` written anew."""
-    for name, make in {"artefacts": artefact_map, "table1": table1, "table2": table2}.items():
+    blocks = {"notebooks": notebook_table, "artefacts": artefact_map, "table1": table1, "table2": table2}
+    for name, make in blocks.items():
         block = "\n".join([f"<!-- {name} -->", *make(), f"<!-- /{name} -->"])
         text, found = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)
         if found != 1:

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from lgffem_core.config.study import Study
+from lgffem_core.config.watched import Watched
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.methods import Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
@@ -104,14 +105,17 @@ def scan_ends(runs: list[Outcome], resamples: int) -> dict[str, float]:
     return dict(zip(ENDS, scan_interval(correct, runs[0].counts, resamples, OVER_SCANS), strict=True))
 
 
-def changed(settings: BaseModel, defaults: BaseModel, name: str, skip: tuple[str, ...] = ()) -> dict:
-    """Dotted key -> value, where it is not the published one, which the defaults are; keys in ``skip`` are left out."""
+Settings = BaseModel | Watched  # a section of the parameters
+
+
+def changed(settings: Settings, published: Settings, name: str, skip: tuple[str, ...] = ()) -> dict:
+    """Dotted key -> value, where it is not the published one; keys in ``skip`` are left out."""
     keys = {}
-    for key in type(settings).model_fields:
-        mine, theirs, path = getattr(settings, key), getattr(defaults, key), f"{name}.{key}"
+    for (key, mine), (_, theirs) in zip(settings, published, strict=True):
+        path = f"{name}.{key}"
         if path in skip:
             continue
-        if isinstance(mine, BaseModel):
+        if isinstance(mine, Settings):
             keys |= changed(mine, theirs, path, skip)
         elif mine != theirs:
             keys[path] = mine
@@ -131,13 +135,14 @@ def departures(study: Study, paper: Paper, ours: Ours, counts: np.ndarray) -> li
 
     A local file with a network's weights is taken for what it says it is, and does not count.
     """
-    keys = [key for key in ours.settings if key not in other_readings(paper, ours)]
+    checked, readings = study.params.data.check_counts, other_readings(paper, ours)
+    keys = [key for key in ours.settings if key not in readings]
     made = [name for name in sorted(ours.datasets) if study.is_synthetic(name)]
     found = [f"synthetic {', '.join(made)}"] if made else []
     found += ours.otherwise
     if tuple(counts) != paper.test_counts:
         found.append("other test patches")
-    elif not study.params.data.check_counts:
+    elif not checked:
         found.append("numbers of images not checked")
     return found + ([f"{len(keys)} other setting{'s' * (len(keys) > 1)}, e.g. {keys[0]}"] if keys else [])
 

@@ -24,6 +24,7 @@ UNRELATED = (
     "base/files.py",
     "config/params.py",
     "config/parameter_files.py",
+    "config/watched.py",
     "base/surroundings.py",
 )
 #: Files that are no code, by the module that reads them.
@@ -32,6 +33,7 @@ READ_BY = {
     "systems/lgffem/generality.py": ("params/reference/landmarks.yaml",),
     "systems/lgffem/printed.py": ("params/reference/table1_runs.yaml",),
     "systems/lgffem/ledger.py": ("params/reference/ledger.yaml",),
+    "run/registry.py": ("notebooks/stages.yaml",),
     "run/page.py": ("lgffem_core/run/page.html.j2",),
 }
 

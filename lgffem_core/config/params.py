@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRATEGIES = ("a", "b", "c")
+System = Literal["lgffem"]  # a folder of lgffem_core/systems with stages of its own
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 
 Positive = Annotated[int, Field(gt=0)]
@@ -238,12 +239,13 @@ class Params(Section):
     explain: Explain = Explain()
     projection: Projection = Projection()
     compute: Compute = Compute()
+    systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
 
     @model_validator(mode="after")
     def something_to_run(self):
-        for name in ("variants", "seeds"):
+        for name in ("systems", "variants", "seeds"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must list at least one value, none of them twice")

@@ -1,7 +1,7 @@
 """The study at hand: one validated profile, its variants, and every path that follows from it."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lgffem_core.base.files import sha256_json
@@ -11,6 +11,7 @@ from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import DRAWING
 from lgffem_core.config.parameter_files import apply_overrides, read_yaml, validate
 from lgffem_core.config.params import DATASETS, STRATEGIES, Params
+from lgffem_core.config.watched import Watched, current, plain, watched
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ class Study:
     1
     """
 
-    params: Params
+    params: Params | Watched  # watched in a stage's kernel, where only declared ones can be read
     root: Path = PROJECT  # artifacts/ and results/ are made in it
+
+    def __post_init__(self):
+        object.__setattr__(self, "params", watched(self.params))
 
     @classmethod
     def load(cls, params, overrides: dict | None = None, root: Path | None = None) -> "Study":
@@ -62,6 +66,12 @@ class Study:
         check_python()
         tree = apply_overrides(read_yaml(Path(params)), overrides or {})
         return cls(validate(tree, str(params)), Path(root or os.environ.get(OUTPUT) or PROJECT))
+
+    @classmethod
+    def published(cls, overrides: dict | None = None) -> "Study":
+        """The study as the paper has it (params/paper.yaml), to show or to compare with."""
+        study = cls.load(PROJECT / "params" / "paper.yaml", overrides)
+        return replace(study, params=watched(plain(study.params), "published."))
 
     # -- where things are ---------------------------------------------------------------------------
 
@@ -86,7 +96,7 @@ class Study:
 
     def is_synthetic(self, dataset: str) -> bool:
         """True where the data set has no root, so that procedural images stand in for it."""
-        return getattr(self.params.data, dataset).root is None
+        return getattr(plain(self.params).data, dataset).root is None
 
     def data_root(self, dataset: str) -> Path:
         """Folder that holds a data set: the user's, or the synthetic one under ``artifacts/``.
@@ -98,24 +108,35 @@ class Study:
         if given:
             return given
         code = [code_hash(f"import lgffem_core.data.sets.{dataset}"), lock_hash(DRAWING)]
-        version = sha256_json([self.params.data.synthetic.model_dump(mode="json"), code])[:8]
+        version = sha256_json([plain(self.params).data.synthetic.model_dump(mode="json"), code])[:8]
         return self.artifacts / "data" / f"synthetic_{version}" / dataset
+
+    def reads(self, dataset: str) -> None:
+        """Say that a data set's images or table are used; ``StudyError`` in a stage that does not declare it."""
+        if declared := current():
+            declared.read_data(dataset)
+
+    def kept(self, *parts: str) -> Path:
+        """A file or folder that stages leave; ``StudyError`` in a stage that does not come after one that does."""
+        if declared := current():
+            declared.read_path("/".join(parts))
+        return self.artifacts.joinpath(*parts)
 
     def index(self, dataset: str) -> Path:
         """The CSV of a data set's PatchTable."""
-        return self.artifacts / "index" / f"{dataset}.csv"
+        return self.kept("index", f"{dataset}.csv")
 
     def checkpoints(self, strategy: str, variant: str, seed: int) -> Path:
         """Folder of one training run."""
-        return self.artifacts / "checkpoints" / variant / f"seed{seed}" / f"strategy_{strategy}"
+        return self.kept("checkpoints", variant, f"seed{seed}", f"strategy_{strategy}")
 
     def embeddings(self, strategy: str, variant: str, seed: int) -> Path:
         """The embeddings of Kimia's train and test patches by one trained strategy."""
-        return self.artifacts / "embeddings" / variant / f"seed{seed}" / f"strategy_{strategy}.safetensors"
+        return self.kept("embeddings", variant, f"seed{seed}", f"strategy_{strategy}.safetensors")
 
     def baseline(self, method: str, seed: int) -> Path:
         """Folder of one baseline: its embeddings, and its weights where it was trained."""
-        return self.artifacts / "baselines" / method / f"seed{seed}"
+        return self.kept("baselines", method, f"seed{seed}")
 
     def downloaded(self, key: str) -> Path:
         """The note on what the model hub gave for a network, e.g. "model.backbone"; the manifest collects it."""
@@ -123,7 +144,7 @@ class Study:
 
     def measures(self, notebook: str) -> Path:
         """Numbers that a notebook found beside its tables; the manifest collects them."""
-        return self.artifacts / "measures" / f"{notebook}.json"
+        return self.kept("measures", f"{notebook}.json")
 
     # -- what it is -----------------------------------------------------------------------------------
 
@@ -148,7 +169,7 @@ class Study:
     @property
     def label(self) -> str:
         """What every table and figure says on its face about its data."""
-        faulty = "; faulty files left out" if self.params.data.faulty_files == "leave_out" else ""
+        faulty = "; faulty files left out" if plain(self.params).data.faulty_files == "leave_out" else ""
         return f"profile {self.params.profile}: {self.origin}{faulty}"
 
     @property

@@ -48,6 +48,7 @@ def prepare(study: Study, dataset: str) -> pd.DataFrame:
     the index. Raises ``RequestError`` for missing data, and for faulty files unless data.faulty_files=leave_out;
     then the old index stays as it was.
     """
+    study.reads(dataset)
     images = bring_into_place(study, dataset)
     data_set, settings = set_named(dataset), settings_of(study, dataset)
     rows, labels = data_set.layout(images, settings)
@@ -141,6 +142,7 @@ def patch_table(study: Study, dataset: str) -> pd.DataFrame:
     With data.accept_changed_files it names the files as they are now, so that whatever is made from them is known
     to be made from these. Raises ``StudyError`` for an index that was edited.
     """
+    study.reads(dataset)
     table = read_index(study, dataset)
     if table is None:
         return prepare(study, dataset)

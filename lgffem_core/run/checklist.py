@@ -10,6 +10,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import sets
 from lgffem_core.data.similar import near_miss
 from lgffem_core.model.packaged import packaged_weights, weights_source
+from lgffem_core.run.stages import needed_sets
 
 
 def missing_data(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str]:
@@ -116,10 +117,9 @@ def server_answers(server: str, timeout: float = 1.5) -> bool:
     return True
 
 
-def checklist(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str]:
+def checklist(study: Study) -> list[str]:
     """Everything that is missing; empty where the study can start."""
-    missing = missing_data(study, datasets)
-    return missing + missing_weights(study)
+    return missing_data(study, needed_sets(study)) + missing_weights(study)
 
 
 def format_checklist(params: Path | str, items: list[str]) -> str:

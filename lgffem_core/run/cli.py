@@ -16,7 +16,7 @@ from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.request import make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import NOTEBOOKS, Request, all_stages, due, raise_flags
+from lgffem_core.run.stages import Request, all_stages, due, known, raise_flags
 
 
 def run(params: str, pairs: list[str], cores: int) -> int:
@@ -65,6 +65,8 @@ def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
     from lgffem_core.base.progress import emit
     from lgffem_core.run.execute import execute_stage
 
+    if name not in known():
+        raise RequestError(f"{name}: no stage of notebooks/stages.yaml.")
     try:
         execute_stage(Request.read(request_file), name, variant, seed)
     except (StudyError, OSError) as error:
@@ -135,7 +137,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     checkpoint_parser.add_argument("file", type=Path)
     stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
     stage_parser.add_argument("request", type=Path)
-    stage_parser.add_argument("name", choices=NOTEBOOKS)
+    stage_parser.add_argument("name")
     stage_parser.add_argument("--variant", default="")
     stage_parser.add_argument("--seed", default="")
     named = arguments and arguments[0] in (*commands.choices, "-h", "--help")

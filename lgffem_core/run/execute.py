@@ -17,6 +17,7 @@ from lgffem_core.base.progress import STAGE_VARIABLE, emit
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import machine
 from lgffem_core.config.study import Study
+from lgffem_core.config.watched import watching
 from lgffem_core.data import check_unchanged
 from lgffem_core.data.census import look
 from lgffem_core.report.notebook import notebook_page
@@ -24,6 +25,7 @@ from lgffem_core.run.stages import (
     Request,
     Stage,
     data_state,
+    declared,
     executed_notebook,
     failed_notebook,
     flag_file,
@@ -65,7 +67,9 @@ def execute_stage(request: Request, notebook: str, variant: str = "", seed: str 
         began = time.monotonic()
         # What is noted is what was there before: a change while the notebook runs makes the stage run again.
         before = {"key": key(study, stage), "inputs": inputs(study, stage), "data": data_state(study, stage)}
-        run_notebook(request, study, stage)
+        with watching(declared(study, stage), note_file(study, stage).with_suffix(".declared")) as reads:
+            run_notebook(request, study, stage)
+            before["reads"] = reads()
         record_stage(study, stage, before, time.monotonic() - began)
         emit("finished", seconds=time.monotonic() - began)
     flag_file(study, *stage).touch()

@@ -12,12 +12,21 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.base.surroundings import clean
 from lgffem_core.config.code_version import code_hash
 from lgffem_core.config.machine import installed_versions, lock_file, machine
-from lgffem_core.config.params import DATASETS, STRATEGIES
+from lgffem_core.config.params import STRATEGIES
 from lgffem_core.config.study import Study
 from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.checklist import wanted_networks
 from lgffem_core.run.record import Manifest, StageRun
-from lgffem_core.run.stages import MEASURING, NOTEBOOKS, Request, all_stages, code_state, file_content, read_note
+from lgffem_core.run.stages import (
+    Request,
+    all_stages,
+    code_state,
+    entries,
+    file_content,
+    measuring,
+    needed_sets,
+    read_note,
+)
 
 PRODUCER = "lgffem_core/run/page.py"  # of the report, imported only where there is one to write
 
@@ -119,17 +128,17 @@ def write_manifest(study: Study, request: Request) -> Path:
                 "files_sha256": notes["01_data_preparation"]["data"][dataset],
                 "index_sha256": sha256_file(study.index(dataset)),
             }
-            for dataset in DATASETS
+            for dataset in needed_sets(study)
         },
         "commit": commit(PROJECT),
-        "code_sha256": sha256_json([code_state(notebook) for notebook in NOTEBOOKS]),
+        "code_sha256": sha256_json([code_state(entry.notebook) for entry in entries(study)]),
         "lock": {"name": lock.name, "sha256": sha256_file(lock)},
         "locks": {path.name: sha256_file(path) for path in sorted(PROJECT.glob("requirements*.lock"))},
         "python": platform.python_version(),
         "packages": installed_versions(),
         "machine": machine(study.params.compute.device),
         "stages": {name: {field: note[field] for field in StageRun.model_fields} for name, note in notes.items()},
-        "measures": {notebook: read_json(study.measures(notebook)) for notebook in MEASURING},
+        "measures": {notebook: read_json(study.measures(notebook)) for notebook in measuring(study)},
         "artefacts": artefacts,
     }
     return Manifest.model_validate(manifest).write(study.results)

@@ -19,8 +19,8 @@ from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.report.columns import cells, in_reading_order, in_words
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.metrics import Scores
-from lgffem_core.run.artefacts import ARTEFACTS, Artefact
-from lgffem_core.run.stages import MEASURING, Request, all_stages, executed_notebook
+from lgffem_core.run.registry import Artefact
+from lgffem_core.run.stages import Request, all_stages, artefacts, executed_notebook, measuring
 
 LONG = 40  # characters of a cell that is wrapped
 MANY = 60  # rows of a table that shows one protocol and folds the others
@@ -128,13 +128,13 @@ def records(title: str, rows: list[dict]) -> dict:
 def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
     """What the page shows of one table or figure."""
     files = artefact.files(study.results)
-    view = artefact._asdict() | {
-        "anchor": artefact.path.split("/")[1],
+    view = artefact.model_dump() | {
+        "anchor": artefact.file.split("/")[1],
         "files": [path.relative_to(study.results).as_posix() for path in files],
         "page": executed_notebook(study, artefact.notebook).with_suffix(".html").relative_to(study.results).as_posix(),
         "again": f"rm {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
     }
-    if artefact.path.startswith("tables/"):
+    if artefact.file.startswith("tables/"):
         view["headings"], rows = table_rows(files[0])
         view["rows"], view["folded"] = folded(view["headings"], rows)
         view["note"] = in_words(files[1].read_text(encoding="utf-8").splitlines()[0])
@@ -167,8 +167,8 @@ def write_report(study: Study, request: Request) -> Path:
         chance=chance("released", KIMIA_TEST_COUNTS).eta_p,
         command=run_command(request),
         lines=what_holds(study.results / "tables" / "verdicts.csv"),
-        artefacts=[artefact_view(study, request, artefact) for artefact in ARTEFACTS],
+        artefacts=[artefact_view(study, request, artefact) for artefact in artefacts(study)],
         notebooks=notebook_links(study),
-        measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in MEASURING},
+        measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in measuring(study)},
     )
     return write_text(study.report, text)

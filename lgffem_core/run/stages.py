@@ -1,11 +1,12 @@
 """The stages of a run: one notebook each, what it reads and writes, and whether it is finished.
 
-A stage is finished when its note says that it ran from what is there now: the same parameters, the same code, the
-same packages, inputs and outputs of the same content. Neither times of files nor what a notebook says of itself count.
-Nothing here imports torch.
+What a stage is stands in ``notebooks/stages.yaml`` (see ``registry``). It is finished when its note says that it ran
+from what is there now: the same parameters, the same code, the same packages, inputs and outputs of the same content.
+Neither times of files nor what a notebook says of itself count. Nothing here imports torch.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,53 +16,12 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.code_version import code_hash, lock_hash, syntax_hash
 from lgffem_core.config.machine import COMPUTING, SHOWING
 from lgffem_core.config.parameter_files import one_line
-from lgffem_core.config.params import DATASETS
-from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.config.params import DATASETS, Params
+from lgffem_core.config.study import Study
+from lgffem_core.config.watched import REGISTRY, leaves
 from lgffem_core.data.census import census
 from lgffem_core.data.census import data_state as state_of
-from lgffem_core.run.artefacts import ARTEFACTS
-
-STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
-MEASURING = ("08_grad_cam", "09_projection")  # leave numbers for the manifest
-
-#: Notebook -> the data sets whose index it reads. Weights of strategies stand for what those were trained on.
-NOTEBOOKS = {
-    "01_data_preparation": (),
-    "02_model_definition": ("kimia",),
-    "03_strategy_a_imagenet": ("imagenet",),
-    "04_strategy_b_pannuke": ("pannuke",),
-    "05_strategy_c_kimia": ("kimia",),
-    "06_baselines": ("kimia",),
-    "07_faiss_evaluation": ("kimia",),
-    "08_grad_cam": ("kimia",),
-    "09_projection": ("kimia",),
-    "10_protocol_audit": ("kimia", "pannuke", "imagenet"),
-    "11_ledger": ("kimia", "pannuke"),
-}
-#: Sections of the parameters that a notebook reads, besides its data sets' and ``compute``.
-EVALUATED = ("model", "training", "variants", "seeds", "retrieval")
-SECTIONS = {
-    "01_data_preparation": (),
-    "02_model_definition": ("model", "variants", "seeds"),
-    "03_strategy_a_imagenet": ("model", "training"),
-    "04_strategy_b_pannuke": ("model", "training"),
-    "05_strategy_c_kimia": ("model", "training"),
-    "06_baselines": ("model", "seeds", "retrieval", "baselines"),
-    "07_faiss_evaluation": (*EVALUATED, "baselines"),
-    "08_grad_cam": ("model", "training", "variants", "seeds", "explain"),
-    "09_projection": ("model", "training", "variants", "seeds", "projection"),
-    "10_protocol_audit": (*EVALUATED, "baselines"),
-    "11_ledger": (*EVALUATED, "ledger"),
-}
-#: Sections of params/paper.yaml, which says what the defaults say, that a notebook shows or compares with.
-PUBLISHED = {
-    "02_model_definition": ("model",),
-    "03_strategy_a_imagenet": ("training",),
-    "10_protocol_audit": ("data", "model", "training", "baselines"),
-}
-COMPUTE = ("device", "precision", "threads")  # the rest of that section changes no number
-#: Of ``data``, what a later stage reads itself; everything else has gone into the index.
-DATA_READ = {"pannuke": ("split", "tissues", "channel_order"), "kimia": ("scans",), "imagenet": ()}
+from lgffem_core.run.registry import Artefact, Entry, artefacts_of, registry
 
 
 @dataclass(frozen=True)
@@ -96,28 +56,57 @@ class Stage(NamedTuple):
         return f"{self.notebook}_{self.variant}_seed{self.seed}" if self.variant else self.notebook
 
 
+def known() -> dict[str, Entry]:
+    """Notebook -> its entry, of every stage that the study knows."""
+    return registry(PROJECT / REGISTRY)
+
+
+def entries(study: Study) -> list[Entry]:
+    """The entries of the stages of the profile's systems."""
+    return [entry for entry in known().values() if entry.system in (None, *study.params.systems)]
+
+
+def artefacts(study: Study) -> list[Artefact]:
+    """The tables and figures of a run, in the order in which they are shown."""
+    return artefacts_of(entries(study))
+
+
+def measuring(study: Study) -> list[str]:
+    """The notebooks of a run that leave numbers for the manifest."""
+    return [entry.notebook for entry in entries(study) if entry.measures]
+
+
+def needed_sets(study: Study) -> tuple[str, ...]:
+    """The data sets that a run needs: those of its stages."""
+    used = {name for entry in entries(study) if entry.data != "all" for name in entry.data}
+    return tuple(name for name in DATASETS if name in used)
+
+
+def sets_of(study: Study, entry: Entry) -> tuple[str, ...]:
+    """The data sets that a stage reads."""
+    return needed_sets(study) if entry.data == "all" else entry.data
+
+
+def runs_of(study: Study, entry: Entry) -> list[Stage]:
+    """A stage's runs: one, or one for each variant and seed."""
+    each = product(study.params.variants, study.params.seeds) if entry.repeated else [("", "")]
+    return [Stage(entry.notebook, *run) for run in each]
+
+
 def all_stages(study: Study) -> list[Stage]:
     """Every stage of a run, in an order in which they can run."""
-    runs = [(v, s) for v in study.params.variants for s in study.params.seeds]
-    strategies = [Stage(notebook, v, s) for v, s in runs for notebook in STRATEGY_OF]
-    first, last = list(NOTEBOOKS)[:2], list(NOTEBOOKS)[2 + len(STRATEGY_OF) :]
-    return [*map(Stage, first), *strategies, *map(Stage, last)]
+    return [stage for entry in entries(study) for stage in runs_of(study, entry)]
 
 
 def upstream(study: Study, stage: Stage) -> list[Stage]:
-    """The stages whose outputs a stage reads."""
-    data, trained = Stage("01_data_preparation"), [s for s in all_stages(study) if s.notebook in STRATEGY_OF]
-    first = [s for s in trained if (s.variant, s.seed) == (study.params.variants[0], study.params.seeds[0])]
-    baselines, evaluation = Stage("06_baselines"), Stage("07_faiss_evaluation")
-    return {
-        "01_data_preparation": [],
-        "04_strategy_b_pannuke": [data, stage._replace(notebook="03_strategy_a_imagenet")],
-        "05_strategy_c_kimia": [data, stage._replace(notebook="04_strategy_b_pannuke")],
-        "07_faiss_evaluation": [data, *trained, baselines],
-        "08_grad_cam": [data, *first],
-        "09_projection": [data, *trained, evaluation],
-        "10_protocol_audit": [data, *trained, baselines, evaluation],
-    }.get(stage.notebook, [data])
+    """The stages whose outputs a stage reads: of repeated ones, a repeated stage its own, others all or the first."""
+    entry, found = known()[stage.notebook], []
+    for earlier in map(known().get, entry.after):
+        if earlier.repeated and entry.repeated:
+            found.append(stage._replace(notebook=earlier.notebook))
+        else:
+            found += runs_of(study, earlier)[: 1 if entry.each.startswith("first") else None]
+    return found
 
 
 # -- where things are ------------------------------------------------------------------------------------------
@@ -143,28 +132,40 @@ def flag_file(study: Study, notebook: str, variant: str = "", seed: str | int = 
     return study.artifacts / "stages" / f"{Stage(notebook, variant, seed).name}.done"
 
 
+def kept_files(study: Study, stage: Stage) -> list[Path]:
+    """What a stage leaves below ``artifacts/<profile>``."""
+    entry, found = known()[stage.notebook], []
+    variants = [stage.variant] if stage.variant else study.params.variants
+    seeds = [stage.seed] if stage.variant else study.params.seeds
+    values = {"variant": variants, "seed": seeds, "data": sets_of(study, entry)}
+    for pattern in entry.leaves:
+        used = {name: some for name, some in values.items() if f"{{{name}}}" in pattern}
+        found += [pattern.format(**dict(zip(used, chosen, strict=True))) for chosen in product(*used.values())]
+    measures = [study.measures(stage.notebook)] if entry.measures else []
+    return [*(study.artifacts / name for name in found), *measures]
+
+
 def stage_outputs(study: Study, notebook: str, variant: str = "", seed: str | int = "") -> list[Path]:
     """Every file that a stage leaves, its executed notebook included."""
     executed = executed_notebook(study, notebook, variant, seed)
-    files = [executed, executed.with_suffix(".html")]
-    if notebook == "01_data_preparation":
-        files += [study.index(dataset).with_suffix(end) for dataset in DATASETS for end in (".csv", ".json")]
-    elif notebook in STRATEGY_OF:
-        folder = study.checkpoints(STRATEGY_OF[notebook], variant, seed)
-        files += [folder / "model.safetensors", folder / "history.csv"]
-    elif notebook == "06_baselines":
-        for seed in study.params.seeds:
-            folders = {name: study.baseline(name, seed) for name in ("densenet121", "ma_ms")}
-            files += [folder / "embeddings.safetensors" for folder in folders.values()]
-            files += [folders["ma_ms"] / "model.safetensors", folders["ma_ms"] / "history.csv"]
-    elif notebook == "07_faiss_evaluation":
-        files += [study.embeddings(*run) for run in study.runs()]
-    if notebook in MEASURING:
-        files.append(study.measures(notebook))
-    for artefact in ARTEFACTS:
-        if artefact.notebook == notebook:
-            files += artefact.files(study.results)
-    return files
+    shown = [path for artefact in known()[notebook].artefacts for path in artefact.files(study.results)]
+    return [executed, executed.with_suffix(".html"), *kept_files(study, Stage(notebook, variant, seed)), *shown]
+
+
+def declared(study: Study, stage: Stage) -> dict:
+    """What a stage may read, as its kernel is told (see ``config.watched``)."""
+    entry = known()[stage.notebook]
+
+    def left(some: Stage) -> list[str]:
+        return [path.relative_to(study.artifacts).as_posix() for path in kept_files(study, some)]
+
+    return {
+        "notebook": stage.notebook,
+        "params": [*entry.params, *(f"published.{name}" for name in entry.published)],
+        "data": list(sets_of(study, entry)),
+        "left": {name: some.notebook for some in all_stages(study) for name in left(some)},
+        "allowed": [name for some in (stage, *upstream(study, stage)) for name in left(some)],
+    }
 
 
 # -- what a stage depends on -----------------------------------------------------------------------------------
@@ -193,34 +194,19 @@ def code_state(notebook: str) -> list[str]:
 
 
 def stage_params(study: Study, notebook: str) -> dict:
-    """The parameters that a stage's outputs depend on, with the content of files that they name."""
-    tree = study.params.model_dump(mode="json")
-    if notebook == "01_data_preparation":
-        return {"data": tree["data"], "image_size": tree["model"]["image_size"]}  # of the augmented images it shows
-    chosen = {section: tree[section] for section in SECTIONS[notebook]}
-    chosen["compute"] = {key: tree["compute"][key] for key in COMPUTE}
-    chosen["data"] = {d: {key: tree["data"][d][key] for key in DATA_READ[d]} for d in NOTEBOOKS[notebook]}
-    if notebook in STRATEGY_OF:  # the other strategies count through the weights that this one starts from
-        others = set(CURRICULUM) - {STRATEGY_OF[notebook]}
-        chosen["training"] = {key: value for key, value in tree["training"].items() if key not in others}
-    if notebook not in ("02_model_definition", "03_strategy_a_imagenet"):  # embeds; other sums have other last bits
-        chosen["embedded_at_once"] = tree["retrieval"]["batch_size"]
-    if notebook in PUBLISHED:
-        paper = Study.load(PROJECT / "params" / "paper.yaml").params.model_dump(mode="json")
-        chosen["published"] = {section: paper[section] for section in PUBLISHED[notebook]}
-    if notebook == "10_protocol_audit":  # the verdicts say whether numbers of images were checked
-        chosen["check_counts"] = tree["data"]["check_counts"]
-    return {**with_content(study, chosen), "label": study.label}
+    """Dotted key -> value of all that a stage reads, with the contents of weights that are named; and the label."""
+    entry = known()[notebook]
+    values = leaves(study.params) | leaves(paper(), "published.")
+    chosen = {key: value for key, value in values.items() if entry.declares(key)}
+    for key, value in chosen.items():
+        if key.endswith((".weights", ".checkpoint")) and value and not key.startswith("published."):
+            chosen[key] = file_content(study, value)
+    return {**chosen, "label": study.label}
 
 
-def with_content(study: Study, value):
-    """A tree of parameters in which the SHA-256 of a file stands where its path stood."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: file_content(study, leaf) if key in ("weights", "checkpoint") and leaf else with_content(study, leaf)
-        for key, leaf in value.items()
-    }
+def paper() -> Params:
+    """The parameters of the paper's own profile."""
+    return Study.load(PROJECT / "params" / "paper.yaml").params
 
 
 def file_content(study: Study, name: str) -> str | None:
@@ -235,13 +221,13 @@ def file_content(study: Study, name: str) -> str | None:
 def inputs(study: Study, stage: Stage) -> dict[str, str] | None:
     """Path -> SHA-256 of what earlier stages left for this one, as they noted it; None where one has not run."""
     found = {}
-    indices = {study.index(dataset) for dataset in NOTEBOOKS[stage.notebook]}
+    indices = {study.index(dataset) for dataset in sets_of(study, known()[stage.notebook])}
     for earlier in upstream(study, stage):
         note = read_note(study, earlier)
         if note is None:
             return None
-        wanted = stage_outputs(study, *earlier) if earlier.notebook != "01_data_preparation" else indices
-        names = {path.relative_to(study.root).as_posix() for path in wanted if path.is_relative_to(study.artifacts)}
+        wanted = indices if known()[earlier.notebook].data == "all" else kept_files(study, earlier)
+        names = {path.relative_to(study.root).as_posix() for path in wanted}
         found |= {name: digest for name, digest in note["outputs"].items() if name in names}
     return found
 
@@ -254,7 +240,7 @@ def key(study: Study, stage: Stage) -> str:
 
 def data_state(study: Study, stage: Stage) -> dict[str, str]:
     """Data set -> what its folder holds, for the stage that reads it all."""
-    return {name: state_of(study, name) for name in DATASETS if stage.notebook == "01_data_preparation"}
+    return {name: state_of(study, name) for name in needed_sets(study) if known()[stage.notebook].data == "all"}
 
 
 # -- what is finished ------------------------------------------------------------------------------------------

@@ -7,11 +7,13 @@ import runpy
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.run.artefacts import ARTEFACTS
-from lgffem_core.run.stages import NOTEBOOKS, all_stages, stage_outputs
+from lgffem_core.run.registry import artefacts_of, registry
+from lgffem_core.run.stages import all_stages, stage_outputs
 
+NOTEBOOKS = registry()
+ARTEFACTS = artefacts_of(NOTEBOOKS.values())
 PAPER = {"Table 1", "Table 2", *(f"Figure {number}" for number in range(1, 8))}
-STEMS = {artefact.path.split("/")[1]: artefact for artefact in ARTEFACTS}
+STEMS = {artefact.file.split("/")[1]: artefact for artefact in ARTEFACTS}
 
 
 def literals(notebook: str) -> list[str]:

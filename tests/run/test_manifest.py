@@ -16,7 +16,7 @@ from lgffem_core.run import manifest as provenance
 from lgffem_core.run import page
 from lgffem_core.run.compare import causes
 from lgffem_core.run.record import Manifest
-from lgffem_core.run.stages import MEASURING, Request, all_stages, note_file
+from lgffem_core.run.stages import Request, all_stages, measuring, note_file
 
 REQUEST = Request("params/smoke.yaml", {})
 
@@ -33,7 +33,7 @@ def finished(tmp_path):
         note |= {"key": f"key{number}", "inputs": {"earlier": "abc"}, "machine": machine(study.params.compute.device)}
         note |= {"data": dict.fromkeys(DATASETS, "digest"), "outputs": {f"file{number}": "abc"}}
         write_json(note_file(study, stage), note)
-    for notebook in MEASURING:
+    for notebook in measuring(study):
         write_json(study.measures(notebook), {"found": notebook})
     write_text(study.report, "page")
     return study

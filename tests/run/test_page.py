@@ -14,9 +14,10 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.report import columns
 from lgffem_core.run import page
-from lgffem_core.run.artefacts import ARTEFACTS
-from lgffem_core.run.stages import MEASURING, Request
+from lgffem_core.run.registry import artefacts_of, registry
+from lgffem_core.run.stages import Request, measuring
 
+ARTEFACTS = artefacts_of(registry().values())
 CSV = """strategy,variant,seeds,eta_p,eta_p_low,eta_p_high,paper_eta_p,paper_eta_w,paper_eta_tot
 A,paper <b>,0 1,51.2,48.0,54.4,,,
 B,paper <b>,,,,,77.36,79.28,61.33
@@ -40,7 +41,7 @@ def study(tmp_path):
         for path in artefact.files(mine.results):
             write_text(path, CSV if path.suffix == ".csv" else f"{artefact.title} as {path.suffix}\n")
     write_text(mine.results / "tables" / "verdicts.csv", VERDICTS)
-    for notebook in MEASURING:
+    for notebook in measuring(mine):
         write_json(mine.measures(notebook), {"of": f"notebook {notebook}"})
     return mine
 
@@ -69,7 +70,7 @@ def test_every_table_and_figure_is_on_the_page(study):
     text = written(study)
     for artefact in ARTEFACTS:
         assert f">{artefact.title}</h2>" in text and f"notebook {artefact.notebook}<" in text
-        if artefact.path.startswith("figures/"):
+        if artefact.file.startswith("figures/"):
             assert base64.b64encode(f"{artefact.title} as .png\n".encode()).decode() in text
     assert "DEMO" in text and "<td>notebook 09_projection</td>" in text
 
@@ -81,7 +82,7 @@ def test_cells_that_belong_together_stand_together(study):
         ["A", "paper <b>", "0 1", "51.20", "48.00 – 54.40", ""],
         ["B", "paper <b>", "", "", "", "77.36 / 79.28 / 61.33"],
     ]
-    tables = [artefact for artefact in ARTEFACTS if artefact.path.startswith("tables/")]
+    tables = [artefact for artefact in ARTEFACTS if artefact.file.startswith("tables/")]
     assert written(study).count("paper &lt;b&gt;") == 2 * (len(tables) - 1)
 
 

@@ -26,9 +26,8 @@ from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
 from lgffem_core.run import stages
+from lgffem_core.run.registry import registry
 from lgffem_core.run.stages import (
-    NOTEBOOKS,
-    STRATEGY_OF,
     Request,
     Stage,
     all_stages,
@@ -47,8 +46,11 @@ from lgffem_core.run.stages import (
     upstream,
 )
 
+NOTEBOOKS = registry()
+STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 ALL = {name[:2] for name in NOTEBOOKS}  # "01" … "11"
 TRAINING, TABLES = {"03", "04", "05"}, {"07", "10"}
+MAKERS = {"06": "baselines.evaluation", "07": "lgffem.evaluation"}  # of weights and embeddings, in lgffem_core/systems
 EVALUATION = TABLES | {"08", "09"}  # of LGFFEM
 
 
@@ -91,13 +93,13 @@ def content(study, stage, path):
         return key(study, stage)
     if stage.notebook == "01_data_preparation":
         return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
-    module = {"06": "training.baselines", "07": "retrieval.evaluation"}.get(stage.notebook[:2], "training.run")
-    params, read = stage_params(study, stage.notebook), inputs(study, stage)
-    for shown in ("published", "embedded_at_once"):
-        params.pop(shown, None)
+    module = MAKERS.get(stage.notebook[:2], "lgffem.strategies")
+    shown = ("published", "retrieval")
+    params = {name: value for name, value in stage_params(study, stage.notebook).items() if not name.startswith(shown)}
+    read = inputs(study, stage)
     if stage.notebook == "07_faiss_evaluation":
         params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
-    return sha256_json([params, read, code_hash(f"import lgffem_core.{module}"), lock_hash()])
+    return sha256_json([params, read, code_hash(f"import lgffem_core.systems.{module}"), lock_hash()])
 
 
 def run_as_planned(study):
@@ -244,13 +246,13 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
 @pytest.mark.parametrize(
     ("parameter", "value", "again"),
     [
-        ("model.neck.layers", 2, ALL - {"01"}),
+        ("model.neck.layers", 2, ALL - {"01", "06"}),
         ("model.image_size", 64, ALL),
-        ("data.check_counts", True, {"01", "10"}),
+        ("data.check_counts", True, {"01", "10", "11"}),
         ("training.batch_size", 16, TRAINING | EVALUATION | {"11"}),
-        ("training.a.epochs", 9, TRAINING | EVALUATION | {"11"}),
-        ("training.b.epochs", 9, TRAINING - {"03"} | EVALUATION | {"11"}),
-        ("training.c.epochs", 9, {"05", "11"} | EVALUATION),
+        ("training.a.epochs", 9, TRAINING | EVALUATION),
+        ("training.b.epochs", 9, TRAINING | EVALUATION | {"11"}),  # notebook 03 shows every strategy's
+        ("training.c.epochs", 9, {"03", "05", "11"} | EVALUATION),
         ("baselines.ma_ms.epochs", 9, TABLES | {"06"}),
         ("retrieval.bootstrap", 900, TABLES | {"06", "11"}),
         ("retrieval.batch_size", 9, ALL - {"01", "02", "03"}),
@@ -284,7 +286,7 @@ def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(projec
     run_as_planned(mine)
     trained = [mine.checkpoints(s, "paper", 0) / "model.safetensors" for s in "abc"]
     before = [path.stat().st_mtime_ns for path in trained]
-    assert run_as_planned(more) == ALL - {"01"}
+    assert run_as_planned(more) == ALL - {"01", "02"}
     assert [path.stat().st_mtime_ns for path in trained] == before
 
 
@@ -293,7 +295,7 @@ def test_other_weights_of_the_backbone_at_the_same_place_train_again(project):
     mine = study_of(project, **{"model.backbone.weights": str(weights)})
     run_as_planned(mine)
     weights.write_text("two")
-    assert run_as_planned(mine) == ALL - {"01"}
+    assert run_as_planned(mine) == ALL - {"01", "06"}
 
 
 @pytest.mark.parametrize("damage", ["edited", "removed"])

@@ -9,7 +9,6 @@ import numpy as np
 from lgffem_core.audit.verdicts import Ours, changed
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.config.code_version import code_hash
-from lgffem_core.config.params import DenseNet, MixedAttention, Model
 from lgffem_core.config.study import Study
 from lgffem_core.data.augment import evaluation_resize, ma_ms_evaluation
 from lgffem_core.model.weights import start_hash, state_hash
@@ -97,11 +96,11 @@ def evaluate_baselines(study: Study) -> Outcomes:
 
 def ours(study: Study) -> dict[str, Ours]:
     """Published row of Table 2 -> our method behind it, and what its numbers depend on."""
-    params = study.params
+    params, paper = study.params, Study.published().params
     side = params.model.image_size
-    size = {"model.image_size": side} if side != Model().image_size else {}
-    dense = changed(params.baselines.densenet121, DenseNet(), "densenet121", ("densenet121.weights",))
-    mixed = changed(params.baselines.ma_ms, MixedAttention(), "ma_ms", ("ma_ms.weights",))
+    size = {"model.image_size": side} if side != paper.model.image_size else {}
+    dense = changed(params.baselines.densenet121, paper.baselines.densenet121, "densenet121", ("densenet121.weights",))
+    mixed = changed(params.baselines.ma_ms, paper.baselines.ma_ms, "ma_ms", ("ma_ms.weights",))
     return {
         DENSENET: Ours(DENSENET, dense | size, {DATASET}),
         MA_MS: Ours(MA_MS, mixed | size, {DATASET}, ("published on Kimia Path24 RGB (ledger 22)",)),

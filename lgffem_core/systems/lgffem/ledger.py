@@ -20,6 +20,7 @@ from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_reference, validate
 from lgffem_core.config.params import PROTOCOLS, Params, Section
 from lgffem_core.config.study import Study
+from lgffem_core.config.watched import plain
 from lgffem_core.data import patch_table
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import Embedded
@@ -137,7 +138,7 @@ def base_study(study: Study, strategies: tuple[str, ...] = ALONE) -> RowStudy:
         overrides |= {f"training.{strategy}.epochs": study.params.ledger.epochs}
         overrides |= {f"training.{strategy}.checkpoint": None}
     name = "_".join(["base", *strategies])
-    return RowStudy(changed(study.params, overrides), study.root, name, strategies)
+    return RowStudy(changed(plain(study.params), overrides), study.root, name, strategies)
 
 
 def changed(params: Params, overrides: dict) -> Params:
@@ -148,10 +149,10 @@ def changed(params: Params, overrides: dict) -> Params:
 def readings(study: Study, row: Row) -> tuple[RowStudy, RowStudy]:
     """The study as the text has ``row``, and as the code has it. One that is the base shares its weights."""
     base = base_study(study, row.trains or ALONE)
-    found = []
+    known, found = plain(base.params), []
     for i, reading in enumerate(("text", "code")):
-        params = changed(base.params, {key: values[i] for key, values in row.switch.items()})
-        name = base.name if params == base.params else f"row{row.row:02d}_{reading}"
+        params = changed(known, {key: values[i] for key, values in row.switch.items()})
+        name = base.name if params == known else f"row{row.row:02d}_{reading}"
         found.append(replace(base, params=params, name=name))
     return tuple(found)
 

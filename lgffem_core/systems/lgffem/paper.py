@@ -1,7 +1,6 @@
 """What the paper publishes of LGFFEM and of the methods beside it, and what our runs of LGFFEM depend on."""
 
 from lgffem_core.audit.verdicts import Ours, Paper, Published, changed
-from lgffem_core.config.params import Model, PanNuke, Training
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.metrics import Scores
@@ -23,14 +22,14 @@ def read_paper() -> Paper:
 
 def strategy_settings(study: Study, strategy: str) -> Ours:
     """What a strategy's numbers depend on. Toggles are part of its variant, which the table names."""
-    params, chain = study.params, trained_here(study, strategy)
+    params, paper, chain = study.params, Study.published().params, trained_here(study, strategy)
     needed = {DATASET} | {CURRICULUM[earlier][0] for earlier in chain}
-    keys = changed(params.model, Model(), "model", ("model.backbone.weights", "model.toggles"))
+    keys = changed(params.model, paper.model, "model", ("model.backbone.weights", "model.toggles"))
     if chain:
         others = tuple(f"training.{s}" for s in CURRICULUM if s not in chain)
-        keys |= changed(params.training, Training(), "training", others)
+        keys |= changed(params.training, paper.training, "training", others)
     if "pannuke" in needed:
-        keys |= changed(params.data.pannuke, PanNuke(), "data.pannuke", ("data.pannuke.root",))
+        keys |= changed(params.data.pannuke, paper.data.pannuke, "data.pannuke", ("data.pannuke.root",))
     return Ours(f"LGFFEM {strategy.upper()}", keys, needed)
 
 

@@ -43,7 +43,7 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -
     """Hash of everything that the weights of a strategy depend on, the strategies before it included."""
     params = study.params
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
-    training = params.training.model_dump(mode="json")
+    training = params.training.model_dump(mode="json", exclude=set(CURRICULUM) - {strategy})
     checkpoint = study.resolve(training[strategy]["checkpoint"])
     return sha256_json(
         {
@@ -52,7 +52,7 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -
             "variant": vars(study.variant(variant)),
             "model": params.model.model_dump(mode="json", exclude={"backbone": {"weights"}, "toggles": True}),
             "backbone": start_hash(study, "model.backbone", params.model.backbone.name),
-            "training": {k: v for k, v in training.items() if k not in CURRICULUM or k == strategy},
+            "training": training,
             "released": checkpoint and sha256_file(checkpoint),
             "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
             "data": sha256_json(training_set(study, dataset).to_dict("list")),

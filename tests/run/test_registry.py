@@ -1,0 +1,285 @@
+"""The registry of stages: what is refused in it, what follows from it, and that nothing can be left out of it.
+
+``tests/data/reads.json`` holds what each stage of a smoke run read; ``test_end_to_end`` says that it still is.
+"""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import read_json
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers, leaves
+from lgffem_core.run import registry as module
+from lgffem_core.run import stages
+from lgffem_core.run.cli import main
+from lgffem_core.run.registry import artefacts_of, registry
+from lgffem_core.run.runner import snakemake_command
+from lgffem_core.run.stages import Request, Stage, all_stages, declared, needed_sets, stage_outputs, upstream
+
+READS = read_json(PROJECT / "tests" / "data" / "reads.json")
+TEXT = (PROJECT / REGISTRY).read_text(encoding="utf-8")
+
+
+def smoke(**overrides):
+    return Study.load(PROJECT / "params" / "smoke.yaml", overrides)
+
+
+# -- what is refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        (
+            "  each: variant and seed\n",
+            "  each: seed\n",
+            "stage 03_strategy_a_imagenet, each: Input should be 'once', ",
+        ),
+        (
+            "  published: [training]\n",
+            "  publishes: [training]\n",
+            "stage 03_strategy_a_imagenet, publishes: Extra inputs",
+        ),
+        ("  data: [kimia]\n", "  data: [kimiya]\n", "stage 02_model_definition, data, .*kimiya is no data set"),
+        (
+            "  published: [training]\n",
+            "  published: [trained]\n",
+            "stage 03_strategy_a_imagenet, published, 0: trained is no parameter",
+        ),
+        ("  system: lgffem\n", "  system: ffnir\n", "stage 02_model_definition, system: Input should be 'lgffem'"),
+        ("      file: tables/data_report\n", "", "stage 01_data_preparation, artefacts, 0, file: Field required"),
+        ("file: tables/data_report", "file: ../report", "stage 01_data_preparation, artefacts, 0, file: String should"),
+        ("  gives: –\n", "", "stage 02_model_definition, gives: Field required"),
+        ("02_model_definition:", "model:", "stage model, notebook: String should match"),
+        (
+            "after: [01_data_preparation]",
+            "after: [09_projection]",
+            "stage 02_model_definition, after: 09_projection is",
+        ),
+        ("after: [01_data_preparation]", "after: [02_model_definition]", "after: 02_model_definition is no stage"),
+        ("  data: all\n", "  data: all\n  system: lgffem\n", None),
+    ],
+)
+def test_a_fault_names_file_stage_and_key(tmp_path, before, after, sentence):
+    assert before in TEXT
+    (path := tmp_path / "stages.yaml").write_text(TEXT.replace(before, after, 1), encoding="utf-8")
+    if sentence is None:
+        assert registry(path)["01_data_preparation"].system == "lgffem"
+    else:
+        with pytest.raises(RequestError, match=f"^{re.escape(str(path))}: .*{sentence}") as caught:
+            registry(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_broken_registry_ends_a_command_with_one_sentence(tmp_path, monkeypatch, capsys):
+    (path := tmp_path / "stages.yaml").write_text("01_data_preparation: {teaches: much}\n")
+    monkeypatch.setattr(stages, "registry", lambda _: registry(path))
+    assert main([str(PROJECT / "params" / "smoke.yaml"), "--set", "profile=broken"]) == 2
+    assert capsys.readouterr().err == f"error: {path}: stage 01_data_preparation, gives: Field required.\n"
+
+
+def test_a_stage_that_is_none_is_refused(capsys):
+    assert main(["notebook", "request.json", "99_nothing"]) == 2
+    assert capsys.readouterr().err == "error: 99_nothing: no stage of notebooks/stages.yaml.\n"
+
+
+@pytest.mark.parametrize("described", ["", "[]", "null", "'x'"])
+def test_an_entry_that_is_none_is_refused(tmp_path, described):
+    (path := tmp_path / "stages.yaml").write_text(f"01_data_preparation: {described}\n", encoding="utf-8")
+    with pytest.raises(RequestError, match="stages.yaml: "):
+        registry(path)
+
+
+def test_a_stage_for_all_cannot_come_after_one_of_a_system(tmp_path):
+    text = TEXT.replace("  system: lgffem\n  after: [01_data_preparation, 03", "  after: [01_data_preparation, 03", 1)
+    (path := tmp_path / "stages.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RequestError, match="04_strategy_b_pannuke, after: 03_strategy_a_imagenet is of another system"):
+        registry(path)
+
+
+# -- nothing can be left out ------------------------------------------------------------------------------
+
+
+def below(names, of):
+    return {key for key in of if any(covers(name, key) for name in names)}
+
+
+@pytest.mark.parametrize("notebook", registry())
+def test_what_is_declared_is_what_was_read(notebook):
+    """Key by key; what the paper states counts by its sections."""
+    entry, reads, known = registry()[notebook], READS[notebook], set(leaves(smoke().params))
+    published = {key.removeprefix("published.").split(".")[0] for key in reads["params"] if covers("published", key)}
+    assert below(entry.params, known) - FREE.keys() == set(reads["params"]) & known - FREE.keys()
+    assert set(entry.published) == published
+    assert set(entry.after) == set(reads["after"])
+    assert set(stages.sets_of(smoke(), entry)) == set(reads["data"])
+
+
+def replay(notebook):
+    """Ask what a stage asked in the recorded run."""
+    may = Declared(**declared(smoke(), first(notebook)))
+    for key in READS[notebook]["params"]:
+        may.read_param(key)
+    for name in READS[notebook]["data"]:
+        may.read_data(name)
+    for path in (path for path, owner in may.left.items() if owner in READS[notebook]["after"]):
+        may.read_path(path)
+
+
+def first(notebook):
+    return next(stage for stage in all_stages(smoke()) if stage.notebook == notebook)
+
+
+def mutations():
+    """(notebook, key of its entry, what is taken out, the value that is left), for every edge, parameter and set."""
+    for notebook, entry in registry().items():
+        for key in ("after", "params", "published", "data"):
+            values = stages.sets_of(smoke(), entry) if key == "data" else getattr(entry, key)
+            for gone in values:
+                yield notebook, key, gone, tuple(value for value in values if value != gone)
+        known = [key for key in leaves(smoke().params) if entry.declares(key) and key not in FREE]
+        for gone in known:  # of a section too, each parameter by itself
+            yield notebook, "params", gone, tuple(key for key in known if key != gone)
+
+
+def test_every_edge_parameter_and_data_set_that_is_taken_out_is_named(monkeypatch):
+    for notebook in registry():
+        replay(notebook)
+    tried = 0
+    for notebook, key, gone, left in mutations():
+        entry = registry()[notebook].model_copy(update={key: left})
+        with monkeypatch.context() as patch:
+            patch.setattr(stages, "registry", lambda path, n=notebook, e=entry: {**registry(path), n: e})
+            with pytest.raises(StudyError) as caught:
+                replay(notebook)
+        sentence = str(caught.value)
+        assert sentence.startswith(f"notebook {notebook} reads ") and gone in sentence, (notebook, key, gone, sentence)
+        tried += 1
+    assert tried >= 700
+
+
+# -- what follows from it ---------------------------------------------------------------------------------
+
+
+def test_the_papers_artefacts_come_first_in_its_order():
+    titles = [artefact.title for artefact in artefacts_of(registry().values())]
+    assert titles[:9] == ["Table 1", "Table 2", *(f"Figure {number}" for number in range(1, 8))]
+    assert titles[9:12] == ["Data report", "Protocols", "Gallery"]
+
+
+def test_a_repeated_stage_reads_its_own_run_and_others_read_all_or_the_first():
+    study = Study.load(PROJECT / "params" / "demo.yaml", {"seeds": [0, 1]})
+    own = upstream(study, Stage("04_strategy_b_pannuke", "released", 1))
+    assert own == [Stage("01_data_preparation"), Stage("03_strategy_a_imagenet", "released", 1)]
+    read = {name: [s for s in upstream(study, Stage(name)) if s.notebook[:2] == "05"] for name in registry()}
+    assert len(read["07_faiss_evaluation"]) == 4
+    assert read["08_grad_cam"] == [Stage("05_strategy_c_kimia", "paper", 0)]
+
+
+def test_only_the_stages_of_the_profiles_systems_are_run_checked_and_shown(monkeypatch):
+    entries = registry()
+    other = {name: entry.model_copy(update={"system": "other"}) for name, entry in entries.items() if name[:2] != "01"}
+    other["02_model_definition"] = entries["02_model_definition"]
+    monkeypatch.setattr(stages, "registry", lambda path: {**entries, **other})
+    study = smoke()
+    assert [stage.notebook for stage in all_stages(study)] == ["01_data_preparation", "02_model_definition"]
+    assert needed_sets(study) == ("kimia",) and stages.measuring(study) == []
+    assert [artefact.title for artefact in stages.artefacts(study)] == ["Data report"]
+    left = stage_outputs(study, "01_data_preparation")
+    assert study.index("kimia") in left and study.index("pannuke") not in left
+
+
+@pytest.mark.parametrize("systems", ["[]", "[lgffem, lgffem]", "[ffnir]"])
+def test_a_profile_names_systems_that_there_are_each_once(tmp_path, systems):
+    (path := tmp_path / "mine.yaml").write_text(f"profile: mine\nsystems: {systems}\n")
+    with pytest.raises(RequestError, match="systems"):
+        Study.load(path)
+
+
+def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, monkeypatch):
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
+    graph = dry_run(Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
+    assert graph.count("\nrule ") == 12 and graph.count("priority: 1") == 3
+    assert "request.json 05_strategy_c_kimia --variant paper --seed 3" in graph
+    rule = graph.split("\nrule grad_cam:")[1].split("\nrule ")[0]
+    assert rule.split("request.json ")[1].split()[0] == "08_grad_cam" and "05_strategy_c_kimia_paper_seed3.done" in rule
+
+
+def dry_run(request, project):
+    """What Snakemake says that it would do."""
+    study = request.study
+    command = snakemake_command(study, request.write(study.artifacts / "request.json"), 1)
+    command[command.index("--snakefile") + 1] = str(project / "Snakefile")
+    environment = {**os.environ, "PYTHONPATH": str(project)}
+    done = subprocess.run(
+        [*command, "--dry-run", "--printshellcmds"], env=environment, cwd=project, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+# -- a stage more -----------------------------------------------------------------------------------------
+
+SCRATCH = """
+12_scratch:
+  teaches: how a stage is added
+  gives: one table
+  system: lgffem
+  after: [01_data_preparation, 07_faiss_evaluation]
+  params: [projection.seed]
+  data: [kimia]
+  leaves: ["scratch/{variant}/seed{seed}.json"]
+  artefacts:
+    - {title: Scratch, file: tables/scratch, caption: Nothing yet.}
+"""
+
+
+def test_a_stage_is_added_by_a_notebook_and_an_entry(tmp_path, monkeypatch):
+    copy = tmp_path / "project"
+    for name in ("lgffem_core", "notebooks", "params"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for name in ("Snakefile", "requirements.lock"):
+        shutil.copy(PROJECT / name, copy)
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# 12 · Scratch"]},
+        {"cell_type": "code", "metadata": {}, "source": ["x = 1"], "outputs": [], "execution_count": None},
+    ]
+    (copy / "notebooks" / "12_scratch.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    with open(copy / REGISTRY, "a", encoding="utf-8") as file:
+        file.write(SCRATCH)
+
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
+    graph = dry_run(Request("params/smoke.yaml", {}), copy)
+    rule = graph.split("\nrule scratch:")[1].split("\nrule ")[0]
+    assert "request.json 12_scratch\n" in rule and "stages/07_faiss_evaluation.done" in rule
+
+    monkeypatch.setattr(stages, "PROJECT", copy)
+    study, stage = smoke(), Stage("12_scratch")
+    assert {path.name for path in stage_outputs(study, *stage)} == {
+        "12_scratch.ipynb", "12_scratch.html", "seed0.json", "scratch.csv", "scratch.md", "scratch.tex",
+    }  # fmt: skip
+    assert stages.artefacts(study)[-1].title == "Scratch" and all_stages(study)[-1] == stage
+    monkeypatch.setattr(stages, "inputs", lambda *_: {})
+    keys = {stages.key(smoke(**{name: 3}), stage) for name in ("projection.seed", "ledger.epochs", "explain.patches")}
+    assert len(keys) == 2 and stages.key(study, stage) in keys
+
+    tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
+    for name, value in {"PROJECT": copy, "registry": lambda: registry(copy / REGISTRY)}.items():
+        monkeypatch.setitem(tool["notebook_table"].__globals__, name, value)
+    row = "| [12 · Scratch](notebooks/12_scratch.ipynb) | how a stage is added | one table |"
+    assert tool["notebook_table"]()[-1] == row and "| Scratch | [12_scratch]" in tool["artefact_map"]()[-1]
+
+
+def test_nothing_that_is_read_at_a_start_imports_torch():
+    program = f"import sys, {module.__name__}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -175,7 +175,8 @@ class Study:
     @property
     def origin(self) -> str:
         """Where the data are from: given, or synthetic."""
-        made = [name for name in DATASETS if name in self.params.data.synthetic.datasets and self.is_synthetic(name)]
+        may_be_made = plain(self.params).data.synthetic.datasets
+        made = [name for name in DATASETS if name in may_be_made and self.is_synthetic(name)]
         if SEARCHED in made:
             return "DEMO, synthetic tissue, not comparable with the paper"
         return f"given data, except synthetic {', '.join(made)}" if made else "given data"

@@ -591,7 +591,7 @@ TOOLS = [
         "no place in the README",
         tool("readme", "with_blocks", "# a README without its blocks"),
         1,
-        ("must hold one block <!-- artefacts -->",),
+        ("must hold one block <!-- notebooks -->",),
     ),
     Case(
         "a file for PanNuke",

@@ -94,7 +94,7 @@ def content(study, stage, path):
     if stage.notebook == "01_data_preparation":
         return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
     module = MAKERS.get(stage.notebook[:2], "lgffem.strategies")
-    shown = ("published", "retrieval")
+    shown = ("published", "retrieval", *(("training.b", "training.c") if stage.notebook[:2] == "03" else ()))
     params = {name: value for name, value in stage_params(study, stage.notebook).items() if not name.startswith(shown)}
     read = inputs(study, stage)
     if stage.notebook == "07_faiss_evaluation":

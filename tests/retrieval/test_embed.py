@@ -52,7 +52,9 @@ def test_other_ids_vectors_or_ways_of_reading_are_computed_again(tiny_study, tmp
 
     assert embedded()[1] and not embedded()[1]
     assert embedded(encoder=replace(encoder, identity="second"))[1]
-    assert embedded(tiny_study(retrieval__batch_size=5))[1] and embedded(tiny_study(compute__threads=2))[1]
+    assert embedded()[1] and embedded(tiny_study(retrieval__batch_size=5))[1]
+    assert embedded()[1] and embedded(tiny_study(compute__threads=2))[1]
+    assert embedded()[1] and not embedded()[1]
     table = patch_table(study, "kimia")
     table.loc[3, "path"] = table.loc[3, "path"].replace("train", "./train")  # the same file under another name
     monkeypatch.setattr(embed, "patch_table", lambda study, dataset: table)

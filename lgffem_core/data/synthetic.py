@@ -3,7 +3,7 @@
 Each image is a function of (seed, data set, class, index) alone, so more images of a class, or more
 classes, leave the others as they were. What varies is what a pathologist knows to vary:
 
-- stain between laboratories, architecture between organs. Kimia's 24 scans are of 19 organs and from six
+- stain between laboratories, architecture between organs. Kimia's 24 scans are of 19 organs and from four
   laboratories: scans of one laboratory share its stain, five organs were scanned in two laboratories each;
 - within a scan the strength and hue of the dyes (thickness, batch, fading), how many cells there are and how
   large, and how well the scanner was in focus. Neighbouring patches share a region, and the regions of the
@@ -74,7 +74,7 @@ ORGANS = {
     "Uterus": Architecture(nuclei=6, radius=2.5, elongation=3, fibres=0.5, fibre_width=8, eosin=0.6, haze=0.05),
 }
 
-#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain.
+#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain: Kimia's scans are from the first four, PanNuke's images from all.
 STAINS = (
     Stain((0.65, 0.70, 0.29), (0.10, 0.90, 0.35)),
     Stain((0.72, 0.62, 0.24), (0.12, 0.80, 0.25)),
@@ -85,17 +85,15 @@ STAINS = (
 )
 #: What the scans of each laboratory (a row, in the order of ``STAINS``) are of; five organs stand in two rows.
 SCANS = (
-    ("Colon", "Liver", "Breast", "Cervix"),
-    ("Prostate", "Uterus", "Kidney", "Adrenal_gland"),
-    ("Thyroid", "Skin", "Stomach", "Bladder"),
-    ("Testis", "Ovarian", "HeadNeck", "Lung"),
-    ("Pancreatic", "Esophagus", "Bile-duct", "Colon"),
-    ("Breast", "Liver", "Thyroid", "Uterus"),
+    ("Colon", "Liver", "Breast", "Cervix", "Prostate", "Esophagus"),
+    ("Uterus", "Kidney", "Adrenal_gland", "Thyroid", "Lung", "Colon"),
+    ("Skin", "Stomach", "Bladder", "Testis", "Liver", "Breast"),
+    ("Ovarian", "HeadNeck", "Pancreatic", "Bile-duct", "Thyroid", "Uterus"),
 )
 
 
 def scan_tissue(scan: int) -> Tissue:
-    """What scan ``scan`` is of: scans 6 apart share a stain and differ in their organ."""
+    """What scan ``scan`` is of: scans 4 apart share a stain and differ in their organ."""
     laboratory, number = scan % len(SCANS), scan // len(SCANS) % len(SCANS[0])
     return Tissue(STAINS[laboratory], ORGANS[SCANS[laboratory][number]])
 
@@ -131,8 +129,8 @@ def vary(tissue: Tissue, spread: Spread, rng: np.random.Generator) -> Tissue:
 
 
 BETWEEN_REGIONS = Spread(dyes=0.15, hue=0.04, cells=0.10)  # of a scan
-BETWEEN_PATCHES = Spread(dyes=0.38, hue=0.07, cells=0.20, focus=0.7)  # of a region
-BETWEEN_SLIDES = Spread(dyes=0.40, hue=0.08, cells=0.22, focus=0.7)  # of a tissue type
+BETWEEN_PATCHES = Spread(dyes=0.38, hue=0.07, cells=0.20, focus=0.6)  # of a region
+BETWEEN_SLIDES = Spread(dyes=0.40, hue=0.08, cells=0.22, focus=0.6)  # of a tissue type
 
 
 def kimia_patch(settings: Synthetic, scan: int, split: str, index: int) -> np.ndarray:

@@ -74,7 +74,8 @@ ORGANS = {
     "Uterus": Architecture(nuclei=6, radius=2.5, elongation=3, fibres=0.5, fibre_width=8, eosin=0.6, haze=0.05),
 }
 
-#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain: Kimia's scans are from the first four, PanNuke's images from all.
+#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain. Kimia's scans are
+#: from the first four, PanNuke's images from all.
 STAINS = (
     Stain((0.65, 0.70, 0.29), (0.10, 0.90, 0.35)),
     Stain((0.72, 0.62, 0.24), (0.12, 0.80, 0.25)),

@@ -1,13 +1,14 @@
 """Procedural images in the layouts of the real data sets, for every data set that a user does not have.
 
 Each image is a function of (seed, data set, class, index) alone, so more images of a class, or more
-classes, leave the others as they were. Three things keep the stand-ins from being trivial:
+classes, leave the others as they were. What varies is what a pathologist knows to vary:
 
-- Kimia's 24 scans pair six stains with eight architectures of similar mean colour, so that neither alone
-  names the scan;
-- neighbouring patches share a region, with its own dye strengths, cell density and size, and the regions
-  of the test patches are not those of the training patches;
-- a PanNuke tissue has an architecture, while its stain changes from image to image.
+- stain between laboratories, architecture between organs. Kimia's 24 scans are of 19 organs and from four
+  laboratories: scans of one laboratory share its stain, five organs were scanned in two laboratories each;
+- within a scan the strength and hue of the dyes (thickness, batch, fading), how many cells there are and how
+  large, and how well the scanner was in focus. Neighbouring patches share a region, and the regions of the
+  test patches are not those of the training patches;
+- a PanNuke tissue has an architecture, while its laboratory, and so its stain, changes from image to image.
 """
 
 from dataclasses import dataclass, replace
@@ -69,7 +70,8 @@ ORGANS = {
     "Uterus": Architecture(nuclei=6, radius=2.5, elongation=3, fibres=0.5, fibre_width=8, eosin=0.6, haze=0.05),
 }
 
-#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain.
+#: Optical densities of (haematoxylin, eosin) for red, green, blue, as six laboratories might stain. Kimia's scans are
+#: from the first four, PanNuke's images from all.
 STAINS = (
     Stain((0.65, 0.70, 0.29), (0.10, 0.90, 0.35)),
     Stain((0.72, 0.62, 0.24), (0.12, 0.80, 0.25)),
@@ -78,39 +80,33 @@ STAINS = (
     Stain((0.60, 0.68, 0.42), (0.05, 0.78, 0.60)),
     Stain((0.55, 0.80, 0.28), (0.22, 0.95, 0.28)),
 )
-#: Organs of the scans, with strengths of haematoxylin and eosin that give all of them a similar mean colour.
-SCAN_ORGANS = {
-    "Colon": (0.85, 1.5),
-    "Liver": (1.15, 0.8),
-    "Breast": (1.6, 1.35),
-    "Cervix": (0.7, 1.3),
-    "Testis": (0.75, 1.25),
-    "Thyroid": (0.9, 1.1),
-    "Uterus": (1.5, 0.8),
-    "Adrenal_gland": (1.5, 1.25),
-}
+#: What the scans of each laboratory (a row, in the order of ``STAINS``) are of; five organs stand in two rows.
+SCANS = (
+    ("Colon", "Liver", "Breast", "Cervix", "Prostate", "Esophagus"),
+    ("Uterus", "Kidney", "Adrenal_gland", "Thyroid", "Lung", "Colon"),
+    ("Skin", "Stomach", "Bladder", "Testis", "Liver", "Breast"),
+    ("Ovarian", "HeadNeck", "Pancreatic", "Bile-duct", "Thyroid", "Uterus"),
+)
 
 
 def scan_tissue(scan: int) -> Tissue:
-    """What scan ``scan`` is of: scans 8 apart share an organ, those of a stain differ in their organ."""
-    number = scan % len(SCAN_ORGANS)
-    organ = list(SCAN_ORGANS)[number]
-    stain = STAINS[(number + 2 * (scan // len(SCAN_ORGANS))) % len(STAINS)]
-    haematoxylin, eosin = stain.matrix() * np.array(SCAN_ORGANS[organ])[:, None]
-    return Tissue(Stain(tuple(haematoxylin), tuple(eosin)), ORGANS[organ])
+    """What scan ``scan`` is of: scans 4 apart share a stain and differ in their organ."""
+    laboratory, number = scan % len(SCANS), scan // len(SCANS) % len(SCANS[0])
+    return Tissue(STAINS[laboratory], ORGANS[SCANS[laboratory][number]])
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far tissues of one kind differ: deviations of the logarithms of their properties."""
+    """How far tissues of one kind differ: deviations of the logarithms of their properties, and of the focus."""
 
     dyes: float  # strength of each dye
     hue: float  # of each dye, in red, green and blue apart
     cells: float  # densities and basophilia; sizes half as much
+    focus: float = 0.0  # pixels
 
 
 def vary(tissue: Tissue, spread: Spread, rng: np.random.Generator) -> Tissue:
-    """``tissue`` with its dyes, densities and sizes scaled at random, each on its own."""
+    """``tissue`` with its dyes, densities and sizes scaled at random, each on its own, and out of focus by chance."""
     arch = tissue.architecture
     strength = np.exp(spread.dyes * rng.standard_normal((2, 1)) + spread.hue * rng.standard_normal((2, 3)))
     haematoxylin, eosin = tissue.stain.matrix() * strength
@@ -125,12 +121,13 @@ def vary(tissue: Tissue, spread: Spread, rng: np.random.Generator) -> Tissue:
         fat=min(arch.fat * fat, 0.9),
         haze=arch.haze * haze,
     )
-    return Tissue(Stain(tuple(haematoxylin), tuple(eosin)), changed)
+    defocus = np.hypot(tissue.defocus, spread.focus * rng.standard_normal())
+    return Tissue(Stain(tuple(haematoxylin), tuple(eosin)), changed, defocus)
 
 
-BETWEEN_REGIONS = Spread(dyes=0.06, hue=0.02, cells=0.06)  # of a scan
-BETWEEN_PATCHES = Spread(dyes=0.14, hue=0.02, cells=0.08)  # of a region
-BETWEEN_SLIDES = Spread(dyes=0.20, hue=0.05, cells=0.12)  # of a tissue type
+BETWEEN_REGIONS = Spread(dyes=0.15, hue=0.04, cells=0.10)  # of a scan
+BETWEEN_PATCHES = Spread(dyes=0.38, hue=0.07, cells=0.20, focus=0.6)  # of a region
+BETWEEN_SLIDES = Spread(dyes=0.40, hue=0.08, cells=0.22, focus=0.6)  # of a tissue type
 
 
 def kimia_patch(settings: Synthetic, scan: int, split: str, index: int) -> np.ndarray:

@@ -61,6 +61,7 @@ class Architecture:
 class Tissue:
     stain: Stain = Stain()
     architecture: Architecture = Architecture()
+    defocus: float = 0.0  # pixels: deviation of the blur by a scanner that is out of focus
 
 
 def absorb(concentrations: np.ndarray, stain: Stain) -> np.ndarray:
@@ -221,16 +222,22 @@ def section(arch: Architecture, side: int, rng: np.random.Generator) -> tuple[np
     return np.maximum(cv2.GaussianBlur(maps, (3, 3), 0.6), 0), labels, nuclei
 
 
+def photograph(concentrations: np.ndarray, tissue: Tissue) -> np.ndarray:
+    """A section's concentrations (side, side, 2) as a scanner sees them: RGB (side, side, 3) uint8."""
+    image = absorb(concentrations, tissue.stain)
+    return cv2.GaussianBlur(image, (0, 0), tissue.defocus) if tissue.defocus > 0 else image
+
+
 def render(tissue: Tissue, side: int, rng: np.random.Generator) -> np.ndarray:
     """One patch of ``tissue``: RGB (side, side, 3) uint8.
 
     >>> render(Tissue(), 96, np.random.default_rng(0)).shape
     (96, 96, 3)
     """
-    return absorb(section(tissue.architecture, side, rng)[0], tissue.stain)
+    return photograph(section(tissue.architecture, side, rng)[0], tissue)
 
 
 def render_with_masks(tissue: Tissue, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """``render``'s patch, and its instance masks (6, side, side) float64 as PanNuke has them."""
     concentrations, labels, nuclei = section(tissue.architecture, side, rng)
-    return absorb(concentrations, tissue.stain), instance_masks(labels, nuclei)
+    return photograph(concentrations, tissue), instance_masks(labels, nuclei)

@@ -57,6 +57,16 @@ def test_rendering_depends_on_the_generator_alone():
     assert (first == again).all() and (first != other).any()
 
 
+def test_out_of_focus_the_tissue_has_the_same_colour_and_fewer_details():
+    sharp = Tissue(architecture=ORGANS["Liver"])
+    images = [
+        render(tissue, 96, np.random.default_rng(3)).astype(float) for tissue in (sharp, replace(sharp, defocus=1.5))
+    ]
+    assert np.allclose(*(image.mean(axis=(0, 1)) for image in images), atol=1)
+    steps = [np.abs(np.diff(image, axis=0)).mean() for image in images]
+    assert steps[1] < 0.6 * steps[0]
+
+
 def test_nuclei_have_the_density_that_was_asked_for():
     counts = [len(draw(Architecture(nuclei=6, elongation=1.2), seed, 128)[2]) for seed in range(8)]
     with_margin = 6e-3 * (128 + 2 / math.sqrt(6e-3)) ** 2  # one spacing around the patch belongs to it

@@ -61,7 +61,7 @@ class Synthetic(Section):
     imagenet_per_class: Positive = 24
     imagenet_val_per_class: Positive = 12  # never trained on
     pannuke_per_tissue: Positive = 12
-    kimia_train_per_scan: Positive = 20
+    kimia_train_per_scan: Positive = 24
     kimia_test_fraction: Fraction = 0.25  # of the published test counts, at least two patches a scan
 
 

@@ -24,7 +24,7 @@ from lgffem_core.data.synthetic.tissue import Architecture, Stain, Tissue, rende
 
 JPEG_QUALITY = 90
 REGION_PATCHES = 4  # neighbouring patches that share a region of their scan
-STRAY = 0.05  # share of a scan's patches that show plain stroma: no method can tell all of those apart
+STRAY = 0.03  # share of a scan's patches that show plain stroma: no method can tell all of those apart
 
 STROMA = Architecture(nuclei=2.5, radius=2.4, elongation=2.4, fibres=0.5, fibre_width=7, eosin=0.5)
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 
@@ -229,54 +228,54 @@ def dry_run(request, project):
 
 # -- a stage more -----------------------------------------------------------------------------------------
 
-SCRATCH = """
-12_scratch:
-  teaches: how a stage is added
-  gives: one table
-  system: lgffem
-  after: [01_data_preparation, 07_faiss_evaluation]
-  params: [projection.seed]
-  data: [kimia]
-  leaves: ["scratch/{variant}/seed{seed}.json"]
-  artefacts:
-    - {title: Scratch, file: tables/scratch, caption: Nothing yet.}
-"""
 
-
-def test_a_stage_is_added_by_a_notebook_and_an_entry(tmp_path, monkeypatch):
-    copy = tmp_path / "project"
-    for name in ("lgffem_core", "notebooks", "params"):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for name in ("Snakefile", "requirements.lock"):
-        shutil.copy(PROJECT / name, copy)
-    cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": ["# 12 · Scratch"]},
-        {"cell_type": "code", "metadata": {}, "source": ["x = 1"], "outputs": [], "execution_count": None},
-    ]
-    (copy / "notebooks" / "12_scratch.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
-    with open(copy / REGISTRY, "a", encoding="utf-8") as file:
-        file.write(SCRATCH)
-
-    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
-    graph = dry_run(Request("params/smoke.yaml", {}), copy)
-    rule = graph.split("\nrule scratch:")[1].split("\nrule ")[0]
-    assert "request.json 12_scratch\n" in rule and "stages/07_faiss_evaluation.done" in rule
+def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeypatch):
+    copy = extended("A stage")
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
+    request = Request("params/smoke.yaml", {})
+    rule = dry_run(request, copy).split("\nrule counts:")[1].split("\nrule ")[0]
+    assert "request.json 12_counts\n" in rule and "stages/01_data_preparation.done" in rule
 
     monkeypatch.setattr(stages, "PROJECT", copy)
-    study, stage = smoke(), Stage("12_scratch")
+    study, stage = smoke(), Stage("12_counts")
     assert {path.name for path in stage_outputs(study, *stage)} == {
-        "12_scratch.ipynb", "12_scratch.html", "seed0.json", "scratch.csv", "scratch.md", "scratch.tex",
+        "12_counts.ipynb", "12_counts.html", "counts.csv", "counts.md", "counts.tex",
     }  # fmt: skip
-    assert stages.artefacts(study)[-1].title == "Scratch" and all_stages(study)[-1] == stage
-    monkeypatch.setattr(stages, "inputs", lambda *_: {})
-    keys = {stages.key(smoke(**{name: 3}), stage) for name in ("projection.seed", "ledger.epochs", "explain.patches")}
-    assert len(keys) == 2 and stages.key(study, stage) in keys
+    assert stages.artefacts(study)[-1].title == "Counts" and all_stages(study)[-1] == stage
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "inputs", lambda *_: {})
+        read, unread = smoke(**{"data.kimia.scans": 3}), smoke(**{"ledger.epochs": 3, "explain.patches": 3})
+        assert stages.key(read, stage) != stages.key(study, stage) == stages.key(unread, stage)
 
     tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
     for name, value in {"PROJECT": copy, "registry": lambda: registry(copy / REGISTRY)}.items():
         monkeypatch.setitem(tool["notebook_table"].__globals__, name, value)
-    row = "| [12 · Scratch](notebooks/12_scratch.ipynb) | how a stage is added | one table |"
-    assert tool["notebook_table"]()[-1] == row and "| Scratch | [12_scratch]" in tool["artefact_map"]()[-1]
+    assert "](notebooks/12_counts.ipynb) | how many patches there are of each scan |" in tool["notebook_table"]()[-1]
+    assert tool["artefact_map"]()[-1].startswith("| Counts | [12_counts](../notebooks/12_counts.ipynb) | ")
+
+
+@pytest.mark.parametrize(
+    ("section", "notebook", "table"), [("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")]
+)
+def test_an_added_stage_runs_and_reads_what_it_declares(extended, section, notebook, table, monkeypatch):
+    """As Snakemake calls it; of a system of its own, only the data set that its stages read is prepared."""
+    copy = extended(section)
+    for name in ("LGFFEM_OUTPUT", "PYTHONSAFEPATH"):
+        monkeypatch.delenv(name, raising=False)
+    system = "colour" if section == "A system" else "lgffem"
+    (request := copy / "request.json").write_text(
+        json.dumps({"params": "params/smoke.yaml", "overrides": {"systems": [system]}})
+    )
+    for name in ("01_data_preparation", notebook):
+        done = extended.run(copy, "-m", "lgffem_core", "notebook", str(request), name)
+        assert done.returncode == 0, done.stderr
+    reads = read_json(copy / "artifacts" / "smoke" / "stages" / f"{notebook}.json")["reads"]
+    assert reads == json.loads(next(text for what, _, text in extended.steps(section) if what == "reads"))
+    assert (copy / "results" / "smoke" / "tables" / f"{table}.csv").is_file()
+    sets = {path.stem for path in (copy / "artifacts" / "smoke" / "index").glob("*.csv")}
+    assert sets == ({"kimia"} if system == "colour" else {"imagenet", "kimia", "pannuke"})
+    executed = read_json(copy / "results" / "smoke" / "notebooks" / f"{notebook}.ipynb")
+    assert any("image/png" in out.get("data", {}) for cell in executed["cells"] for out in cell.get("outputs", []))
 
 
 def test_nothing_that_is_read_at_a_start_imports_torch():

@@ -15,6 +15,7 @@ import pytest
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers, leaves
 from lgffem_core.run import registry as module
@@ -254,28 +255,29 @@ def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeyp
     assert tool["artefact_map"]()[-1].startswith("| Counts | [12_counts](../notebooks/12_counts.ipynb) | ")
 
 
-@pytest.mark.parametrize(
-    ("section", "notebook", "table"), [("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")]
-)
-def test_an_added_stage_runs_and_reads_what_it_declares(extended, section, notebook, table, monkeypatch):
-    """As Snakemake calls it; of a system of its own, only the data set that its stages read is prepared."""
-    copy = extended(section)
-    for name in ("LGFFEM_OUTPUT", "PYTHONSAFEPATH"):
-        monkeypatch.delenv(name, raising=False)
-    system = "colour" if section == "A system" else "lgffem"
-    (request := copy / "request.json").write_text(
-        json.dumps({"params": "params/smoke.yaml", "overrides": {"systems": [system]}})
+def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
+    """As Snakemake calls them; a set that one of them reads is prepared by notebook 01 without being named there."""
+    copy = extended("A data set", "A stage", "A system")
+    text = (copy / REGISTRY).read_text(encoding="utf-8")
+    assert text.count("  data: [kimia]\n  artefacts:\n    - {title: Counts") == 1
+    text = text.replace(
+        "  data: [kimia]\n  artefacts:\n    - {title: C", "  data: [kimia, scratch]\n  artefacts:\n    - {title: C"
     )
-    for name in ("01_data_preparation", notebook):
-        done = extended.run(copy, "-m", "lgffem_core", "notebook", str(request), name)
+    (copy / REGISTRY).write_text(text, encoding="utf-8")
+    monkeypatch.delenv("LGFFEM_OUTPUT", raising=False)
+    overrides = {"systems": ["lgffem", "colour"], "data.synthetic.datasets": [*DATASETS, "scratch"]}
+    (request := copy / "request.json").write_text(json.dumps({"params": "params/smoke.yaml", "overrides": overrides}))
+    for notebook in ("01_data_preparation", "12_counts", "13_colour"):
+        done = extended.run(copy, "-m", "lgffem_core", "notebook", str(request), notebook)
         assert done.returncode == 0, done.stderr
-    reads = read_json(copy / "artifacts" / "smoke" / "stages" / f"{notebook}.json")["reads"]
-    assert reads == json.loads(next(text for what, _, text in extended.steps(section) if what == "reads"))
-    assert (copy / "results" / "smoke" / "tables" / f"{table}.csv").is_file()
-    sets = {path.stem for path in (copy / "artifacts" / "smoke" / "index").glob("*.csv")}
-    assert sets == ({"kimia"} if system == "colour" else {"imagenet", "kimia", "pannuke"})
-    executed = read_json(copy / "results" / "smoke" / "notebooks" / f"{notebook}.ipynb")
-    assert any("image/png" in out.get("data", {}) for cell in executed["cells"] for out in cell.get("outputs", []))
+    artifacts, results = copy / "artifacts" / "smoke", copy / "results" / "smoke"
+    assert (artifacts / "index" / "scratch.csv").is_file()
+    for section, notebook, table in (("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")):
+        (shown,) = (text for what, _, text in extended.steps(section) if what == "reads")
+        assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(shown)
+        assert (results / "tables" / f"{table}.csv").is_file()
+        cells = read_json(results / "notebooks" / f"{notebook}.ipynb")["cells"]
+        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
 
 
 def test_nothing_that_is_read_at_a_start_imports_torch():

@@ -1,9 +1,15 @@
 """Fixtures that many tests share. Checks on shared material skip, saying so, where it is absent."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +19,8 @@ from lgffem_core.config.study import Study
 
 ADDRESS = re.compile(r"""@import[^;]*|url\(\s*["']?(?!data:|#)[^)]*""")  # in a style
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+STEP = re.compile(r"^<!-- (\w+): ([^\n]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+READS = "tests/data/reads.json"
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +74,77 @@ def self_contained():
         assert set(re.findall(r'mathvariant="([^"]*)"', html)) <= {"normal"}
 
     return check
+
+
+def steps(section: str) -> list[tuple[str, str, str]]:
+    """(what to do, where, the text) of each step of a section of docs/extending.md, in its order."""
+    page = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    return STEP.findall(body)
+
+
+def changed(text: str, hunk: str) -> str:
+    """``text`` with a hunk of a diff applied; what it finds must stand there once."""
+    lines = [line if line.strip() else " \n" for line in hunk.splitlines(keepends=True)]
+    old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+    assert text.count(old) == 1, f"docs/extending.md changes what is not there once:\n{old}"
+    return text.replace(old, new)
+
+
+def as_notebook(text: str) -> nbformat.NotebookNode:
+    """A notebook from its cells, each behind a line "# %%"."""
+    cells = []
+    for kind, source in re.findall(r"^# %% ?([^\n]*)\n(.*?)(?=^# %%|\Z)", text, re.MULTILINE | re.DOTALL):
+        if kind == "[markdown]":
+            cells.append(nbformat.v4.new_markdown_cell(re.sub(r"^# ?", "", source.strip(), flags=re.MULTILINE)))
+        else:
+            tags = {"metadata": {"tags": [kind]}} if kind else {}
+            cells.append(nbformat.v4.new_code_cell(source.strip(), **tags))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+
+
+def take(root: Path, what: str, where: str, text: str) -> None:
+    """Take one step of docs/extending.md in a copy of the project."""
+    path = root / where
+    if what == "new":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    elif what == "append":
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+    elif what == "change":
+        for hunk in text.split("@@\n"):
+            path.write_text(changed(path.read_text(encoding="utf-8"), hunk), encoding="utf-8")
+    elif what == "notebook":
+        nbformat.write(as_notebook(text), path)
+    elif what == "reads" and (root / READS).is_file():
+        reads = json.loads((root / READS).read_text(encoding="utf-8")) | {where: json.loads(text)}
+        (root / READS).write_text(json.dumps(reads, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def run_in(root: Path, *words: str) -> subprocess.CompletedProcess:
+    """Python with these words in a copy of the project, on the copy's code."""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run([sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def extended(tmp_path_factory):
+    """Makes a copy of the project in which sections of docs/extending.md were followed to the letter."""
+
+    def make(*sections, copied=("lgffem_core", "notebooks", "params", "requirements.lock", "Snakefile")) -> Path:
+        root = tmp_path_factory.mktemp("extended")
+        for name in copied:
+            copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+            ignored = {"ignore": shutil.ignore_patterns("__pycache__", ".*")} if copy is shutil.copytree else {}
+            copy(PROJECT / name, root / name, **ignored)
+        for section in sections:
+            for step in steps(section):
+                take(root, *step)
+        return root
+
+    make.steps, make.run = steps, run_in
+    return make
 
 
 @pytest.fixture

@@ -589,9 +589,9 @@ TOOLS = [
     Case("a damaged manifest", tool("keep_reference", "main", ["mine"], project), 1, ("mine/manifest.json: is not",)),
     Case(
         "no place in the README",
-        tool("readme", "with_blocks", "# a README without its blocks"),
+        tool("readme", "with_blocks", "README.md", "# a README without its blocks"),
         1,
-        ("must hold one block <!-- notebooks -->",),
+        ("README.md must hold one block <!-- table1 -->",),
     ),
     Case(
         "a file for PanNuke",

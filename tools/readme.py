@@ -1,9 +1,9 @@
-"""Writes the parts of README.md that are made from other files: notebooks, artefact map, the two tables of results.
+"""Writes the parts of README.md and docs/ that are made from other files: notebooks, results, artefact map.
 
     .venv/bin/python tools/readme.py
 
-The numbers are those of results/reference/{demo,histology} and params/reference; a test fails where the
-README differs from what this writes.
+The numbers are those of results/reference/{demo,histology} and params/reference; a test fails where a page
+differs from what this writes.
 """
 
 import re
@@ -17,7 +17,6 @@ from lgffem_core.systems.lgffem.tables import published
 
 PROTOCOLS = ("released", "leave_one_out", "test_to_train")
 RUNS = (("histology", "real slides"), ("demo", "DEMO"))
-README = PROJECT / "README.md"
 
 
 def notebook_table() -> list[str]:
@@ -35,7 +34,7 @@ def artefact_map() -> list[str]:
     lines = ["| artefact | notebook | file in `results/<profile>/` | what it shows |", "|---|---|---|---|"]
     for a in artefacts_of(registry().values()):
         kind, more = ("csv", "`.md` `.tex`") if a.file.startswith("tables") else ("png", "`.svg`")
-        notebook = f"[{a.notebook}](notebooks/{a.notebook}.ipynb)"
+        notebook = f"[{a.notebook}](../notebooks/{a.notebook}.ipynb)"
         lines.append(f"| {a.title} | {notebook} | `{a.file}.{kind}` {more} | {a.caption} |")
     return lines
 
@@ -79,16 +78,24 @@ def table2() -> list[str]:
     return results("table2", "method", names, paper)
 
 
-def with_blocks(text: str) -> str:
-    """``text`` with each block between ``<!-- name -->`` and ``<!-- /name -->`` written anew."""
-    blocks = {"notebooks": notebook_table, "artefacts": artefact_map, "table1": table1, "table2": table2}
-    for name, make in blocks.items():
+#: Page -> its blocks, each with the function that makes its lines.
+PAGES = {
+    "README.md": {"table1": table1, "table2": table2, "notebooks": notebook_table},
+    "docs/artefacts.md": {"artefacts": artefact_map},
+}
+
+
+def with_blocks(page: str, text: str) -> str:
+    """``text`` with each of a page's blocks between ``<!-- name -->`` and ``<!-- /name -->`` written anew."""
+    for name, make in PAGES[page].items():
         block = "\n".join([f"<!-- {name} -->", *make(), f"<!-- /{name} -->"])
         text, found = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)
         if found != 1:
-            raise SystemExit(f"error: README.md must hold one block <!-- {name} --> … <!-- /{name} -->.")
+            raise SystemExit(f"error: {page} must hold one block <!-- {name} --> … <!-- /{name} -->.")
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(with_blocks(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        text = (PROJECT / page).read_text(encoding="utf-8")
+        (PROJECT / page).write_text(with_blocks(page, text), encoding="utf-8")

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 
@@ -16,6 +15,7 @@ import pytest
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers, leaves
 from lgffem_core.run import registry as module
@@ -229,54 +229,55 @@ def dry_run(request, project):
 
 # -- a stage more -----------------------------------------------------------------------------------------
 
-SCRATCH = """
-12_scratch:
-  teaches: how a stage is added
-  gives: one table
-  system: lgffem
-  after: [01_data_preparation, 07_faiss_evaluation]
-  params: [projection.seed]
-  data: [kimia]
-  leaves: ["scratch/{variant}/seed{seed}.json"]
-  artefacts:
-    - {title: Scratch, file: tables/scratch, caption: Nothing yet.}
-"""
 
-
-def test_a_stage_is_added_by_a_notebook_and_an_entry(tmp_path, monkeypatch):
-    copy = tmp_path / "project"
-    for name in ("lgffem_core", "notebooks", "params"):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    for name in ("Snakefile", "requirements.lock"):
-        shutil.copy(PROJECT / name, copy)
-    cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": ["# 12 · Scratch"]},
-        {"cell_type": "code", "metadata": {}, "source": ["x = 1"], "outputs": [], "execution_count": None},
-    ]
-    (copy / "notebooks" / "12_scratch.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
-    with open(copy / REGISTRY, "a", encoding="utf-8") as file:
-        file.write(SCRATCH)
-
-    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
-    graph = dry_run(Request("params/smoke.yaml", {}), copy)
-    rule = graph.split("\nrule scratch:")[1].split("\nrule ")[0]
-    assert "request.json 12_scratch\n" in rule and "stages/07_faiss_evaluation.done" in rule
+def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeypatch):
+    copy = extended("A stage")
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
+    request = Request("params/smoke.yaml", {})
+    rule = dry_run(request, copy).split("\nrule counts:")[1].split("\nrule ")[0]
+    assert "request.json 12_counts\n" in rule and "stages/01_data_preparation.done" in rule
 
     monkeypatch.setattr(stages, "PROJECT", copy)
-    study, stage = smoke(), Stage("12_scratch")
+    study, stage = smoke(), Stage("12_counts")
     assert {path.name for path in stage_outputs(study, *stage)} == {
-        "12_scratch.ipynb", "12_scratch.html", "seed0.json", "scratch.csv", "scratch.md", "scratch.tex",
+        "12_counts.ipynb", "12_counts.html", "counts.csv", "counts.md", "counts.tex",
     }  # fmt: skip
-    assert stages.artefacts(study)[-1].title == "Scratch" and all_stages(study)[-1] == stage
-    monkeypatch.setattr(stages, "inputs", lambda *_: {})
-    keys = {stages.key(smoke(**{name: 3}), stage) for name in ("projection.seed", "ledger.epochs", "explain.patches")}
-    assert len(keys) == 2 and stages.key(study, stage) in keys
+    assert stages.artefacts(study)[-1].title == "Counts" and all_stages(study)[-1] == stage
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "inputs", lambda *_: {})
+        read, unread = smoke(**{"data.kimia.scans": 3}), smoke(**{"ledger.epochs": 3, "explain.patches": 3})
+        assert stages.key(read, stage) != stages.key(study, stage) == stages.key(unread, stage)
 
     tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
     for name, value in {"PROJECT": copy, "registry": lambda: registry(copy / REGISTRY)}.items():
         monkeypatch.setitem(tool["notebook_table"].__globals__, name, value)
-    row = "| [12 · Scratch](notebooks/12_scratch.ipynb) | how a stage is added | one table |"
-    assert tool["notebook_table"]()[-1] == row and "| Scratch | [12_scratch]" in tool["artefact_map"]()[-1]
+    assert "](notebooks/12_counts.ipynb) | how many patches there are of each scan |" in tool["notebook_table"]()[-1]
+    assert tool["artefact_map"]()[-1].startswith("| Counts | [12_counts](../notebooks/12_counts.ipynb) | ")
+
+
+def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
+    """As Snakemake calls them; a set that one of them reads is prepared by notebook 01 without being named there."""
+    copy = extended("A data set", "A stage", "A system")
+    text = (copy / REGISTRY).read_text(encoding="utf-8")
+    assert text.count("  data: [kimia]\n  artefacts:\n    - {title: Counts") == 1
+    text = text.replace(
+        "  data: [kimia]\n  artefacts:\n    - {title: C", "  data: [kimia, scratch]\n  artefacts:\n    - {title: C"
+    )
+    (copy / REGISTRY).write_text(text, encoding="utf-8")
+    monkeypatch.delenv("LGFFEM_OUTPUT", raising=False)
+    overrides = {"systems": ["lgffem", "colour"], "data.synthetic.datasets": [*DATASETS, "scratch"]}
+    (request := copy / "request.json").write_text(json.dumps({"params": "params/smoke.yaml", "overrides": overrides}))
+    for notebook in ("01_data_preparation", "12_counts", "13_colour"):
+        done = extended.run(copy, "-m", "lgffem_core", "notebook", str(request), notebook)
+        assert done.returncode == 0, done.stderr
+    artifacts, results = copy / "artifacts" / "smoke", copy / "results" / "smoke"
+    assert (artifacts / "index" / "scratch.csv").is_file()
+    for section, notebook, table in (("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")):
+        (shown,) = (text for what, _, text in extended.steps(section) if what == "reads")
+        assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(shown)
+        assert (results / "tables" / f"{table}.csv").is_file()
+        cells = read_json(results / "notebooks" / f"{notebook}.ipynb")["cells"]
+        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
 
 
 def test_nothing_that_is_read_at_a_start_imports_torch():

@@ -395,15 +395,6 @@ def test_the_lock_is_the_one_that_the_environment_was_made_from(monkeypatch, tmp
     assert lock_file() == PROJECT / lock
 
 
-def test_layers_import_only_from_those_left_of_them():
-    layers = ("base", "config", "data", "model", "training", "retrieval")
-    for position, layer in enumerate(layers):
-        right = tuple(f"lgffem_core/{name}/" for name in layers[position + 1 :])
-        for path in (PROJECT / "lgffem_core" / layer).rglob("*.py"):
-            used = source_files(path.read_text(encoding="utf-8"))
-            assert not [name for name in used if name.startswith(right)], path
-
-
 @pytest.mark.parametrize(
     ("package", "stages_run_again", "trained_again"),
     [("torch", True, True), ("albucore", True, True), ("matplotlib", True, False), ("rich", False, False)],

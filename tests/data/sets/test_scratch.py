@@ -1,67 +1,13 @@
-"""A new data set: one new file, and its section in one that is there; then all that the study asks of a set works.
+"""A new data set, added to a copy of the project as docs/extending.md says: all that the study asks of a set works.
 
-It is added to a copy of the project. A stage that reads it says so in its own entry, which is no matter of the set.
+A stage that reads it says so in its own entry, which is no matter of the set.
 """
 
 import json
-import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
-from lgffem_core.base.project import PROJECT
-
-SCRATCH = '''
-"""Scratch: patches of two labels, ``{train,test}/<label>/<patient>_<magnification>_<number>.png``."""
-
-from pathlib import Path
-
-from lgffem_core.data.sets.base import DataSet, Row
-
-
-class Scratch(DataSet):
-    name = "scratch"
-    where = "Scratch: scratch it from the screen and set data.scratch.root to it"
-    images, suffixes = "(train|test)/[^/]+/.+", (".png",)
-    folders = ("train", "test")
-    columns = {"magnification": "int64"}
-
-    def layout(self, root: Path, settings) -> tuple[list[Row], list[str]]:
-        rows = []
-        for path in self.image_files(root):
-            split, label, name = path.split("/")
-            patient, magnification, _ = name.split("_")
-            if int(magnification) in settings.magnifications:
-                rows.append((path, label, split, patient, int(magnification)))
-        return rows, sorted({row[1] for row in rows})
-
-    def published(self, settings, rows: list[Row]) -> dict[str, int]:
-        return {"train": 8, "test": 4}
-
-    def write_synthetic(self, settings, root: Path) -> None:
-        from lgffem_core.data.synthetic.make import generator, save
-        from lgffem_core.data.synthetic.textures import texture
-
-        for number, label in enumerate(("benign", "malignant")):
-            for split, patient in (("train", "p1"), ("test", "p2")):
-                (root / split / label).mkdir(parents=True)
-                for magnification in (40, 100):
-                    rng = generator(settings, "scratch", label, split, magnification)
-                    path = root / split / label / f"{patient}_{magnification}_0.png"
-                    save(path, texture(number, settings.image_size, rng))
-
-
-SET = Scratch()
-'''.lstrip()
-SECTION = """
-class Scratch(Section):
-    root: Path | None = None
-    magnifications: tuple[int, ...] = (40, 100)
-
-
-class DataSets(Section):""".lstrip()
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -99,35 +45,29 @@ WHOLE = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the project with the data set; its parameters are the one file of the core that was touched."""
-    root = tmp_path_factory.mktemp("project")
-    for name in ("lgffem_core", "params"):
-        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "requirements.lock", root)
-    (root / "lgffem_core" / "data" / "sets" / "scratch.py").write_text(SCRATCH)
-    params = root / "lgffem_core" / "config" / "params.py"
-    text = params.read_text().replace("class DataSets(Section):", SECTION)
-    params.write_text(
-        text.replace("    kimia: Kimia = Kimia()\n", "    kimia: Kimia = Kimia()\n    scratch: Scratch = Scratch()\n")
-    )
-    return root
+def project(extended):
+    """A copy of the project with the data set."""
+    return extended("A data set")
 
 
-def asked(project, **overrides):
+@pytest.fixture(scope="module")
+def asked(project, extended):
     """What the study in ``project`` says of it; its error where it refuses."""
-    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
-    command = [sys.executable, "-c", PROGRAM, json.dumps(overrides)]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    return json.loads(done.stdout) if not done.returncode else done.stderr.splitlines()[-1]
+
+    def ask(program=PROGRAM, **overrides):
+        overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+        done = extended.run(project, "-c", program, json.dumps(overrides))
+        return json.loads(done.stdout) if not done.returncode else done.stderr.splitlines()[-1]
+
+    return ask
 
 
-def test_given_images_are_prepared_counted_and_reported(project, tmp_path):
+def test_given_images_are_prepared_counted_and_reported(asked, tmp_path):
     for path, *_ in WHOLE[::-1]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((8, 8), 50).convert("RGB").save(tmp_path / path)
     (tmp_path / "notes.txt").write_text("x")
-    found = asked(project, scratch__root=str(tmp_path), scratch__magnifications=[40])
+    found = asked(scratch__root=str(tmp_path), scratch__magnifications=[40])
     assert found["rows"] == [row for row in WHOLE if row[-1] == 40] and found["same"]
     assert found["missing"] == [] == found["missing for others"] and found["images"] == str(tmp_path)
     assert found["report"] == [
@@ -137,29 +77,34 @@ def test_given_images_are_prepared_counted_and_reported(project, tmp_path):
     assert found["order"] == "rgb" and found["label"].startswith("profile smoke: DEMO")
     before = found["digest"]
     (tmp_path / WHOLE[0][0]).write_bytes((tmp_path / WHOLE[1][0]).read_bytes())
-    assert asked(project, scratch__root=str(tmp_path))["digest"] != before
-    said = asked(project, scratch__root=str(tmp_path), check_counts=True)
+    assert asked(scratch__root=str(tmp_path))["digest"] != before
+    said = asked(scratch__root=str(tmp_path), check_counts=True)
     assert "data.scratch.root: holds {'test': 4, 'train': 4} images, the published set {'train': 8, 'test': 4};" in said
 
 
-def test_its_stand_in_is_made_where_the_profile_says_so(project):
-    found = asked(project, synthetic__datasets=["imagenet", "pannuke", "kimia", "scratch"])
+def test_its_stand_in_is_made_where_the_profile_says_so(asked):
+    found = asked(synthetic__datasets=["imagenet", "pannuke", "kimia", "scratch"])
     assert found["rows"] == WHOLE and "/synthetic_" in found["images"] and found["missing"] == []
 
 
-def test_without_images_it_is_missing_for_those_alone_who_ask_for_it(project):
-    said = asked(project)
+def test_without_images_it_is_missing_for_those_alone_who_ask_for_it(asked):
+    said = asked()
     assert said.endswith("data.scratch.root is not set; this profile does not make synthetic scratch.")
     program = PROGRAM.split("table = ")[0] + "print(json.dumps([missing, missing_data(study, ['kimia']), study.label]))"
-    command = [sys.executable, "-c", program, '{"kimia.root": null}']
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
-    missing, others, label = json.loads(done.stdout)
+    missing, others, label = asked(program)
     assert missing == [
         "data.scratch.root is not set. Scratch: scratch it from the screen and set data.scratch.root to it."
     ]
     assert others == [] and "scratch" not in label
 
 
-def test_its_code_counts_for_what_makes_the_index_alone(project):
-    making, reading = asked(project, synthetic__datasets=["scratch"])["code"]
+def test_its_code_counts_for_what_makes_the_index_alone(asked):
+    making, reading = asked(synthetic__datasets=["scratch"])["code"]
     assert "lgffem_core/data/sets/scratch.py" in making and not any("/sets/scratch" in name for name in reading)
+
+
+def test_the_page_shows_how_to_try_it(project, extended):
+    (program,) = (text for what, _, text in extended.steps("A data set") if what == "try")
+    done = extended.run(project, "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("malignant") == 4 and "magnification" in done.stdout

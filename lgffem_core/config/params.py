@@ -97,11 +97,11 @@ class Head(Section):
 class Toggles(Section):
     """Where text and released code differ in model or loss. Null = as the variant says; see ``study.VARIANTS``."""
 
-    loss_scale: Literal["s", "margin"] | None = None  # ledger 2
-    grn: Literal["channels", "width"] | None = None  # ledger 3: the axis of the mean
-    head_norm: bool | None = None  # ledger 4: BatchNorm and Dropout in the head
-    fusion_relu: bool | None = None  # ledger 5
-    normalize_embedding: bool | None = None  # ledger 12: L2 before the search, in neither; a third reading, ours
+    loss_scale: Literal["s", "margin"] | None = None  # "s": the stated scale, "margin": s = m (ledger 2)
+    grn: Literal["channels", "width"] | None = None  # ConvNeXt V2's, or a mean over an axis of length 1 (ledger 3)
+    head_norm: bool | None = None  # BatchNorm and Dropout after GeM (ledger 4)
+    fusion_relu: bool | None = None  # ReLU on the fusion weights (ledger 5)
+    normalize_embedding: bool | None = None  # L2 before the search, in neither of the two; ours (ledger 12)
 
 
 class Model(Section):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census, data_digest, files_cache, study_files
 from lgffem_core.data.listing import unread_rows
@@ -30,7 +30,7 @@ from lgffem_core.data.quarantine import (
 from lgffem_core.data.sets import NAMES
 from lgffem_core.data.sets import get as set_named
 from lgffem_core.data.sets.base import Row
-from lgffem_core.data.table import build_table, read_table, write_patch_table
+from lgffem_core.data.table import build_table, read_table
 
 
 def images_root(study: Study, dataset: str) -> Path:
@@ -113,7 +113,7 @@ def write_index(study: Study, dataset: str, table: pd.DataFrame, examined: int, 
     """Write the index and, last, what it was made for and its own hash: without that it counts as not written."""
     index = study.index(dataset)
     index.with_suffix(".json").unlink(missing_ok=True)
-    write_patch_table(table, index)
+    write_text(index, table.to_csv(index=False))
     found = {"files_examined": examined, "files_not_read": unread}
     made = index_settings(study, dataset) | {"index_sha256": sha256_file(index)} | found
     write_json(index.with_suffix(".json"), made)

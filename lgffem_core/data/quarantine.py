@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from lgffem_core.base.files import atomic_path
+from lgffem_core.base.files import write_text
 from lgffem_core.data.census import in_threads
 from lgffem_core.data.decoding import decode_whole, unheeded
 from lgffem_core.data.sets.base import DataSet, Row
@@ -27,9 +27,7 @@ KNOWN = ("JPEG", "PNG", "TIFF", "GIF", "BMP")
 MODES = {
     "P": "has a palette",
     "CMYK": "is CMYK",
-    "RGBA": "has an alpha channel",
-    "LA": "has an alpha channel",
-    "PA": "has an alpha channel",
+    **dict.fromkeys(("RGBA", "LA", "PA"), "has an alpha channel"),
 }
 REPORT_COLUMNS = ("data set", "finding", "outcome", "files", "file", "reason")
 EMPTY = hashlib.sha256().hexdigest()  # of no bytes
@@ -138,9 +136,7 @@ def write_findings(dataset: str, findings: list[Finding], path: Path) -> Path:
     """Write all findings as CSV, atomically; a data set without any gives the header alone."""
     table = pd.DataFrame(findings, columns=Finding._fields)
     table.insert(0, "dataset", dataset)
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return path
+    return write_text(path, table.to_csv(index=False))
 
 
 def report_rows(dataset: str, examined: int, findings: pd.DataFrame) -> list[dict]:

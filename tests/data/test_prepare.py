@@ -13,8 +13,9 @@ from lgffem_core import data
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.data import check_counts, images_root, patch_table, preparation, prepare, sets
+from lgffem_core.data import images_root, patch_table, preparation, prepare, sets
 from lgffem_core.data.loading import read_rgb
+from lgffem_core.data.preparation import check_counts
 from lgffem_core.data.sets import facts, pannuke_folds
 from lgffem_core.data.sets.pannuke import published_counts
 

@@ -11,7 +11,7 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.training.checkpoint import load_checkpoint
 
 FUNCTION = '''
-def cosine_softmax(loss: Loss, classes: int, embedding_size: int, variant: VariantSettings) -> nn.Module:
+def cosine_softmax(loss: Loss, classes: int, embedding_size: int, variant: Toggles) -> nn.Module:
     """Cross-entropy over cosines with one center a class, without a margin."""
     return NormalizedSoftmaxLoss(classes, embedding_size, temperature=1 / loss.scale)
 

@@ -182,8 +182,8 @@ def test_over_patches_it_is_the_paired_difference_with_mcnemars_p():
     change = code.astype(float) - text
     error = 100 * change.std() / np.sqrt(len(change))
     assert found.delta == pytest.approx(100 * change.mean())
-    assert found.low == pytest.approx(found.delta - 1.96 * error, abs=0.15 * error)
-    assert found.high == pytest.approx(found.delta + 1.96 * error, abs=0.15 * error)
+    assert found.delta_low == pytest.approx(found.delta - 1.96 * error, abs=0.15 * error)
+    assert found.delta_high == pytest.approx(found.delta + 1.96 * error, abs=0.15 * error)
     only = int((change > 0).sum()), int((change != 0).sum())
     assert found.p == pytest.approx(binomtest(*only).pvalue)
 
@@ -192,13 +192,13 @@ def test_pairing_narrows_the_interval():
     text = hits(0.6, 0)
     near = np.where(np.arange(len(text)) < 390, text, ~text)  # ten answers differ
     found = [paired_difference(from_hits(text, LABELS), from_hits(c, LABELS), 2000) for c in (near, hits(0.6, 5))]
-    assert found[0].high - found[0].low < (found[1].high - found[1].low) / 3
+    assert found[0].delta_high - found[0].delta_low < (found[1].delta_high - found[1].delta_low) / 3
 
 
 def test_the_sides_are_text_and_code_in_this_order():
     better, worse = (from_hits(hits(rate, 3), LABELS) for rate in (0.9, 0.5))
     there, back = paired_difference(worse, better, 500), paired_difference(better, worse, 500)
-    assert there.delta > 30 and 0 < there.low < there.delta < there.high
+    assert there.delta > 30 and 0 < there.delta_low < there.delta < there.delta_high
     assert back.delta == -there.delta and back.p == there.p
 
 
@@ -210,7 +210,7 @@ def test_where_one_side_asks_once_a_scan_scans_are_the_units():
     flips = [abs(np.dot(signs, change)) >= abs(change.sum()) for signs in product((-1, 1), repeat=6)]
     assert found.delta == pytest.approx(100 * change.sum() / 60)
     assert found.p == pytest.approx(np.mean(flips), abs=0.01)
-    assert 10 * change.min() <= found.low < found.delta < found.high <= 10 * change.max()
+    assert 10 * change.min() <= found.delta_low < found.delta < found.delta_high <= 10 * change.max()
 
 
 def test_the_same_answers_have_no_difference():

@@ -69,12 +69,10 @@ def measured_line(study: Study, effect: Effect) -> dict:
         "protocol": before if before == after else f"{before} -> {after}",
         "eta_p_text": effect.text.scores.eta_p,
         "eta_p_code": effect.code.scores.eta_p,
-        "delta": found.delta,
-        "delta_low": found.low,
-        "delta_high": found.high,
         "p_holm": found.p,
         "family": after,
         "note": "" if effect.row.trains else "one set of weights",
+        **found._asdict(),
     }
 
 

@@ -158,7 +158,7 @@ class Training(Section):
 
 class Retrieval(Section):
     #: Of Tables 1 and 2; the audit and the ledger, which compare them, take all three.
-    protocols: tuple[Literal["test_to_train", "leave_one_out", "released"], ...] = PROTOCOLS
+    protocols: tuple[Literal[PROTOCOLS], ...] = PROTOCOLS
     batch_size: Positive = 64
     bootstrap: Annotated[int, Field(ge=200, le=100_000)] = 2000  # resamples of a 95 % interval
 
@@ -245,12 +245,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def something_to_run(self):
-        for name in ("systems", "variants", "seeds"):
-            values = getattr(self, name)
+        lists = {name: getattr(self, name) for name in ("systems", "variants", "seeds")}
+        for name, values in {**lists, "retrieval.protocols": self.retrieval.protocols}.items():
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must list at least one value, none of them twice")
-        if not self.retrieval.protocols:
-            raise ValueError("retrieval.protocols must list at least one protocol")
         if self.model.neck.reduction > self.model.neck.channels:
             raise ValueError("model.neck.reduction must not be larger than model.neck.channels, or no channel is left")
         return self

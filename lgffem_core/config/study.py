@@ -10,7 +10,7 @@ from lgffem_core.base.surroundings import check_python
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import DRAWING
 from lgffem_core.config.parameter_files import apply_overrides, read_yaml, validate
-from lgffem_core.config.params import DATASETS, STRATEGIES, Params, Toggles
+from lgffem_core.config.params import DATASETS, Params, Toggles
 from lgffem_core.config.watched import Watched, current, plain, watched
 
 #: "paper": the printed text, and where it is silent the released code. "released": the code's architecture and loss
@@ -149,10 +149,6 @@ class Study:
     def parent(self, strategy: str) -> str | None:
         """The strategy that this one starts from, None for A. A study of single ledger rows trains fewer of them."""
         return CURRICULUM[strategy][1]
-
-    def runs(self) -> list[tuple[str, str, int]]:
-        """Every (strategy, variant, seed) of the profile."""
-        return [(s, v, seed) for v in self.params.variants for seed in self.params.seeds for s in STRATEGIES]
 
     @property
     def label(self) -> str:

@@ -113,11 +113,7 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
     panels[0][0].set_ylabel("η_p, %")
     panels[0][0].scatter([], [], marker="D", s=22, color="black", label="paper")
     figure.legend(
-        *panels[0][0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=4,
-        frameon=False,
-        fontsize=8,
+        *panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=8
     )
     sns.despine(figure)
     return sign(figure, study.label)

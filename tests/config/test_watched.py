@@ -64,7 +64,6 @@ def test_what_is_declared_is_read_and_noted_once(reads):
         lambda study: study.params.training.model_dump(exclude={"lr"}),
         lambda study: dict(study.params.training.b),
         lambda study: study.params.retrieval.bootstrap,
-        lambda study: study.runs(),
     ],
 )
 def test_what_is_not_declared_is_refused_with_notebook_and_key(reads, read):

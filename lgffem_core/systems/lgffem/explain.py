@@ -4,8 +4,6 @@ A map answers: which places of this image would have to weigh more for its embed
 to a reference? Maps come from the package ``grad-cam``; what is changed there is told in ``NodeCAM``.
 """
 
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +11,7 @@ from pytorch_grad_cam import GradCAMPlusPlus
 from torch import Tensor, nn
 
 from lgffem_core.retrieval import encoder
-from lgffem_core.systems.lgffem.model import LGFFEM
+from lgffem_core.systems.lgffem.model import LGFFEM, untouched
 from lgffem_core.systems.lgffem.neck import OUTPUTS
 
 Node = tuple[int, str]  # (neck layer from 1, name): (1, "P1_2")
@@ -110,20 +108,6 @@ def maps_of_batch(cam: NodeCAM, images: Tensor, references: Tensor) -> np.ndarra
     cosine = F.cosine_similarity(cam.outputs.detach().cpu().double(), references.cpu().double())
     maps[(1 - cosine < PARALLEL).numpy()] = 0  # what is left of the gradient there is rounding
     return maps
-
-
-@contextmanager
-def untouched(model: nn.Module):
-    """Put back every module's mode and every parameter's gradient, which the package changes."""
-    modes = {module: module.training for module in model.modules()}
-    gradients = {parameter: parameter.grad for parameter in model.parameters()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, gradient in gradients.items():
-            parameter.grad = gradient
 
 
 def collapse(maps: dict[Node, np.ndarray]) -> dict[int, np.ndarray]:

@@ -35,14 +35,11 @@ VARIANT = "paper"  # what the rows are switched from
 ALONE = ("c",)  # the strategies that a run trains, unless the row is about another one's data
 
 
-Kind = Literal["disagreement", "silence", "ambiguous", "observation"]
-
-
 class Row(Section):
     """One row. Either ``trains`` says how it is measured, or ``why_not`` says why it is not."""
 
     row: int
-    kind: Kind
+    kind: Literal["disagreement", "silence", "ambiguous", "observation"]
     topic: str
     text: str  # what the paper says
     code: str  # what the released code does

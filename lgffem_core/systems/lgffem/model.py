@@ -1,5 +1,7 @@
 """LGFFEM: backbone, neck and head in one module (paper, figure 1)."""
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,6 +52,20 @@ class LGFFEM(nn.Module):
     def trainable_parameters(self) -> int:
         """Number of trained scalars (paper, section 4.1.2: 1.45e7; notebook 02 counts them part by part)."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+@contextmanager
+def untouched(model: nn.Module):
+    """Put back every module's mode and every parameter's gradient, whatever changes them inside."""
+    modes = {module: module.training for module in model.modules()}
+    gradients = {parameter: parameter.grad for parameter in model.parameters()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
 
 
 def assemble(backbone: nn.Module, model: Model, variant: Toggles) -> LGFFEM:

@@ -89,12 +89,7 @@ class NeckLayer(nn.Module):
     """One LGFFN layer: four feature maps in, four of the same shapes out."""
 
     def __init__(
-        self,
-        channels: int,
-        reduction: int = 2,
-        epsilon: float = 1e-4,
-        grn: str = "channels",
-        fusion_relu: bool = True,
+        self, channels: int, reduction: int = 2, epsilon: float = 1e-4, grn: str = "channels", fusion_relu: bool = True
     ):
         super().__init__()
         self.nodes = nn.ModuleDict(

@@ -11,7 +11,7 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import known_keys
 from lgffem_core.config.params import PROTOCOLS, Params
-from lgffem_core.config.study import VARIANTS, Study
+from lgffem_core.config.study import CURRICULUM, VARIANTS, Study
 from lgffem_core.retrieval.protocols import Outcome, from_hits
 from lgffem_core.systems.lgffem.ledger import base_study, not_measured, paired_difference, read_ledger, readings
 
@@ -144,8 +144,9 @@ def test_the_rows_are_measured_under_every_protocol_whatever_the_tables_show():
 
 def test_runs_touch_nothing_of_the_profile_but_its_data():
     mine = study()
-    main = {mine.checkpoints(s, v, seed) for s, v, seed in mine.runs()} | {mine.index("pannuke")}
-    main |= {mine.embeddings(s, v, seed) for s, v, seed in mine.runs()}
+    runs = list(product(CURRICULUM, mine.params.variants, mine.params.seeds))
+    main = {mine.checkpoints(*run) for run in runs} | {mine.index("pannuke")}
+    main |= {mine.embeddings(*run) for run in runs}
     for row in SWITCHED:
         for run in readings(mine, row):
             own = {run.checkpoints("c", "paper", 0), run.embeddings("c", "paper", 0), run.index("pannuke")}

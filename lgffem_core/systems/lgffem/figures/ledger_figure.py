@@ -1,12 +1,11 @@
 """The ledger's effects as a picture."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lgffem_core.report.pictures import finish
-from lgffem_core.report.style import COLOURS
+from lgffem_core.report.style import COLOURS, axes
 from lgffem_core.systems.lgffem.figures.ledger_table import YARDSTICK
 
 
@@ -16,7 +15,7 @@ def effect_chart(table: pd.DataFrame, protocol: str, label: str) -> Figure:
     The band is as wide as the effect of another seed: a trained row inside it cannot be told from luck.
     """
     rows = table[(table["protocol"] == protocol) & table["delta"].notna()]
-    figure, ax = plt.subplots(figsize=(6.5, 0.34 * len(rows) + 1.3), layout="constrained")
+    figure, ax = axes(6.5, 0.34 * len(rows) + 1.3)
     for seed in rows.loc[rows["row"] == YARDSTICK, "delta"].abs():
         ax.axvspan(-seed, seed, color="0.9", label=f"another seed: ±{seed:.1f}")
     delta = rows["delta"].to_numpy(float)
@@ -27,7 +26,6 @@ def effect_chart(table: pd.DataFrame, protocol: str, label: str) -> Figure:
     ax.set_yticks(range(len(rows)), [f"{row}  {topic}" for row, topic in zip(rows["row"], rows["topic"], strict=True)])
     ax.tick_params(labelsize=8)
     ax.set(xlabel="Δη_p in points, second value minus first (code minus text)", ylim=(len(rows) - 0.4, -0.6))
-    ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="best", frameon=False, fontsize=8)
     return finish(figure, f"What each row of the ledger does alone, under {protocol}", label)

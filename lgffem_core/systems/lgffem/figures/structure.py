@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from lgffem_core.systems.lgffem.aggregators import WidthResponseNorm, attend
 from lgffem_core.systems.lgffem.head import GeM
-from lgffem_core.systems.lgffem.model import LGFFEM
+from lgffem_core.systems.lgffem.model import LGFFEM, untouched
 from lgffem_core.systems.lgffem.neck import INPUTS
 
 GATE = "gate"
@@ -129,15 +129,12 @@ def observed_shapes(model: LGFFEM, image_size: int) -> dict[str, tuple[int, ...]
         hooks.append(watch_inputs(layer, [f"layer{i}:{name}" for name in INPUTS]))
         hooks += [watch(node, [f"layer{i}:{name}"]) for name, node in layer.nodes.items()]
     hooks += [watch(head, [f"head{i}"]) for i, head in enumerate(model.head.mini_heads, start=1)]
-    modes = {module: module.training for module in model.modules()}
     image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
     note(["image"], image)
     try:
-        with torch.no_grad():
+        with untouched(model), torch.no_grad():
             model.eval()(image)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return shapes

@@ -42,7 +42,9 @@ def expected_correct(protocol: str, test_counts: np.ndarray, train_counts: np.nd
     if not (counts >= 1).all():
         raise ValueError(f"each scan needs a test patch, the counts are {counts.tolist()}")
     if protocol == "test_to_train":
-        rate = train_rates(train_counts, len(counts))
+        if train_counts is None or len(train_counts) != len(counts) or not np.sum(train_counts) > 0:
+            raise ValueError(f"{protocol!r} needs the training patches of {len(counts)} scans, not {train_counts}")
+        rate = np.asarray(train_counts, dtype=np.float64) / np.sum(train_counts)
     elif protocol in ("leave_one_out", "released"):
         if total < 2:
             raise ValueError(f"the protocol {protocol!r} needs two test patches")
@@ -50,10 +52,3 @@ def expected_correct(protocol: str, test_counts: np.ndarray, train_counts: np.nd
     else:
         raise ValueError(f"unknown protocol {protocol!r}")
     return 1 + (counts.cumsum() - 1) * rate if protocol == "released" else counts * rate
-
-
-def train_rates(train_counts: np.ndarray | None, scans: int) -> np.ndarray:
-    """Each scan's share of the training patches (S,)."""
-    if train_counts is None or len(train_counts) != scans or not np.sum(train_counts) > 0:
-        raise ValueError(f"'test_to_train' needs the training patches of {scans} scans, not {train_counts}")
-    return np.asarray(train_counts, dtype=np.float64) / np.sum(train_counts)

@@ -89,8 +89,7 @@ def intervals(runs: list[Outcome], resamples: int) -> dict[str, float]:
         low, high = patch_interval(np.array([run.hits for run in runs]), resamples)
     scan_low, scan_high = scan_ends(runs, resamples).values()
     half = seed_half_width([run.scores.eta_p for run in runs])
-    ends = {"eta_p_low": low, "eta_p_high": high, "scan_low": scan_low, "scan_high": scan_high}
-    return ends | {"seed_half_width": half}
+    return {"eta_p_low": low, "eta_p_high": high, "scan_low": scan_low, "scan_high": scan_high, "seed_half_width": half}
 
 
 def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.DataFrame:
@@ -99,14 +98,9 @@ def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.
     for (method, variant), runs in embedded.items():
         size = min(int(run.test.sum()) - 1 for run in runs)
         depths = tuple(k for k in ks if k <= size)
-        scores = [
-            ranking_scores(
-                rank_others(run.embeddings[run.test], run.labels[run.test], max(depths)),
-                depths,
-                tuple(k for k in depths if k > 1),
-            )
-            for run in runs
-        ]
+        votes = tuple(k for k in depths if k > 1)
+        ranked = [rank_others(run.embeddings[run.test], run.labels[run.test], max(depths)) for run in runs]
+        scores = [ranking_scores(ranking, depths, votes) for ranking in ranked]
         rows.append({"method": method, "variant": variant} | pd.DataFrame(scores).mean().to_dict())
     return pd.DataFrame(rows).round(DECIMALS)
 

@@ -24,7 +24,6 @@ from lgffem_core.data.quarantine import (
     examine,
     report_row,
     report_rows,
-    summary,
     write_findings,
 )
 from lgffem_core.data.sets import NAMES
@@ -84,9 +83,10 @@ def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:
     """The sentence that refuses faulty files: how many, the first, where the list is, what to do."""
     made = study.is_synthetic(dataset) or images_root(study, dataset) != study.data_root(dataset)
     remedy = f"remove {images_root(study, dataset)} to have it made again" if made else "restore them"
-    files = len({fault.path for fault in faults})
+    files, kinds = len({fault.path for fault in faults}), Counter(fault.kind for fault in faults)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return (
-        f"data.{dataset}: {files} faulty file{'s' * (files != 1)} ({summary(faults)}); the first is "
+        f"data.{dataset}: {files} faulty file{'s' * (files != 1)} ({counts}); the first is "
         f"{images_root(study, dataset) / faults[0].path}: {faults[0].reason}; all are listed in "
         f"{faults_file(study, dataset)}; {remedy}, or set data.faulty_files=leave_out."
     )

@@ -6,7 +6,6 @@ goes on without the file and says so (``data.faulty_files``). A *notice* is wort
 
 import hashlib
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -158,8 +157,3 @@ def report_rows(dataset: str, examined: int, findings: pd.DataFrame) -> list[dic
 def report_row(dataset: str, finding: str, outcome: str, files: int, file: str = "", reason: str = "") -> dict:
     """A row of the data report."""
     return dict(zip(REPORT_COLUMNS, (dataset, finding, outcome, files, file, reason), strict=True))
-
-
-def summary(findings: list[Finding]) -> str:
-    """Counts by kind, e.g. ``2 empty, 1 mislabelled``."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(f.kind for f in findings).items()))

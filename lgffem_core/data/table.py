@@ -78,11 +78,7 @@ def checked(table: pd.DataFrame, further: Mapping[str, str], where: Path, remedy
 
 
 def build_table(
-    root: Path,
-    rows: list[Row],
-    labels: list[str],
-    hashes: Mapping[str, str] = {},
-    further: Mapping[str, str] = {},
+    root: Path, rows: list[Row], labels: list[str], hashes: Mapping[str, str] = {}, further: Mapping[str, str] = {}
 ) -> pd.DataFrame:
     """Make a PatchTable from rows of (path, label, split, group, further columns); rows keep their order.
 

@@ -64,11 +64,6 @@ def plus_plus_weights(activations: np.ndarray, gradients: np.ndarray) -> np.ndar
     return (alpha * np.maximum(g, 0)).sum(axis=(2, 3))
 
 
-def fused_nodes(model: nn.Module) -> dict[Node, nn.Module]:
-    """The modules P1_2 … P4_2 of every neck layer, in the order in which they are computed."""
-    return {(i, name): layer.nodes[name] for i, layer in enumerate(model.neck.layers, 1) for name in OUTPUTS}
-
-
 def similarity_maps(
     model: nn.Module, images: Tensor, references: Tensor, batch_size: int = 8
 ) -> dict[Node, np.ndarray]:
@@ -88,7 +83,7 @@ def similarity_maps(
 
     Raises ``ValueError`` where the numbers of images and references differ, or no gradient reaches the nodes.
     """
-    nodes = fused_nodes(model)
+    nodes = {(i, name): layer.nodes[name] for i, layer in enumerate(model.neck.layers, 1) for name in OUTPUTS}
     if references.ndim == 2 and len(references) != len(images):
         raise ValueError(f"{len(images)} images and {len(references)} references; one each, or one (D,) for all")
     references = references.expand(len(images), -1)

@@ -14,10 +14,10 @@ import doctor  # of tools/
 import ipykernel_launcher
 import pytest
 from doctor import GIB, Finding
+from hub import hub_state
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.run.checklist import hub_state
 
 LOCK = """\
 torch==2.12.0 \\
@@ -357,7 +357,7 @@ def test_the_hub_is_that_of_the_environment_and_is_asked_only_where_it_is_needed
     from huggingface_hub import constants
 
     asked = []
-    monkeypatch.setattr("lgffem_core.run.checklist.server_answers", lambda server: bool(asked.append(server)))
+    monkeypatch.setattr("hub.server_answers", lambda server: bool(asked.append(server)))
     monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     study = Study.load(PROJECT / "params" / "demo.yaml")

@@ -323,7 +323,8 @@ def gpu(cuda: str | None, program: str = "nvidia-smi", limit: float = 3) -> Find
 
 ASK = """
 import json, os, sys
-from lgffem_core.run.checklist import checklist, hub_state
+from hub import hub_state  # beside this file
+from lgffem_core.run.checklist import checklist
 from lgffem_core.run.request import make_request
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.surroundings import PINNED, foreign
@@ -339,7 +340,7 @@ except (StudyError, OSError) as error:
 
 def ask_study(folder: Path, root: Path, params: str, pairs: list[str]) -> dict:
     """What the study says about a profile: ``missing`` items, the ``hub``, what is ``ignored``; or an ``error``."""
-    ask = f"import sys; sys.path.insert(0, {str(root)!r})" + ASK
+    ask = f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'tools')!r}]" + ASK
     code, text = answer(str(folder / "bin" / "python"), "-I", "-c", ask, params, *pairs, limit=60)
     if code:
         return {"error": f"lgffem_core does not start in .venv ({(text.splitlines() or ['no word'])[-1]})"}
@@ -361,7 +362,7 @@ def ignored(names: list[str]) -> Finding:
 
 
 def hub(state: dict | None) -> Finding:
-    """The model hub, where a profile takes weights from it; ``state`` as ``checklist.hub_state`` gives it."""
+    """The model hub, where a profile takes weights from it; ``state`` as ``hub.hub_state`` gives it."""
     if not state:
         return ok("no weights come from the model hub")
     names, cache = ", ".join(state["networks"]), Path(state["cache"])

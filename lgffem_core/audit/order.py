@@ -24,8 +24,8 @@ class Orders(NamedTuple):
 def eta_p_by_order(test: np.ndarray, labels: np.ndarray, draws: int = 2000, seed: int = 0) -> Orders:
     """How η_p depends on the order of the files; test (N, D) and labels (N,) as in ``correct_counts``."""
     correct = correct_counts(test, labels, rotations(int(labels.max()) + 1))
-    rotated = order_scores(correct, labels, as_filed(labels))[:, 0, 0]
-    first = order_scores(correct[:1], labels, drawn_first(labels, draws, seed))[0, :, 0]
+    rotated = order_scores(correct, as_filed(labels))[:, 0]
+    first = order_scores(correct[:1], drawn_first(labels, draws, seed))[0]
     return Orders(float(rotated[0]), rotated, first, extremes(correct, labels))
 
 
@@ -65,19 +65,14 @@ def correct_counts(test: np.ndarray, labels: np.ndarray, orders: np.ndarray) -> 
     return correct
 
 
-def order_scores(correct: np.ndarray, labels: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Scores under ``released`` for every order and every choice of first patches: (R, F, 3), in percent.
+def order_scores(correct: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """η_p under ``released`` for every order and every choice of first patches: (R, F), in percent.
 
     Args:
-        correct: (R, N), of ``correct_counts``; labels: (N,).
+        correct: (R, N), of ``correct_counts``.
         first: (F, S) the patch of each scan that asks, as rows.
-
-    Returns:
-        columns as in ``Scores``.
     """
-    counts, found = np.bincount(labels), correct[:, first]  # (S,) and (R, F, S)
-    eta_p, eta_w = found.sum(axis=-1) / counts.sum(), (found / counts).mean(axis=-1)
-    return 100 * np.stack([eta_p, eta_w, eta_p * eta_w], axis=-1)
+    return 100 * (correct[:, first].sum(axis=-1) / correct.shape[1])
 
 
 def as_filed(labels: np.ndarray) -> np.ndarray:

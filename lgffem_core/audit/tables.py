@@ -3,13 +3,15 @@
 A method is (name, variant), and what is known of it a list with one entry a seed, as for Tables 1 and 2.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
 from lgffem_core.audit.chance import chance
-from lgffem_core.audit.generality_table import Domain
 from lgffem_core.audit.leakage import clean, leakage
-from lgffem_core.audit.verdicts import ENDS, scan_ends
+from lgffem_core.audit.verdicts import ENDS, STANDARD, scan_ends
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
@@ -17,9 +19,9 @@ from lgffem_core.retrieval.embed import Embedded
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.methods import Methods, Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
-from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out
+from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out, leave_one_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
-from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, seed_interval
+from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, seed_half_width
 
 PROTOCOL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches (BCa), none where patches do not ask for "
@@ -41,6 +43,23 @@ LEAKAGE_NOTE = (
     "the test patches. Percent: {best} once `removed` test patches are left out, one of each pair within the test "
     f"patches and each that has a pair in training; 95 % interval of eta_p over scans (BCa). {WIDTHLESS}"
 )
+
+
+class Domain(NamedTuple):
+    """Images that a domain is measured on, by the name that the table shows."""
+
+    name: str
+    dataset: str
+    patches: pd.DataFrame
+
+
+class Answers(NamedTuple):
+    """A model on a domain."""
+
+    model: str  # as the table names it
+    domain: Domain
+    trained_on: str  # whether it was trained on these very images
+    runs: list[np.ndarray | None]  # embeddings (N, D), one a seed; None for a domain without images
 
 
 def protocol_table(study: Study, outcomes: Outcomes, train_counts: np.ndarray) -> pd.DataFrame:
@@ -69,9 +88,8 @@ def intervals(runs: list[Outcome], resamples: int) -> dict[str, float]:
     if runs[0].hits is not None:
         low, high = patch_interval(np.array([run.hits for run in runs]), resamples)
     scan_low, scan_high = scan_ends(runs, resamples).values()
-    half = seed_interval(np.array([run.scores.eta_p for run in runs])).half_width
-    ends = {"eta_p_low": low, "eta_p_high": high, "scan_low": scan_low, "scan_high": scan_high}
-    return ends | {"seed_half_width": half}
+    half = seed_half_width([run.scores.eta_p for run in runs])
+    return {"eta_p_low": low, "eta_p_high": high, "scan_low": scan_low, "scan_high": scan_high, "seed_half_width": half}
 
 
 def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.DataFrame:
@@ -80,19 +98,14 @@ def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.
     for (method, variant), runs in embedded.items():
         size = min(int(run.test.sum()) - 1 for run in runs)
         depths = tuple(k for k in ks if k <= size)
-        scores = [
-            ranking_scores(
-                rank_others(run.embeddings[run.test], run.labels[run.test], max(depths)),
-                depths,
-                tuple(k for k in depths if k > 1),
-            )
-            for run in runs
-        ]
+        votes = tuple(k for k in depths if k > 1)
+        ranked = [rank_others(run.embeddings[run.test], run.labels[run.test], max(depths)) for run in runs]
+        scores = [ranking_scores(ranking, depths, votes) for ranking in ranked]
         rows.append({"method": method, "variant": variant} | pd.DataFrame(scores).mean().to_dict())
     return pd.DataFrame(rows).round(DECIMALS)
 
 
-def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = "leave_one_out") -> pd.DataFrame:
+def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = STANDARD) -> pd.DataFrame:
     """One method against every other on the same queries: differences of η_p in points, and p-values.
 
     ``p_patches`` is McNemar's, of the first seed; ``p_scans`` flips whole scans, seeds averaged, and is the one
@@ -111,6 +124,27 @@ def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = 
         )
     table = pd.DataFrame(rows)
     return table.assign(**{name: holm(table[name]) for name in ("p_patches", "p_scans")})
+
+
+def generality_table(answers: Iterable[Answers], resamples: int) -> pd.DataFrame:
+    """What specialising costs elsewhere (paper, section 4.2.1): a row for each model and domain."""
+    rows = [
+        {"strategy": each.model, "domain": each.domain.name, "protocol": STANDARD, "trained_on": each.trained_on}
+        | scored(each, resamples)
+        for each in answers
+    ]
+    return pd.DataFrame(rows).round(DECIMALS)
+
+
+def scored(answers: Answers, resamples: int) -> dict:
+    """The numbers of a row; NaN where there are fewer than two groups."""
+    labels = answers.domain.patches["label_id"].to_numpy()
+    row = {"patches": len(labels), "groups": len(np.unique(labels))}
+    if row["groups"] < 2:
+        return row | dict.fromkeys(("eta_p", *ENDS, "chance_eta_p"), np.nan)
+    runs = [leave_one_out(values, labels) for values in answers.runs]
+    row |= {"eta_p": np.mean([run.scores.eta_p for run in runs]), **scan_ends(runs, resamples)}
+    return row | {"chance_eta_p": chance(STANDARD, runs[0].counts).eta_p}
 
 
 def group_table(study: Study, asked: list[tuple[Domain, Encoder]]) -> pd.DataFrame:

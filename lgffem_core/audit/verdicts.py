@@ -19,9 +19,7 @@ from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import scan_interval
 
-VERDICTS = ("reproduced", "differs", "not comparable", "not run here")
 STANDARD = "leave_one_out"  # the protocol that any two methods can be compared under
-OVER_SCANS = "bca"  # a studentised end is 0 or 100 where few scans have an error
 ENDS = ("eta_p_low", "eta_p_high")
 ROUNDING = 0.005  # a published value stands for everything that rounds to it
 VERDICT_NOTE = (
@@ -94,15 +92,15 @@ def intervals(runs: list[Outcome], resamples: int) -> Scores:
     same scans.
     """
     correct, counts = np.array([run.correct for run in runs]), runs[0].counts
-    eta_p = scan_interval(correct, counts, resamples, OVER_SCANS)
-    eta_w = scan_interval(correct / counts, np.ones(len(counts)), resamples, OVER_SCANS)
+    eta_p = scan_interval(correct, counts, resamples)
+    eta_w = scan_interval(correct / counts, np.ones(len(counts)), resamples)
     return Scores(eta_p, eta_w, tuple(p * w / 100 for p, w in zip(eta_p, eta_w, strict=True)))
 
 
 def scan_ends(runs: list[Outcome], resamples: int) -> dict[str, float]:
     """The 95 % interval of η_p over scans (BCa) as cells of a row, one outcome a seed."""
     correct = np.array([run.correct for run in runs])
-    return dict(zip(ENDS, scan_interval(correct, runs[0].counts, resamples, OVER_SCANS), strict=True))
+    return dict(zip(ENDS, scan_interval(correct, runs[0].counts, resamples), strict=True))
 
 
 Settings = BaseModel | Watched  # a section of the parameters

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,13 +20,9 @@ REMEDIES = {
     errno.ENOSPC: "free space",
     errno.EDQUOT: "free space or enlarge the quota",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
-    errno.EACCES: "make it writable",
-    errno.EPERM: "make it writable",
-    errno.EROFS: "make it writable",
     errno.EIO: "check the disk",
-    errno.EISDIR: "move away what stands in its place",
-    errno.ENOTDIR: "move away what stands in its place",
-    errno.EEXIST: "move away what stands in its place",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "move away what stands in its place"),
 }
 
 
@@ -50,7 +46,8 @@ def atomic_path(path: Path):
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException as error:
-        remove_quietly(temporary)
+        with suppress(OSError):  # then it stays as a leftover; no second error may hide the first
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and is_about(error, temporary, path):
             raise refused(path, "written", error) from None
         raise
@@ -85,14 +82,6 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def remove_quietly(temporary: Path) -> None:
-    """Remove a temporary file on the way out of an error, which must not be hidden by a second one."""
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:
-        pass  # stays as a leftover
 
 
 def is_about(error: OSError, temporary: Path, path: Path) -> bool:

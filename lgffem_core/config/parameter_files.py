@@ -148,6 +148,19 @@ def check_leaves(value, key: str, source: str) -> None:
         raise RequestError(one_line(f"{source}: parameter {key}: {fault}, got {shown(value)}."))
 
 
+def leaves(tree, prefix: str = "") -> dict[str, Any]:
+    """A tree as dotted key -> value; lists of plain values, and what is empty, stay whole.
+
+    >>> leaves({"a": {"b": 1}, "seeds": [0, 1], "hits": [{"found": 46}]})
+    {'a.b': 1, 'seeds': [0, 1], 'hits.0.found': 46}
+    """
+    if isinstance(tree, list) and any(isinstance(value, dict | list) for value in tree):
+        tree = dict(enumerate(tree))
+    if not isinstance(tree, dict) or not tree:
+        return {prefix.removesuffix("."): tree}
+    return {k: v for name, value in tree.items() for k, v in leaves(value, f"{prefix}{name}.").items()}
+
+
 def apply_overrides(tree: dict, overrides: dict[str, Any]) -> dict:
     """A copy of ``tree`` with each dotted key of ``overrides`` set."""
     merged = {k: apply_overrides(v, {}) if isinstance(v, dict) else v for k, v in tree.items()}
@@ -181,25 +194,31 @@ def validate(tree: dict, source: str) -> Params:
         elif fault["type"] == "model_type":
             message = f"parameter {key}: must be a section, as in params/paper.yaml, got {shown(fault['input'])}."
         elif not key:  # a rule about the whole tree: its text says all
-            message = f"{fault['msg'].removeprefix('Value error, ')}."
+            message = f"{said(fault)}."
         else:
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
-            said = fault["msg"].removeprefix("Value error, ")
-            message = f"parameter {key}: {said}, got {shown(fault['input'])}{remedy}."
+            message = f"parameter {key}: {said(fault)}, got {shown(fault['input'])}{remedy}."
         raise RequestError(one_line(f"{source}: {message}")) from None
+
+
+def said(fault: dict) -> str:
+    """What one of our rules, or pydantic itself, says of a fault."""
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def checked_entry(schema: type[BaseModel], entry, place: str) -> BaseModel:
+    """An entry of a file as ``schema`` has it; ``RequestError`` names its ``place`` and the key at fault."""
+    try:
+        return schema.model_validate(entry)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ", ".join([place, *map(str, fault["loc"])])
+        raise RequestError(one_line(f"{place}: {said(fault)}.")) from None
 
 
 def read_reference(path: Path, name: str, schema: type[BaseModel]) -> list:
     """The list ``name`` of a file in ``params/reference``, each entry as ``schema`` has it; ``RequestError`` else."""
-    entries, found = read_yaml(path).get(name), []
+    entries = read_yaml(path).get(name)
     if not isinstance(entries, list) or not entries:
         raise RequestError(f"{path}: {name} must be a list of entries.")
-    for i, entry in enumerate(entries, start=1):
-        try:
-            found.append(schema.model_validate(entry))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            key = "".join(f", {part}" for part in fault["loc"])
-            message = fault["msg"].removeprefix("Value error, ")
-            raise RequestError(one_line(f"{path}: {name}, entry {i}{key}: {message}.")) from None
-    return found
+    return [checked_entry(schema, entry, f"{path}: {name}, entry {i}") for i, entry in enumerate(entries, start=1)]

@@ -97,11 +97,11 @@ class Head(Section):
 class Toggles(Section):
     """Where text and released code differ in model or loss. Null = as the variant says; see ``study.VARIANTS``."""
 
-    loss_scale: Literal["s", "margin"] | None = None  # ledger 2
-    grn: Literal["channels", "width"] | None = None  # ledger 3: the axis of the mean
-    head_norm: bool | None = None  # ledger 4: BatchNorm and Dropout in the head
-    fusion_relu: bool | None = None  # ledger 5
-    normalize_embedding: bool | None = None  # ledger 12: L2 before the search, in neither; a third reading, ours
+    loss_scale: Literal["s", "margin"] | None = None  # "s": the stated scale, "margin": s = m (ledger 2)
+    grn: Literal["channels", "width"] | None = None  # ConvNeXt V2's, or a mean over an axis of length 1 (ledger 3)
+    head_norm: bool | None = None  # BatchNorm and Dropout after GeM (ledger 4)
+    fusion_relu: bool | None = None  # ReLU on the fusion weights (ledger 5)
+    normalize_embedding: bool | None = None  # L2 before the search, in neither of the two; ours (ledger 12)
 
 
 class Model(Section):
@@ -158,7 +158,7 @@ class Training(Section):
 
 class Retrieval(Section):
     #: Of Tables 1 and 2; the audit and the ledger, which compare them, take all three.
-    protocols: tuple[Literal["test_to_train", "leave_one_out", "released"], ...] = PROTOCOLS
+    protocols: tuple[Literal[PROTOCOLS], ...] = PROTOCOLS
     batch_size: Positive = 64
     bootstrap: Annotated[int, Field(ge=200, le=100_000)] = 2000  # resamples of a 95 % interval
 
@@ -245,12 +245,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def something_to_run(self):
-        for name in ("systems", "variants", "seeds"):
-            values = getattr(self, name)
+        lists = {name: getattr(self, name) for name in ("systems", "variants", "seeds")}
+        for name, values in {**lists, "retrieval.protocols": self.retrieval.protocols}.items():
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must list at least one value, none of them twice")
-        if not self.retrieval.protocols:
-            raise ValueError("retrieval.protocols must list at least one protocol")
         if self.model.neck.reduction > self.model.neck.channels:
             raise ValueError("model.neck.reduction must not be larger than model.neck.channels, or no channel is left")
         return self

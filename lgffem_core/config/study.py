@@ -1,7 +1,7 @@
 """The study at hand: one validated profile, its variants, and every path that follows from it."""
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lgffem_core.base.files import sha256_json
@@ -10,26 +10,14 @@ from lgffem_core.base.surroundings import check_python
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import DRAWING
 from lgffem_core.config.parameter_files import apply_overrides, read_yaml, validate
-from lgffem_core.config.params import DATASETS, STRATEGIES, Params
+from lgffem_core.config.params import DATASETS, Params, Toggles
 from lgffem_core.config.watched import Watched, current, plain, watched
-
-
-@dataclass(frozen=True)
-class VariantSettings:
-    """One reading of the model and its loss: each field is a row of the ledger of text against code."""
-
-    loss_scale: str  # "s": the stated scale, "margin": s = m (row 2)
-    grn: str  # "channels": as in ConvNeXt V2, "width": mean over a last axis of length 1 (row 3)
-    head_norm: bool  # BatchNorm and Dropout after GeM (row 4)
-    fusion_relu: bool  # ReLU on the fusion weights (row 5)
-    normalize_embedding: bool  # L2 before the Euclidean search: neither text nor code, but ours (row 12)
-
 
 #: "paper": the printed text, and where it is silent the released code. "released": the code's architecture and loss
 #: scale, and no more of its configuration: batch size, rates, restarts, epochs and folds stay the profile's.
 VARIANTS = {
-    "paper": VariantSettings("s", "channels", False, True, False),
-    "released": VariantSettings("margin", "width", True, False, False),
+    "paper": Toggles(loss_scale="s", grn="channels", head_norm=False, fusion_relu=True, normalize_embedding=False),
+    "released": Toggles(loss_scale="margin", grn="width", head_norm=True, fusion_relu=False, normalize_embedding=False),
 }
 
 #: Strategy -> (data set it trains on, strategy it starts from, the name in Table 1).
@@ -148,23 +136,19 @@ class Study:
 
     # -- what it is -----------------------------------------------------------------------------------
 
-    def variant(self, name: str) -> VariantSettings:
+    def variant(self, name: str) -> Toggles:
         """The settings of a variant, with the toggles that the parameters set one by one."""
         chosen = {k: v for k, v in self.params.model.toggles.model_dump().items() if v is not None}
-        return VariantSettings(**{**asdict(VARIANTS[name]), **chosen})
+        return VARIANTS[name].model_copy(update=chosen)
 
     def variant_label(self, name: str) -> str:
         """A variant as tables name it: with the toggles that make it differ from what its name promises."""
-        chosen, promised = asdict(self.variant(name)), asdict(VARIANTS[name])
-        return " ".join([name, *(f"{key}={value}" for key, value in chosen.items() if value != promised[key])])
+        promised = dict(VARIANTS[name])
+        return " ".join([name, *(f"{key}={value}" for key, value in self.variant(name) if value != promised[key])])
 
     def parent(self, strategy: str) -> str | None:
         """The strategy that this one starts from, None for A. A study of single ledger rows trains fewer of them."""
         return CURRICULUM[strategy][1]
-
-    def runs(self) -> list[tuple[str, str, int]]:
-        """Every (strategy, variant, seed) of the profile."""
-        return [(s, v, seed) for v in self.params.variants for seed in self.params.seeds for s in STRATEGIES]
 
     @property
     def label(self) -> str:

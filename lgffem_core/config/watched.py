@@ -38,14 +38,6 @@ def covers(declared: str, name: str, separator: str = ".") -> bool:
     return name == declared or name.startswith(declared + separator)
 
 
-def leaves(section: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value of every parameter below a section."""
-    found = {}
-    for name, value in section:
-        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {prefix + name: value}
-    return found
-
-
 @dataclass
 class Declared:
     """What a stage declares, and what it has read so far: ``noted``, (kind, name).

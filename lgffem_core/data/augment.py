@@ -21,26 +21,6 @@ cv2.setNumThreads(0)  # workers are the parallelism; threads inside them would f
 PROBABILITIES = {"b": (0.5, 0.5), "c": (0.6, 0.6)}
 
 
-def augmentations(strategy: str, size: int) -> list[A.BasicTransform]:
-    """The random transforms of strategy "a", "b" or "c", ending in images of ``size`` pixels a side.
-
-    Raises ``ValueError`` for another strategy.
-    """
-    if strategy == "a":
-        return [A.RandomResizedCrop((size, size), area_for_downscale="image"), A.HorizontalFlip(p=0.5)]
-    if strategy not in PROBABILITIES:
-        raise ValueError(f"unknown strategy {strategy!r}; there are 'a', 'b' and 'c'")
-    flips, median = PROBABILITIES[strategy]
-    return [
-        A.Resize(size, size, area_for_downscale="image"),
-        A.VerticalFlip(p=flips),
-        A.HorizontalFlip(p=flips),
-        A.RandomRotate90(p=flips),
-        A.GaussianBlur(p=0.5),
-        A.MedianBlur(blur_limit=5, p=median),
-    ]
-
-
 class Augment:
     """Callable ``(image, seed) -> image``: uint8 (H, W, 3) RGB in, uint8 (size, size, 3) out.
 
@@ -57,8 +37,25 @@ class Augment:
 
 
 def training_augment(strategy: str, size: int) -> Augment:
-    """The pipeline that strategy "a", "b" or "c" trains with."""
-    return Augment(augmentations(strategy, size))
+    """The random transforms that strategy "a", "b" or "c" trains with, ending in images of ``size`` pixels a side.
+
+    Raises ``ValueError`` for another strategy.
+    """
+    if strategy == "a":
+        return Augment([A.RandomResizedCrop((size, size), area_for_downscale="image"), A.HorizontalFlip(p=0.5)])
+    if strategy not in PROBABILITIES:
+        raise ValueError(f"unknown strategy {strategy!r}; there are 'a', 'b' and 'c'")
+    flips, median = PROBABILITIES[strategy]
+    return Augment(
+        [
+            A.Resize(size, size, area_for_downscale="image"),
+            A.VerticalFlip(p=flips),
+            A.HorizontalFlip(p=flips),
+            A.RandomRotate90(p=flips),
+            A.GaussianBlur(p=0.5),
+            A.MedianBlur(blur_limit=5, p=median),
+        ]
+    )
 
 
 RESIZED, CROPPED = 300, 224  # pixels a side in the publication of MA + MS-loss

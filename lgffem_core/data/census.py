@@ -44,7 +44,8 @@ def census(root: Path, files: Iterable[Path | str], cache: Path) -> dict[str, st
     new = [name for name in names if looks[name] is None or known.get(name, ())[:4] != looks[name]]
     hashed = dict(zip(new, in_threads(lambda name: hash_file(os.path.join(root, name)), new), strict=True))
     if new:
-        kept = {n: entry for n, entry in known.items() if n not in hashed and (n in looks or exists(root, n))}
+        there = (n for n in known if n in looks or os.path.exists(os.path.join(root, n)))  # asked about, or still there
+        kept = {n: known[n] for n in there if n not in hashed}
         fresh = {n: (*looks[n], digest) for n, digest in hashed.items() if digest and looks[n]}
         entries = kept | {n: entry for n, entry in fresh.items() if settled(entry, now)}
         if entries != known:
@@ -59,11 +60,6 @@ def look(path: str) -> tuple[str, str, str, str] | None:
     except OSError:
         return None
     return str(found.st_size), str(found.st_mtime_ns), str(found.st_ctime_ns), str(found.st_ino)
-
-
-def exists(root: Path, name: str) -> bool:
-    """True where a file that was not asked about is still there."""
-    return os.path.exists(os.path.join(root, name))
 
 
 def in_threads(function: Callable, items: Sequence) -> Iterator:
@@ -116,24 +112,19 @@ def study_files(study, dataset: str) -> Listing:
     return list_tree(root, set_named(dataset).read_below(root), own)
 
 
-def data_digest(study, dataset: str) -> str:
-    """One hash over names and contents of all files that a data set's reader would read.
+def data_state(study, dataset: str) -> str:
+    """``data_digest``, and what is counted as not read: all that the data report depends on."""
+    found = study_files(study, dataset)
+    return " ".join([data_digest(study, dataset, found.files), *([sha256_json(found.unread)] if found.unread else [])])
+
+
+def data_digest(study, dataset: str, files: list[str] | None = None) -> str:
+    """One hash over names and contents of all files that a data set's reader would read, or of those that are given.
 
     An official form counts with its own files, an archive until it is unpacked. A folder that is not there, such as
     synthetic images that are not made yet, gives the hash of no files.
     """
-    return digest(study, dataset, study_files(study, dataset).files)
-
-
-def data_state(study, dataset: str) -> str:
-    """``data_digest``, and what is counted as not read: all that the data report depends on."""
-    found = study_files(study, dataset)
-    return " ".join([digest(study, dataset, found.files), *([sha256_json(found.unread)] if found.unread else [])])
-
-
-def digest(study, dataset: str, files: list[str]) -> str:
-    """One hash over names and contents of ``files``, whose paths count from the data set's root."""
-    root = study.data_root(dataset)
+    root, files = study.data_root(dataset), study_files(study, dataset).files if files is None else files
     known = census(root, [os.path.join(root, file) for file in files], files_cache(study, dataset))
     whole = hashlib.sha256()
     for path, content in sorted(known.items()):

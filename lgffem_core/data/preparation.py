@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
+from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census, data_digest, files_cache, study_files
 from lgffem_core.data.listing import unread_rows
@@ -24,13 +24,12 @@ from lgffem_core.data.quarantine import (
     examine,
     report_row,
     report_rows,
-    summary,
     write_findings,
 )
 from lgffem_core.data.sets import NAMES
 from lgffem_core.data.sets import get as set_named
 from lgffem_core.data.sets.base import Row
-from lgffem_core.data.table import build_table, read_table, write_patch_table
+from lgffem_core.data.table import build_table, read_table
 
 
 def images_root(study: Study, dataset: str) -> Path:
@@ -84,9 +83,10 @@ def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:
     """The sentence that refuses faulty files: how many, the first, where the list is, what to do."""
     made = study.is_synthetic(dataset) or images_root(study, dataset) != study.data_root(dataset)
     remedy = f"remove {images_root(study, dataset)} to have it made again" if made else "restore them"
-    files = len({fault.path for fault in faults})
+    files, kinds = len({fault.path for fault in faults}), Counter(fault.kind for fault in faults)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return (
-        f"data.{dataset}: {files} faulty file{'s' * (files != 1)} ({summary(faults)}); the first is "
+        f"data.{dataset}: {files} faulty file{'s' * (files != 1)} ({counts}); the first is "
         f"{images_root(study, dataset) / faults[0].path}: {faults[0].reason}; all are listed in "
         f"{faults_file(study, dataset)}; {remedy}, or set data.faulty_files=leave_out."
     )
@@ -113,7 +113,7 @@ def write_index(study: Study, dataset: str, table: pd.DataFrame, examined: int, 
     """Write the index and, last, what it was made for and its own hash: without that it counts as not written."""
     index = study.index(dataset)
     index.with_suffix(".json").unlink(missing_ok=True)
-    write_patch_table(table, index)
+    write_text(index, table.to_csv(index=False))
     found = {"files_examined": examined, "files_not_read": unread}
     made = index_settings(study, dataset) | {"index_sha256": sha256_file(index)} | found
     write_json(index.with_suffix(".json"), made)

@@ -6,7 +6,6 @@ goes on without the file and says so (``data.faulty_files``). A *notice* is wort
 
 import hashlib
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from lgffem_core.base.files import atomic_path
+from lgffem_core.base.files import write_text
 from lgffem_core.data.census import in_threads
 from lgffem_core.data.decoding import decode_whole, unheeded
 from lgffem_core.data.sets.base import DataSet, Row
@@ -27,9 +26,7 @@ KNOWN = ("JPEG", "PNG", "TIFF", "GIF", "BMP")
 MODES = {
     "P": "has a palette",
     "CMYK": "is CMYK",
-    "RGBA": "has an alpha channel",
-    "LA": "has an alpha channel",
-    "PA": "has an alpha channel",
+    **dict.fromkeys(("RGBA", "LA", "PA"), "has an alpha channel"),
 }
 REPORT_COLUMNS = ("data set", "finding", "outcome", "files", "file", "reason")
 EMPTY = hashlib.sha256().hexdigest()  # of no bytes
@@ -138,9 +135,7 @@ def write_findings(dataset: str, findings: list[Finding], path: Path) -> Path:
     """Write all findings as CSV, atomically; a data set without any gives the header alone."""
     table = pd.DataFrame(findings, columns=Finding._fields)
     table.insert(0, "dataset", dataset)
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return path
+    return write_text(path, table.to_csv(index=False))
 
 
 def report_rows(dataset: str, examined: int, findings: pd.DataFrame) -> list[dict]:
@@ -162,8 +157,3 @@ def report_rows(dataset: str, examined: int, findings: pd.DataFrame) -> list[dic
 def report_row(dataset: str, finding: str, outcome: str, files: int, file: str = "", reason: str = "") -> dict:
     """A row of the data report."""
     return dict(zip(REPORT_COLUMNS, (dataset, finding, outcome, files, file, reason), strict=True))
-
-
-def summary(findings: list[Finding]) -> str:
-    """Counts by kind, e.g. ``2 empty, 1 mislabelled``."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(f.kind for f in findings).items()))

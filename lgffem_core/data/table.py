@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.files import atomic_path
 from lgffem_core.data.listing import printable
 from lgffem_core.data.sets.base import Row
 
@@ -79,11 +78,7 @@ def checked(table: pd.DataFrame, further: Mapping[str, str], where: Path, remedy
 
 
 def build_table(
-    root: Path,
-    rows: list[Row],
-    labels: list[str],
-    hashes: Mapping[str, str] = {},
-    further: Mapping[str, str] = {},
+    root: Path, rows: list[Row], labels: list[str], hashes: Mapping[str, str] = {}, further: Mapping[str, str] = {}
 ) -> pd.DataFrame:
     """Make a PatchTable from rows of (path, label, split, group, further columns); rows keep their order.
 
@@ -96,15 +91,8 @@ def build_table(
     return checked(table, further, root, "mend the reader of this data set, lgffem_core/data/sets")
 
 
-def write_patch_table(table: pd.DataFrame, path: Path) -> Path:
-    """Write a PatchTable as CSV, atomically."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return path
-
-
 def read_table(path: Path, further: Mapping[str, str] = {}) -> pd.DataFrame:
-    """Read what ``write_patch_table`` wrote; a table that breaks the ``schema`` is an error."""
+    """Read the CSV file of a PatchTable; a table that breaks the ``schema`` is an error."""
     text = [*TEXT, *(name for name, kind in further.items() if kind == "str")]
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)

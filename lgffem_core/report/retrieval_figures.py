@@ -63,13 +63,11 @@ def neighbour_strip(
     return sign(figure, label)
 
 
-def similarity_map(embeddings: np.ndarray, labels: np.ndarray, names: list[str], title: str, label: str) -> Figure:
-    """Mean cosine similarity between the embeddings of every two classes: the diagonal should stand out."""
-    return similarity_panels({title: embeddings}, labels, names, label)
-
-
 def similarity_panels(embeddings: dict[str, np.ndarray], labels: np.ndarray, names: list[str], label: str) -> Figure:
-    """One such map for each title, side by side on one colour scale, so that a change can be seen."""
+    """Mean cosine similarity between the embeddings of every two classes: the diagonal should stand out.
+
+    A panel for each title, side by side on one colour scale, so that a change can be seen.
+    """
     means = {title: class_similarity(values, labels) for title, values in embeddings.items()}
     low, high = min(m.min() for m in means.values()), max(m.max() for m in means.values())
     figure, panels = plt.subplots(1, len(means), figsize=(5.2 * len(means), 4.4), layout="constrained", squeeze=False)
@@ -115,11 +113,7 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
     panels[0][0].set_ylabel("η_p, %")
     panels[0][0].scatter([], [], marker="D", s=22, color="black", label="paper")
     figure.legend(
-        *panels[0][0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=4,
-        frameon=False,
-        fontsize=8,
+        *panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=8
     )
     sns.despine(figure)
     return sign(figure, study.label)
@@ -137,13 +131,18 @@ def nearest_others(embeddings: np.ndarray, query: int, neighbours: int) -> tuple
 
 
 def query_strip(
-    study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int
-) -> Figure:
-    """One patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to."""
+    study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray, query: int, neighbours: int,
+    side: float = 1.5, named: bool = False,
+) -> Figure:  # fmt: skip
+    """One patch and its nearest other patches in ``table``, whose rows ``embeddings`` belong to.
+
+    ``side`` is a panel's width in inches; ``named`` prints the files' names too.
+    """
     distances, ids = nearest_others(embeddings, query, neighbours)
     root, rows = images_root(study, dataset), table.iloc[[query, *ids]]
     images = [read_rgb(root / path) for path in rows["path"]]
-    return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label)
+    files = [Path(path).name for path in rows["path"]] if named else None
+    return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label, side, files)
 
 
 def first_patches(table: pd.DataFrame) -> np.ndarray:
@@ -157,12 +156,7 @@ def query_and_retrieved(study: Study, dataset: str, table: pd.DataFrame, embeddi
     Args:
         table: the test patches; embeddings: (N, D), theirs.
     """
-    query = int(first_patches(table)[0])
-    distances, ids = nearest_others(embeddings, query, 1)
-    root, rows = images_root(study, dataset), table.iloc[[query, *ids]]
-    images = [read_rgb(root / path) for path in rows["path"]]
-    files = [Path(path).name for path in rows["path"]]
-    return neighbour_strip(images, rows["label"].tolist(), [0.0, *distances], study.label, side=2.6, files=files)
+    return query_strip(study, dataset, table, embeddings, int(first_patches(table)[0]), 1, side=2.6, named=True)
 
 
 def thumbnail(path: Path, side: int = THUMBNAIL) -> np.ndarray:

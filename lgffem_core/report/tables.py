@@ -47,24 +47,8 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     def escape(text) -> str:
         return str(text).translate(LATEX_ESCAPES)
 
-    def line(row) -> str:
-        return "  " + " & ".join(map(escape, row)) + r" \\"
-
     columns = "".join("r" if name.startswith(("eta", "paper")) else "l" for name in table.columns)
-    body = [line(row) for row in table.itertuples(index=False)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            f"  \\caption{{{escape(caption)}}}",
-            f"  \\label{{tab:{label}}}",
-            f"  \\begin{{tabular}}{{{columns}}}",
-            r"  \toprule",
-            line(table.columns),
-            r"  \midrule",
-            *body,
-            r"  \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    shown = table.map(escape).rename(columns=escape)
+    text = shown.to_latex(index=False, column_format=columns, caption=escape(caption), label=f"tab:{label}")
+    first, *inside, last = text.splitlines()
+    return "\n".join([first, *(f"  {line}" for line in inside), last, ""])

@@ -23,9 +23,9 @@ def fitting_neighbours(size: int, wanted: int) -> int:
     """How many neighbours to look at among ``size`` points: ``wanted``, or what fits below half of the points.
 
     Trustworthiness is defined only below half, and the maps of a small test set keep to the same number.
-    Raises ``StudyError`` for fewer than five points or fewer than two neighbours.
+    Raises ``StudyError`` for fewer than five points.
     """
-    if size < FEWEST or wanted < 2:
+    if size < FEWEST:
         raise StudyError(
             f"a projection needs at least {FEWEST} test patches and projection.neighbours of at least 2; "
             f"here are {size} patches and {wanted} neighbours."

@@ -1,8 +1,8 @@
 """Beyond the first neighbour: what the ranked list behind each query holds.
 
-A ``Ranking`` is the common input, from ``rank_others`` (leave-one-out) or ``rank_gallery``. Neighbours are
-ordered by (distance, id), as everywhere in this package, and that settles all ties of distance. Functions of
-single queries give (Q,) values of 0 … 1, to be averaged or resampled; those of classes give one number.
+A ``Ranking`` is the common input, from ``rank_others`` (leave-one-out). Neighbours are ordered by (distance, id),
+as everywhere in this package, and that settles all ties of distance. Functions of single queries give (Q,) values of
+0 … 1, to be averaged or resampled; those of classes give one number.
 
 A query without any relevant gallery item cannot be right. It counts as 0 in every measure, and is not left
 out; pytorch-metric-learning leaves such queries out, and scikit-learn sets other values.
@@ -52,17 +52,6 @@ def rank_others(embeddings: np.ndarray, labels: np.ndarray, k: int) -> Ranking:
     others = ids != np.arange(len(ids))[:, None]
     others[others.all(axis=1), -1] = False  # k + 1 duplicates with smaller ids: the last is one too many
     return Ranking(labels[ids[others].reshape(-1, k)], labels, relevant_counts(labels, labels) - 1)
-
-
-def rank_gallery(
-    queries: np.ndarray, labels: np.ndarray, gallery: np.ndarray, gallery_labels: np.ndarray, k: int
-) -> Ranking:
-    """Each query's k nearest rows of a gallery that does not hold the queries.
-
-    Shapes: queries (Q, D), gallery (N, D), labels (Q,) and (N,); k: 1 … N.
-    """
-    _, ids = search(gallery, queries, k)
-    return Ranking(gallery_labels[ids], labels, relevant_counts(labels, gallery_labels))
 
 
 def relevant_counts(labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:

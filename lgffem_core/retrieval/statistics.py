@@ -1,16 +1,15 @@
 """How far a measured rate can be trusted: 95 % intervals over patches, over scans and over seeds.
 
 The material is resampled with replacement and the rate computed again (Efron & Tibshirani 1993, chapters 12
-to 14). Patches of one scan resemble one another, so an interval over scans is the wider and the more honest
-one: it says what other slides would give; one over patches says what other patches of these slides would.
-Seeds are averaged first: ``seed_interval`` is the only one that is over trainings.
+to 14). Patches of one scan resemble one another, so an interval over scans is the more honest one: it says
+what other slides would give; one over patches says what other patches of these slides would.
+Seeds are averaged first: ``seed_half_width`` is the only one that is over trainings.
 
-Defaults are what ``benchmarks/coverage.py`` found to hold the true rate 93 to 97 times in 100: BCa over
-patches (percentile: 92.5 at 175 patches and a rate of 95 %), studentised over 24 scans (percentile: 85 to 94,
-BCa: 89 to 95). Of 175 patches fewer than two or three errors are too few for any bootstrap.
+The intervals are BCa. ``benchmarks/coverage.py`` finds that over patches they hold the true rate 93 to 97 times in 100
+(percentile: 92.5 at 175 patches and a rate of 95 %), over 24 scans 89 to 95 times (percentile: 85 to 94; studentised:
+93 to 97, but an end is 0 or 100 where few scans have an error). Of 175 patches fewer than two or three errors are too
+few for any bootstrap.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm, t
@@ -23,39 +22,30 @@ TAILS = np.array(LEVEL) / 100
 WIDTHLESS = "Two equal ends are no certainty: what was resampled is all alike there, which gives no interval."
 
 
-class SeedInterval(NamedTuple):
-    """Mean over seeds, and half the width of its 95 % interval: NaN for a single seed."""
-
-    mean: float
-    half_width: float
-
-
 def eta_p_interval(outcomes: list[Outcome], resamples: int) -> tuple[float, float]:
     """The percentile interval that Table 1 prints: lower and upper end, in percent, over one outcome a seed.
 
     Under the two top-1 protocols the patches are resampled; under ``released``, which asks one question a
     scan, the scans are.
     """
-    rng = np.random.default_rng(derive_seed("bootstrap"))
     if outcomes[0].hits is not None:
         correct = np.mean([outcome.hits for outcome in outcomes], axis=0)
         counts = np.ones_like(correct)
     else:
         correct = np.mean([outcome.correct for outcome in outcomes], axis=0)
         counts = outcomes[0].counts
-    drawn = rng.integers(len(correct), size=(resamples, len(correct)))
+    drawn = generator().integers(len(correct), size=(resamples, len(correct)))
     rates = 100 * correct[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(rates, LEVEL)
     return float(low), float(high)
 
 
-def patch_interval(hits: np.ndarray, resamples: int, method: str = "bca") -> tuple[float, float]:
-    """95 % interval of η_p over patches, in percent.
+def patch_interval(hits: np.ndarray, resamples: int) -> tuple[float, float]:
+    """95 % interval of η_p over patches (BCa), in percent.
 
     Args:
         hits: (N,) bool, or (seeds, N), which are averaged patch by patch.
         resamples: bootstrap samples, 1000 or more.
-        method: "percentile" or "bca" (bias-corrected and accelerated).
 
     Hits that are all right or all wrong give no width: a bootstrap knows no error that it has not met. (At
     most 3/N of the patches are then wrong, at 95 %.)
@@ -65,52 +55,39 @@ def patch_interval(hits: np.ndarray, resamples: int, method: str = "bca") -> tup
     # How often each value is drawn is all that a rate depends on, and much quicker than drawing patches.
     drawn = generator().multinomial(size, frequencies / size, size=resamples)
     rates, rate = np.round(drawn @ values / size, 12), np.round(frequencies @ values / size, 12)
-    if method == "percentile":
-        return ends(np.percentile(rates, LEVEL))
-    if method == "bca":
-        return ends(bca(rates, rate, np.repeat(values - rate, frequencies)))
-    raise ValueError(f"unknown method {method!r}; over patches there are 'percentile' and 'bca'")
+    return ends(bca(rates, rate, np.repeat(values - rate, frequencies)))
 
 
-def scan_interval(
-    correct: np.ndarray, counts: np.ndarray, resamples: int = 2000, method: str = "studentised"
-) -> tuple[float, float]:
-    """95 % interval of η_p = Σ correct / Σ counts, in percent, with scans as the unit that is resampled.
+def scan_interval(correct: np.ndarray, counts: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+    """95 % interval (BCa) of η_p = Σ correct / Σ counts, in percent, with scans as the unit that is resampled.
 
     Args:
         correct: (S,) correct patches of each scan, or (seeds, S), which are averaged.
         counts: (S,) patches of each scan. ``scan_interval(correct / counts, np.ones(S))`` is that of η_w.
         resamples: bootstrap samples, 1000 or more.
-        method: "percentile", "bca" or "studentised" (bootstrap-t). A studentised end is 0 or 100 where more
-            than 2.5 % of the bootstrap samples hold no scan that differs from the others.
 
     Scans that are all equally good give no width.
     """
-    correct, counts = np.atleast_2d(correct).mean(axis=0), np.asarray(counts, dtype=np.float64)
-    scans, rate = len(correct), correct.sum() / counts.sum()
-    drawn = generator().integers(scans, size=(resamples, scans))
-    rates = correct[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    if method == "percentile":
-        return ends(np.percentile(rates, LEVEL))
-    if method == "bca":
-        without = (correct.sum() - correct) / (counts.sum() - counts)
-        return ends(bca(rates, rate, without.mean() - without))
-    if method == "studentised":
-        errors = ratio_error(correct[drawn], counts[drawn])
-        return ends(studentised(rates, errors, rate, ratio_error(correct, counts)))
-    raise ValueError(f"unknown method {method!r}; over scans there are 'percentile', 'bca' and 'studentised'")
+    return ends(ratio_ends(np.atleast_2d(correct).mean(axis=0), np.asarray(counts, dtype=np.float64), resamples))
 
 
-def seed_interval(values: np.ndarray) -> SeedInterval:
-    """Mean of one value a seed (R,) and its 95 % half-width by Student's t with R − 1 degrees of freedom.
+def seed_half_width(values: np.ndarray) -> float:
+    """Half the width of the 95 % interval of the mean of one value a seed (R,), by Student's t with R − 1 degrees.
 
-    One seed says nothing about the spread: its half-width is NaN.
+    One seed says nothing about the spread: NaN.
     """
-    values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
-        return SeedInterval(float(values.mean()), float("nan"))
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return SeedInterval(float(values.mean()), float(t.ppf(TAILS[1], len(values) - 1) * error))
+        return float("nan")
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(t.ppf(TAILS[1], len(values) - 1) * error)
+
+
+def ratio_ends(parts: np.ndarray, wholes: np.ndarray, resamples: int) -> np.ndarray:
+    """95 % interval (BCa) of Σ parts / Σ wholes, (N,) float64 each, with their pairs as the unit that is resampled."""
+    drawn = generator().integers(len(parts), size=(resamples, len(parts)))
+    rates = parts[drawn].sum(axis=1) / wholes[drawn].sum(axis=1)
+    without = (parts.sum() - parts) / (wholes.sum() - wholes)
+    return bca(rates, parts.sum() / wholes.sum(), without.mean() - without)
 
 
 def bca(rates: np.ndarray, rate: float, influence: np.ndarray) -> np.ndarray:
@@ -127,23 +104,6 @@ def bca(rates: np.ndarray, rate: float, influence: np.ndarray) -> np.ndarray:
     bias = norm.ppf(np.clip(below, least, 1 - least))
     shifted = bias + norm.ppf(TAILS)
     return np.quantile(rates, norm.cdf(bias + shifted / (1 - acceleration * shifted)))
-
-
-def studentised(rates: np.ndarray, errors: np.ndarray, rate: float, error: float) -> np.ndarray:
-    """Bootstrap-t ends: quantiles of (rates − rate)/errors, in units of the standard error of ``rate``."""
-    if error == 0:
-        return np.array([rate, rate])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pivots = np.where(rates == rate, 0, (rates - rate) / errors)  # ±inf where a sample has no spread
-    low, high = np.quantile(pivots, TAILS, method="inverted_cdf")
-    return np.array([rate - high * error, rate - low * error])  # the high pivot gives the lower end
-
-
-def ratio_error(correct: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Standard error of Σ correct / Σ counts over the last axis (…, S), by linearisation (Cochran 1977, 6.4)."""
-    scans, total = correct.shape[-1], counts.sum(axis=-1)
-    residual = correct - (correct.sum(axis=-1) / total)[..., None] * counts
-    return np.sqrt(scans / (scans - 1) * (residual**2).sum(axis=-1)) / total
 
 
 def generator() -> np.random.Generator:

@@ -92,19 +92,6 @@ def hub_has(name: str) -> bool:
     return not constants.HF_HUB_OFFLINE and server_answers("/".join((address or constants.ENDPOINT).split("/")[:3]))
 
 
-def hub_state(study: Study) -> dict | None:
-    """Networks whose weights come from the model hub, whether it answers, and where they go; None for none."""
-    networks = [name for name, settings in wanted_networks(study).values() if weights_source(name, settings) == "hub"]
-    if not networks:
-        return None
-    from huggingface_hub import constants
-
-    offline = bool(constants.HF_HUB_OFFLINE)
-    answers = not offline and server_answers(constants.ENDPOINT)
-    found = {"networks": networks, "server": constants.ENDPOINT, "offline": offline, "answers": answers}
-    return {**found, "cache": constants.HF_HUB_CACHE}
-
-
 @cache  # several networks, one question
 def server_answers(server: str, timeout: float = 1.5) -> bool:
     """True where ``server`` ("https://…") answers within ``timeout`` seconds; asked once a process."""

@@ -178,11 +178,6 @@ def perform(options: argparse.Namespace) -> int:
     return run(options.params, options.pairs, options.cores)
 
 
-def interrupt(*_) -> None:
-    """Treat a polite kill, or a closed terminal, like Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code, after one sentence where something is wrong."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -191,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     previous = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
     for sign in previous:
         if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(sign, interrupt)
+            signal.signal(sign, signal.default_int_handler)  # a polite kill, or a closed terminal, is like Ctrl-C
     try:
         return perform(options)
     except (StudyError, OSError) as error:

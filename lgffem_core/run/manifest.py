@@ -114,11 +114,7 @@ def write_manifest(study: Study, request: Request) -> Path:
     manifest = {
         "label": study.label,
         "profile": study.params.profile,
-        "request": {
-            "params": request.params,
-            "overrides": request.overrides,
-            "sha256": sha256_file(PROJECT / request.params),
-        },
+        "request": vars(request) | {"sha256": sha256_file(PROJECT / request.params)},
         "parameters": study.params.model_dump(mode="json"),
         "weights": first_weights(study),
         "inputs": {

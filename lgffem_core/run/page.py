@@ -96,15 +96,6 @@ def typeset(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", marked))
 
 
-def as_text(table: pd.DataFrame, form: str) -> pd.DataFrame:
-    """Every cell as text: numbers with a fraction in ``form``, missing values empty."""
-
-    def text(value) -> str:
-        return "" if pd.isna(value) else format(value, form) if isinstance(value, float) else str(value)
-
-    return table.astype(object).map(text)
-
-
 def measure_tables(measures: dict, title: str = "") -> list[dict]:
     """Numbers of any depth as tables with title, headings and rows: one a list of records, one for single values."""
     nested = {key: value for key, value in measures.items() if isinstance(value, dict)}
@@ -119,8 +110,12 @@ def measure_tables(measures: dict, title: str = "") -> list[dict]:
 
 
 def records(title: str, rows: list[dict]) -> dict:
-    """A list of records as one table."""
-    table = as_text(pd.DataFrame(rows), ".4g")
+    """A list of records as one table of texts, empty for what is missing."""
+
+    def text(value) -> str:
+        return "" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    table = pd.DataFrame(rows).astype(object).map(text)
     words = [cell.title for cell in cells(list(table.columns))]
     return {"title": title.strip().replace("_", " "), "headings": words, "rows": table.to_numpy().tolist()}
 
@@ -143,12 +138,6 @@ def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
     return view
 
 
-def notebook_links(study: Study) -> list[tuple[str, str]]:
-    """(stage, page below the results folder) of every executed notebook, in the order of the story."""
-    pages = {stage.name: executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
-    return [(name, pages[name].relative_to(study.results).as_posix()) for name in sorted(pages)]
-
-
 def write_report(study: Study, request: Request) -> Path:
     """Write the page from the files of a finished run and return its path."""
     environment = jinja2.Environment(
@@ -158,6 +147,7 @@ def write_report(study: Study, request: Request) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pages = {stage.name: executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
     environment.filters |= {"typeset": typeset, "spans": spans}
     text = environment.get_template("page.html.j2").render(
         label=study.label,
@@ -168,7 +158,7 @@ def write_report(study: Study, request: Request) -> Path:
         command=run_command(request),
         lines=what_holds(study.results / "tables" / "verdicts.csv"),
         artefacts=[artefact_view(study, request, artefact) for artefact in artefacts(study)],
-        notebooks=notebook_links(study),
+        notebooks=[(name, pages[name].relative_to(study.results).as_posix()) for name in sorted(pages)],
         measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in measuring(study)},
     )
     return write_text(study.report, text)

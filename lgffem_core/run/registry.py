@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import known_keys, one_line, read_yaml
+from lgffem_core.config.parameter_files import checked_entry, known_keys, read_yaml
 from lgffem_core.config.params import DATASETS, Section, System
 from lgffem_core.config.watched import REGISTRY, covers
 
@@ -86,13 +86,7 @@ def registry(path: Path = PROJECT / REGISTRY) -> dict[str, Entry]:
     """Notebook -> its entry, each after those that it reads from. ``RequestError`` names file, stage and key."""
     entries: dict[str, Entry] = {}
     for name, described in read_yaml(path).items():
-        try:
-            entries[name] = Entry.model_validate(with_notebook(name, described))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            key = ", ".join(map(str, fault["loc"]))
-            said = fault["msg"].removeprefix("Value error, ")
-            raise RequestError(one_line(f"{path}: stage {name}{key and f', {key}'}: {said}.")) from None
+        entries[name] = checked_entry(Entry, with_notebook(name, described), f"{path}: stage {name}")
         for earlier in entries[name].after:
             if earlier == name or earlier not in entries:
                 raise RequestError(f"{path}: stage {name}, after: {earlier} is no stage that stands before it.")

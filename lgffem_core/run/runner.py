@@ -51,26 +51,16 @@ def events_file(study: Study) -> Path:
 
 def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]:
     """Snakemake on our Snakefile; what is to be done follows from the stages' flags, not from file times."""
-    return [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(PROJECT / "Snakefile"),
-        "--directory",
-        str(study.artifacts),
-        "--cores",
-        str(cores),
-        "--workflow-profile",
-        "none",  # not profiles/default of the folder in which the command is typed
-        "--nolock",
-        "--rerun-incomplete",
-        "--drop-metadata",
-        "--rerun-triggers",
-        "params",
-        "--config",
-        f"request={os.path.relpath(request_file, study.artifacts)}",  # read as YAML: a full path may hold ": "
-    ]
+    options = {
+        "--snakefile": str(PROJECT / "Snakefile"),
+        "--directory": str(study.artifacts),
+        "--cores": str(cores),
+        "--workflow-profile": "none",  # not profiles/default of the folder in which the command is typed
+        "--rerun-triggers": "params",
+        "--config": f"request={os.path.relpath(request_file, study.artifacts)}",  # as YAML: a full path may hold ": "
+    }
+    switches = ["--nolock", "--rerun-incomplete", "--drop-metadata"]
+    return [sys.executable, "-m", "snakemake", *switches, *(word for option in options.items() for word in option)]
 
 
 class Reporter:

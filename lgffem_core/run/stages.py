@@ -15,10 +15,10 @@ from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_js
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.code_version import code_hash, lock_hash, syntax_hash
 from lgffem_core.config.machine import COMPUTING, SHOWING
-from lgffem_core.config.parameter_files import one_line
-from lgffem_core.config.params import DATASETS, Params
+from lgffem_core.config.parameter_files import leaves, one_line
+from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
-from lgffem_core.config.watched import REGISTRY, leaves
+from lgffem_core.config.watched import REGISTRY
 from lgffem_core.data.census import census
 from lgffem_core.data.census import data_state as state_of
 from lgffem_core.run.registry import Artefact, Entry, artefacts_of, registry
@@ -196,17 +196,13 @@ def code_state(notebook: str) -> list[str]:
 def stage_params(study: Study, notebook: str) -> dict:
     """Dotted key -> value of all that a stage reads, with the contents of weights that are named; and the label."""
     entry = known()[notebook]
-    values = leaves(study.params) | leaves(paper(), "published.")
+    paper = Study.published().params.model_dump()
+    values = leaves(study.params.model_dump()) | leaves(paper, "published.")
     chosen = {key: value for key, value in values.items() if entry.declares(key)}
     for key, value in chosen.items():
         if key.endswith((".weights", ".checkpoint")) and value and not key.startswith("published."):
             chosen[key] = file_content(study, value)
     return {**chosen, "label": study.label}
-
-
-def paper() -> Params:
-    """The parameters of the paper's own profile."""
-    return Study.load(PROJECT / "params" / "paper.yaml").params
 
 
 def file_content(study: Study, name: str) -> str | None:

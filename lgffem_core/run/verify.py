@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import sha256_file
+from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.study import Study
 from lgffem_core.run.record import MANIFEST, Manifest
 
@@ -38,19 +39,6 @@ class Findings:
 
     def add(self, file: str, says: str) -> None:
         self.faults.append(Fault(file, f"{file} {says}."))
-
-
-def leaves(tree, prefix: str = "") -> dict[str, Any]:
-    """A tree as dotted key -> value; lists of plain values, and what is empty, stay whole.
-
-    >>> leaves({"a": {"b": 1}, "seeds": [0, 1], "hits": [{"found": 46}]})
-    {'a.b': 1, 'seeds': [0, 1], 'hits.0.found': 46}
-    """
-    if isinstance(tree, list) and any(isinstance(value, dict | list) for value in tree):
-        tree = dict(enumerate(tree))
-    if not isinstance(tree, dict) or not tree:
-        return {prefix.removesuffix("."): tree}
-    return {k: v for name, value in tree.items() for k, v in leaves(value, f"{prefix}{name}.").items()}
 
 
 def differing(one: dict, other: dict) -> Iterator[tuple[str, Any, Any]]:

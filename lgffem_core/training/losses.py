@@ -11,8 +11,7 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss, SubCenterArcFace
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import Tensor, nn
 
-from lgffem_core.config.params import Loss, MixedAttention
-from lgffem_core.config.study import VariantSettings
+from lgffem_core.config.params import Loss, MixedAttention, Toggles
 
 
 def in_float32(forward: Callable) -> Callable:
@@ -43,20 +42,14 @@ class SubCenterArcFace(SubCenterArcFaceLoss):
         return torch.acos(cosine_of_target_classes.clamp(-limit, limit))
 
 
-def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: VariantSettings) -> SubCenterArcFace:
+def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: Toggles) -> SubCenterArcFace:
     """The loss over (N, embedding_size) embeddings and N labels in [0, classes).
 
     s·cos(θ + m) for the nearest of an own class's K centers, s·cos θ for the others, in a softmax
     cross-entropy; m in degrees. The released code passes the margin as the scale too (ledger row 2).
     """
     scale = {"s": loss.scale, "margin": loss.margin}[variant.loss_scale]
-    return SubCenterArcFace(
-        num_classes=classes,
-        embedding_size=embedding_size,
-        margin=loss.margin,
-        scale=scale,
-        sub_centers=loss.sub_centers,
-    )
+    return SubCenterArcFace(classes, embedding_size, margin=loss.margin, scale=scale, sub_centers=loss.sub_centers)
 
 
 #: ``training.loss.name`` -> function of (training.loss, classes, size of an embedding, variant) that makes the loss.
@@ -64,10 +57,10 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {"sub_center_arcface": sub_center_
 
 
 class MultiSimilarity(nn.Module):
-    """Multi-similarity loss over the pairs that its mining keeps; S is the cosine similarity.
+    """Multi-similarity loss over the pairs that its mining keeps, with the constants of ``baselines.ma_ms``.
 
-    Mining keeps, for anchor i, the negatives with S_ik > min over positives S − ε, and the positives with
-    S_ik < max over negatives S + ε. On those pairs P_i and N_i, as a mean over the batch's m anchors:
+    S is the cosine similarity. Mining keeps, for anchor i, the negatives with S_ik > min over positives S − ε, and the
+    positives with S_ik < max over negatives S + ε. On those pairs P_i and N_i, as a mean over the batch's m anchors:
 
         1/m Σ_i { 1/α · log[1 + Σ_{k∈P_i} exp(−α(S_ik − λ))]  +  1/β · log[1 + Σ_{k∈N_i} exp(β(S_ik − λ))] }
 
@@ -77,16 +70,11 @@ class MultiSimilarity(nn.Module):
         loss, miner: the library's two halves.
     """
 
-    def __init__(self, alpha: float, beta: float, base: float, epsilon: float):
+    def __init__(self, settings: MixedAttention):
         super().__init__()
-        self.loss = MultiSimilarityLoss(alpha=alpha, beta=beta, base=base)
-        self.miner = MultiSimilarityMiner(epsilon=epsilon)
+        self.loss = MultiSimilarityLoss(alpha=settings.alpha, beta=settings.beta, base=settings.base)
+        self.miner = MultiSimilarityMiner(epsilon=settings.epsilon)
 
     @in_float32
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:  # (N, D), (N,) -> scalar
         return self.loss(embeddings, labels, self.miner(embeddings, labels))
-
-
-def multi_similarity(settings: MixedAttention) -> MultiSimilarity:
-    """The loss with the constants of ``baselines.ma_ms``."""
-    return MultiSimilarity(settings.alpha, settings.beta, settings.base, settings.epsilon)

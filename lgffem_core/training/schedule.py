@@ -9,13 +9,7 @@ def cosine(fraction: float, high: float, low: float) -> float:
 
 
 def learning_rate(
-    step: int,
-    total_steps: int,
-    steps_per_epoch: int,
-    high: float,
-    low: float,
-    schedule: str = "cosine",
-    restart_epochs: int = 3,
+    step: int, total_steps: int, steps_per_epoch: int, high: float, low: float, schedule: str, restart_epochs: int
 ) -> float:
     """The rate of optimisation step ``step`` (0-based).
 

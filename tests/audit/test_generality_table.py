@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.audit.generality_table import Answers, Domain, generality_table
+from lgffem_core.audit.tables import Answers, Domain, generality_table
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2])
 

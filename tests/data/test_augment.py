@@ -6,7 +6,7 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from lgffem_core.data.augment import Augment, augmentations, evaluation_resize, training_augment
+from lgffem_core.data.augment import Augment, evaluation_resize, training_augment
 
 IMAGE = np.random.default_rng(0).integers(0, 256, size=(24, 20, 3), dtype=np.uint8)
 SEEDS = 400
@@ -53,7 +53,11 @@ def flips_of(image, result):
 
 def flips(strategy):
     """The two flips of a strategy's pipeline, alone."""
-    return [t for t in augmentations(strategy, 16) if isinstance(t, A.VerticalFlip | A.HorizontalFlip)]
+    return [
+        t
+        for t in training_augment(strategy, 16).pipeline.transforms
+        if isinstance(t, A.VerticalFlip | A.HorizontalFlip)
+    ]
 
 
 def test_the_flips_are_independent():
@@ -83,7 +87,7 @@ def test_the_flips_come_as_often_as_in_the_released_code(strategy, rate):
 
 def test_the_transforms_are_those_of_the_released_code():
     def listed(strategy):
-        return [(type(t).__name__, t.p) for t in augmentations(strategy, 16)]
+        return [(type(t).__name__, t.p) for t in training_augment(strategy, 16).pipeline.transforms]
 
     assert listed("a") == [("RandomResizedCrop", 1), ("HorizontalFlip", 0.5)]
     for strategy, flip, median in (("b", 0.5, 0.5), ("c", 0.6, 0.6)):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,10 @@ from lgffem_core import data
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.data import check_counts, images_root, patch_table, preparation, prepare, sets
+from lgffem_core.data import images_root, patch_table, preparation, prepare, sets
 from lgffem_core.data.loading import read_rgb
+from lgffem_core.data.preparation import check_counts
 from lgffem_core.data.sets import facts, pannuke_folds
-from lgffem_core.data.sets.pannuke import published_counts
 
 SMOKE = PROJECT / "params" / "smoke.yaml"
 
@@ -182,6 +183,11 @@ def test_the_published_counts_pass(study, kimia_folder, monkeypatch):
     monkeypatch.setattr(facts, "KIMIA_TEST_TOTAL", 6)
     mine = study(data__kimia__root=str(kimia_folder()), data__check_counts=True)
     assert len(prepare(mine, "kimia")) == 15
+
+
+def published_counts(split, present=("fold1", "fold2", "fold3")):
+    """Those of PanNuke, for a value of data.pannuke.split and the folds that are there."""
+    return sets.get("pannuke").published(SimpleNamespace(split=split), [("path", "label", "split", f) for f in present])
 
 
 def test_pannukes_counts_follow_the_split():

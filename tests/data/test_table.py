@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import write_text
 from lgffem_core.data.sets.kimia import SET
-from lgffem_core.data.table import COLUMNS, build_table, read_table, write_patch_table
+from lgffem_core.data.table import COLUMNS, build_table, read_table
 
 
 def test_rows_keep_their_order_and_labels_are_numbered_as_listed(tmp_path, picture):
@@ -29,7 +30,7 @@ def test_the_file_gives_the_same_table_back(tmp_path, picture):
     """Labels such as "NA" and groups such as "02" stay the text that they are."""
     picture(tmp_path / "a.png"), picture(tmp_path / "ä, b.png")
     table = build_table(tmp_path, [("a.png", "NA", "train", "02"), ("ä, b.png", "7", "test", "")], ["NA", "7"])
-    again = read_table(write_patch_table(table, tmp_path / "index" / "table.csv"))
+    again = read_table(write_text(tmp_path / "index" / "table.csv", table.to_csv(index=False)))
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -65,12 +66,12 @@ BROKEN = {
 
 
 def test_a_sound_table_is_given_back_as_it_is(tmp_path):
-    pd.testing.assert_frame_equal(read_table(write_patch_table(SOUND, tmp_path / "t.csv")), SOUND)
+    pd.testing.assert_frame_equal(read_table(write_text(tmp_path / "t.csv", SOUND.to_csv(index=False))), SOUND)
 
 
 @pytest.mark.parametrize(("changes", "said"), BROKEN.values(), ids=BROKEN)
 def test_what_breaks_the_schema_is_named_by_file_column_and_first_row(tmp_path, changes, said):
-    path = write_patch_table(SOUND.assign(**changes), tmp_path / "t.csv")
+    path = write_text(tmp_path / "t.csv", SOUND.assign(**changes).to_csv(index=False))
     with pytest.raises(StudyError) as caught:
         read_table(path)
     assert str(caught.value) == f"{path}: is no PatchTable ({said}); run notebook 01 again."
@@ -79,7 +80,7 @@ def test_what_breaks_the_schema_is_named_by_file_column_and_first_row(tmp_path, 
 def test_columns_that_are_missing_or_elsewhere_are_named(tmp_path):
     for columns, said in ((COLUMNS[:-1], "column sha256: is missing"), (COLUMNS[::-1], "column sha256: is not in its")):
         with pytest.raises(StudyError, match=said):
-            read_table(write_patch_table(SOUND[columns], tmp_path / "t.csv"))
+            read_table(write_text(tmp_path / "t.csv", SOUND[columns].to_csv(index=False)))
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'path,label\n"a'])
@@ -103,11 +104,11 @@ def test_a_data_sets_own_columns_are_kept_and_checked(tmp_path):
     rows = [("a.png", "x", "train", "", 40, "02"), ("b.png", "y", "test", "", 100, "NA")]
     table = build_table(tmp_path, rows, ["x", "y"], hashes, further)
     assert list(table.columns) == [*COLUMNS, *further]
-    path = write_patch_table(table, tmp_path / "t.csv")
+    path = write_text(tmp_path / "t.csv", table.to_csv(index=False))
     pd.testing.assert_frame_equal(read_table(path, further), table)
     with pytest.raises(StudyError, match="column magnification: is not known"):
         read_table(path)
-    write_patch_table(table.assign(magnification=["40", "40x"]), path)
+    write_text(path, table.assign(magnification=["40", "40x"]).to_csv(index=False))
     with pytest.raises(StudyError, match="column magnification, row 1: '40x' is not of type int64"):
         read_table(path, further)
 

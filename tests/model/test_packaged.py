@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from hub import hub_state  # of tools/
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
@@ -29,7 +30,7 @@ from lgffem_core.model.backbone import Backbone, create_model
 from lgffem_core.model.packaged import PACKAGES, packaged_weights
 from lgffem_core.model.weights import start_hash
 from lgffem_core.run import checklist as checklist_module
-from lgffem_core.run.checklist import hub_state, missing_weights
+from lgffem_core.run.checklist import missing_weights
 from lgffem_core.run.manifest import first_weights
 
 NAME = "tf_efficientnet_lite0"

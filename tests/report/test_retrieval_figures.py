@@ -147,7 +147,7 @@ def test_split_grid_has_training_above_test(study):
 
 def test_similarity_map_holds_the_mean_cosines():
     embeddings, labels = np.array([[1.0, 0], [0, 2.0], [3.0, 0]]), np.array([0, 1, 1])
-    figure = figures.similarity_map(embeddings, labels, ["x", "y"], "title", "DEMO")
+    figure = figures.similarity_panels({"title": embeddings}, labels, ["x", "y"], "DEMO")
     drawn = figure.axes[0].collections[0].get_array().reshape(2, 2)
     np.testing.assert_allclose(drawn, [[1, 0.5], [0.5, 0.5]])  # (y is the mean of two orthogonal unit vectors)
 

@@ -15,9 +15,10 @@ import pytest
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
-from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers, leaves
+from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers
 from lgffem_core.run import registry as module
 from lgffem_core.run import stages
 from lgffem_core.run.cli import main
@@ -116,7 +117,7 @@ def below(names, of):
 @pytest.mark.parametrize("notebook", registry())
 def test_what_is_declared_is_what_was_read(notebook):
     """Key by key; what the paper states counts by its sections."""
-    entry, reads, known = registry()[notebook], READS[notebook], set(leaves(smoke().params))
+    entry, reads, known = registry()[notebook], READS[notebook], set(leaves(smoke().params.model_dump()))
     published = {key.removeprefix("published.").split(".")[0] for key in reads["params"] if covers("published", key)}
     assert below(entry.params, known) - FREE.keys() == set(reads["params"]) & known - FREE.keys()
     assert set(entry.published) == published
@@ -146,7 +147,7 @@ def mutations():
             values = stages.sets_of(smoke(), entry) if key == "data" else getattr(entry, key)
             for gone in values:
                 yield notebook, key, gone, tuple(value for value in values if value != gone)
-        known = [key for key in leaves(smoke().params) if entry.declares(key) and key not in FREE]
+        known = [key for key in leaves(smoke().params.model_dump()) if entry.declares(key) and key not in FREE]
         for gone in known:  # of a section too, each parameter by itself
             yield notebook, "params", gone, tuple(key for key in known if key != gone)
 

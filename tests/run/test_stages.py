@@ -190,7 +190,7 @@ def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
         ("lgffem_core/systems/baselines/ma_ms.py", {"06", "07", "10"}),
         ("lgffem_core/audit/leakage.py", {"10"}),
         ("lgffem_core/systems/lgffem/figures/cam_figures.py", {"08"}),
-        ("lgffem_core/systems/lgffem/figures/ledger_table.py", {"11"}),
+        ("lgffem_core/systems/lgffem/figures/ledger_effects.py", {"11"}),
         ("lgffem_core/retrieval/projection.py", {"09"}),
         ("params/reference/ledger.yaml", {"10", "11"}),
         ("params/reference/table1_runs.yaml", {"10"}),

@@ -7,7 +7,7 @@ import torch
 
 from lgffem_core.config.params import Loss, MixedAttention
 from lgffem_core.config.study import VARIANTS
-from lgffem_core.training.losses import multi_similarity, sub_center_arcface
+from lgffem_core.training.losses import MultiSimilarity, sub_center_arcface
 
 
 def loss_by_hand(embeddings, labels, centers, classes, k, margin, scale):
@@ -58,7 +58,7 @@ def near(center, degrees):
 
 
 @pytest.mark.parametrize("half", HALVES)
-@pytest.mark.parametrize("make", [arcface, lambda: multi_similarity(MixedAttention())])
+@pytest.mark.parametrize("make", [arcface, lambda: MultiSimilarity(MixedAttention())])
 def test_losses_are_computed_in_float32_under_autocast_and_on_half_precision(make, half):
     loss, labels = make(), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
     before = {name: tensor.clone() for name, tensor in loss.state_dict().items()}
@@ -141,7 +141,7 @@ def test_multi_similarity_equals_the_formula(settings, seed):
     constants = (settings.alpha, settings.beta, settings.base, settings.epsilon)
     expected = multi_similarity_by_hand(cosines(embeddings), labels.tolist(), *constants)
     assert expected > 0.05
-    assert multi_similarity(settings)(embeddings, labels).item() == pytest.approx(expected, abs=1e-6)
+    assert MultiSimilarity(settings)(embeddings, labels).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -149,7 +149,7 @@ def test_mining_keeps_the_pairs_of_its_definition(seed):
     torch.manual_seed(seed)
     labels, embeddings = torch.randint(0, 4, (14,)), torch.randn(14, 6, dtype=torch.float64)
     anchors, positives, others, negatives = (
-        t.tolist() for t in multi_similarity(CONSTANTS[1]).miner(embeddings, labels)
+        t.tolist() for t in MultiSimilarity(CONSTANTS[1]).miner(embeddings, labels)
     )
     by_hand = mined_pairs_by_hand(cosines(embeddings), labels.tolist(), CONSTANTS[1].epsilon)
     pairs = set(zip(anchors, positives, strict=True)), set(zip(others, negatives, strict=True))
@@ -160,12 +160,12 @@ def test_mining_keeps_the_pairs_of_its_definition(seed):
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3], [5, 5, 5, 5]], ids=["no positive", "no negative"])
 def test_a_batch_without_pairs_has_loss_0_and_moves_nothing(labels):
     embeddings = torch.randn(4, 6, requires_grad=True)
-    value = multi_similarity(MixedAttention())(embeddings, torch.tensor(labels))
+    value = MultiSimilarity(MixedAttention())(embeddings, torch.tensor(labels))
     value.backward()
     assert value.item() == 0 and torch.equal(embeddings.grad, torch.zeros(4, 6))
 
 
 def test_the_published_constants_are_the_defaults():
-    loss = multi_similarity(MixedAttention())
+    loss = MultiSimilarity(MixedAttention())
     assert (loss.loss.alpha, loss.loss.beta, loss.loss.base, loss.miner.epsilon) == (2, 5, 0.5, 0.2)
     assert list(loss.parameters()) == []

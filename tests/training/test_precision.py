@@ -15,7 +15,7 @@ from lgffem_core.training import loop
 from lgffem_core.training.checkpoint import load_checkpoint
 from lgffem_core.training.fabric import make_fabric
 from lgffem_core.training.loop import Recipe, Trainer, labelled_images
-from lgffem_core.training.losses import multi_similarity, sub_center_arcface
+from lgffem_core.training.losses import MultiSimilarity, sub_center_arcface
 
 SIZE = 32  # of an embedding
 
@@ -87,7 +87,7 @@ def lgffem_parts(params):
 
 
 def ma_ms_parts(params):
-    return mixed_attention_recipe(params.baselines.ma_ms), multi_similarity(params.baselines.ma_ms)
+    return mixed_attention_recipe(params.baselines.ma_ms), MultiSimilarity(params.baselines.ma_ms)
 
 
 class StopHereError(Exception):

@@ -20,8 +20,6 @@ PANNUKE_TISSUES = (
 )  # fmt: skip
 PANNUKE_FOLDS = (1, 2, 3)
 PANNUKE_FOLD_SIZES = (2656, 2523, 2722)  # length of types.npy in the archives of folds 1, 2, 3
-# The same source and PathML's documentation: channels of a mask; the last is 1 where there is no nucleus.
-PANNUKE_NUCLEI = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")
 
 # Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015 (ILSVRC2012).
 IMAGENET_TRAIN_TOTAL = 1281167

@@ -7,7 +7,6 @@ reads what the other wrote.
 """
 
 import re
-from collections.abc import Container
 from pathlib import Path
 
 from lgffem_core.base.errors import RequestError
@@ -17,21 +16,8 @@ from lgffem_core.data.sets.base import DataSet, Row
 from lgffem_core.data.sets.facts import PANNUKE_FOLDS, PANNUKE_TISSUES, file_tissue
 from lgffem_core.data.similar import near_miss
 
-FOLD_NAMES = tuple(f"fold{fold}" for fold in PANNUKE_FOLDS)  # the groups
 ARRAYS = re.compile(r"Fold ([123])/(images/fold\1/(images|types)|masks/fold\1/masks)\.npy")
 NAME = re.compile(r"fold([123])_(\d+)_([^_]+)\.(?i:png)")
-
-
-def published_counts(split: int | None, present: Container[str] = FOLD_NAMES) -> dict[str, int]:
-    """Published numbers of tiles in split "train" and "test" for a value of data.pannuke.split.
-
-    Of the folds that do not train, those ``present`` ("fold2") count: the others are not needed.
-    """
-    sizes = dict(zip(FOLD_NAMES, facts.PANNUKE_FOLD_SIZES, strict=True))
-    if split is None:
-        return {"train": sum(sizes.values())}
-    test = sum(size for fold, size in sizes.items() if fold in present and fold != f"fold{split}")
-    return {"train": sizes[f"fold{split}"]} | ({"test": test} if test else {})
 
 
 class PanNuke(DataSet):
@@ -102,8 +88,13 @@ class PanNuke(DataSet):
         return rows, sorted({label for _, label, _, _ in rows})
 
     def published(self, settings, rows: list[Row]) -> dict[str, int]:
-        """Those of the folds that are there."""
-        return published_counts(settings.split, {group for *_, group in rows})
+        """Those of the fold that trains, or of all; of the others, which are not needed, those that are there."""
+        sizes, split = dict(zip(PANNUKE_FOLDS, facts.PANNUKE_FOLD_SIZES, strict=True)), settings.split
+        if split is None:
+            return {"train": sum(sizes.values())}
+        present = {group for *_, group in rows} - {f"fold{split}"}
+        test = sum(size for fold, size in sizes.items() if f"fold{fold}" in present)
+        return {"train": sizes[split]} | ({"test": test} if test else {})
 
     def write_synthetic(self, settings, root: Path) -> None:
         """``images/fold{k}_{i}_{tissue}.png`` with red and blue swapped (ledger 13), ``masks/….npy``."""

@@ -34,14 +34,7 @@ ORGANS = {
     "Bile-duct": Architecture(nuclei=3, elongation=2, fibres=0.45, glands=0.45, gland_radius=12, lumen=0.3),
     "Bladder": Architecture(nuclei=11, radius=3.1, elongation=1.5, vesicular=0.5, fibres=0.15, eosin=0.4),
     "Breast": Architecture(
-        nuclei=3,
-        radius=2.6,
-        elongation=2.2,
-        fibres=0.35,
-        fat=0.4,
-        fat_radius=15,
-        glands=0.35,
-        gland_radius=11,
+        nuclei=3, radius=2.6, elongation=2.2, fibres=0.35, fat=0.4, fat_radius=15, glands=0.35, gland_radius=11
     ),
     "Cervix": Architecture(nuclei=14, radius=2.6, elongation=1.4, haze=0.15, clustering=0.15, eosin=0.35),
     "Colon": Architecture(

@@ -9,7 +9,7 @@ import numpy as np
 from lgffem_core.audit.verdicts import Ours, changed
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.config.code_version import code_hash
-from lgffem_core.config.study import Study
+from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data.augment import evaluation_resize, ma_ms_evaluation
 from lgffem_core.model.weights import start_hash, state_hash
 from lgffem_core.retrieval.embed import Embedded, kept_embeddings
@@ -21,7 +21,6 @@ from lgffem_core.systems.baselines.networks import DENSENET as DENSENET_NAME
 from lgffem_core.systems.baselines.networks import build_densenet, weights_label
 
 DENSENET, BARCODE, MA_MS = "DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss"
-DATASET = "kimia"  # what the baselines are compared on
 
 
 class Baseline(NamedTuple):
@@ -77,7 +76,7 @@ def baseline_embeddings(study: Study, name: str, seed: int) -> Embedded:
     """Kimia's patches as a baseline embeds them, computed once and kept in a file."""
     baseline = BASELINES[name]
     path = study.baseline(baseline.folder, seed) / "embeddings.safetensors"
-    found = kept_embeddings(study, DATASET, path, baseline.encoder(study, seed))
+    found = kept_embeddings(study, SEARCHED, path, baseline.encoder(study, seed))
     return found._replace(embeddings=baseline.code(found.embeddings))
 
 
@@ -102,6 +101,6 @@ def ours(study: Study) -> dict[str, Ours]:
     dense = changed(params.baselines.densenet121, paper.baselines.densenet121, "densenet121", ("densenet121.weights",))
     mixed = changed(params.baselines.ma_ms, paper.baselines.ma_ms, "ma_ms", ("ma_ms.weights",))
     return {
-        DENSENET: Ours(DENSENET, dense | size, {DATASET}),
-        MA_MS: Ours(MA_MS, mixed | size, {DATASET}, ("published on Kimia Path24 RGB (ledger 22)",)),
+        DENSENET: Ours(DENSENET, dense | size, {SEARCHED}),
+        MA_MS: Ours(MA_MS, mixed | size, {SEARCHED}, ("published on Kimia Path24 RGB (ledger 22)",)),
     }

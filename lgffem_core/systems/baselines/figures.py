@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lgffem_core.config.params import MixedAttention
 from lgffem_core.report.pictures import finish, show
-from lgffem_core.report.style import COLOURS
+from lgffem_core.report.style import COLOURS, axes
 
 LIBRARY_BETA = 50.0  # what pytorch-metric-learning takes unless told otherwise
 SHOWN = 64  # bits of a barcode drawn one by one: more could not be told apart
@@ -69,7 +69,7 @@ def pair_weight(similarity: np.ndarray, scale: float, base: float, positive: boo
 
 def pair_weights(settings: MixedAttention, label: str) -> Figure:
     """The weight of a positive and of a negative pair over their cosine similarity, with the library's β beside."""
-    figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
+    figure, ax = axes(8, 3)
     similarity = np.linspace(-1, 1, 401)
     for name, scale, positive, style, colour in (
         (f"positive pair, α = {settings.alpha:g}", settings.alpha, True, "-", COLOURS[0]),
@@ -80,20 +80,18 @@ def pair_weights(settings: MixedAttention, label: str) -> Figure:
     ax.axvline(settings.base, color="0.6", linewidth=1, linestyle="--")
     ax.annotate(f"λ = {settings.base:g}", (settings.base, 0), (4, 2), "data", "offset points", fontsize=8)
     ax.set(xlabel="cosine similarity S of the pair", ylabel="|∂ loss / ∂S|", ylim=(0, 1.05))
-    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
     return finish(figure, "What one pair weighs: far positives pull, near negatives push", label)
 
 
 def baseline_loss(history: pd.DataFrame, label: str) -> Figure:
     """Mean multi-similarity loss and learning rate of each epoch, side by side."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    figure, (left, right) = axes(8, 2.8, 2)
     left.plot(history["epoch"], history["loss"], color=COLOURS[0], marker="o", markersize=3)
     left.set(xlabel="epoch", ylabel="mean loss", ylim=(0, None))
     right.plot(history["epoch"], history["lr"], color=COLOURS[1], marker="o", markersize=3)
     right.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     for ax in (left, right):
-        ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlim(0, len(history) + 1)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return finish(figure, "MA + MS-loss: multi-similarity loss, and the steps of its learning rate", label)

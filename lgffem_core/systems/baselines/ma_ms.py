@@ -16,7 +16,7 @@ from lgffem_core.base.files import sha256_json
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import MixedAttention
-from lgffem_core.config.study import Study
+from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data import channel_order, check_unchanged
 from lgffem_core.data.augment import ma_ms_augment
 from lgffem_core.data.loading import PatchDataset
@@ -25,11 +25,9 @@ from lgffem_core.systems.baselines.networks import MixedAttentionNet, build_mixe
 from lgffem_core.training.fabric import make_fabric
 from lgffem_core.training.finished import TrainedRun, train_once
 from lgffem_core.training.loop import Recipe, Trainer, labelled_images
-from lgffem_core.training.losses import multi_similarity
+from lgffem_core.training.losses import MultiSimilarity
 from lgffem_core.training.patches import training_patches, training_set
 from lgffem_core.training.schedule import step_decay
-
-DATASET = "kimia"  # the patches that strategy C trains on
 
 
 def crop_size(study: Study) -> int:
@@ -39,8 +37,8 @@ def crop_size(study: Study) -> int:
 
 def mixed_attention_patches(study: Study, seed: int) -> PatchDataset:
     """Kimia's training patches as MA + MS-loss trains on them: cropped, flipped, in [0, 1]."""
-    table, augment = training_set(study, DATASET), ma_ms_augment(crop_size(study))
-    return training_patches(study, DATASET, table, augment, MixedAttentionNet, seed)
+    table, augment = training_set(study, SEARCHED), ma_ms_augment(crop_size(study))
+    return training_patches(study, SEARCHED, table, augment, MixedAttentionNet, seed)
 
 
 def mixed_attention_recipe(settings: MixedAttention) -> Recipe:
@@ -67,8 +65,8 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
             "weights": start_hash(study, "baselines.ma_ms", settings.network),
             "size": crop_size(study),
             "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
-            "data": sha256_json(training_set(study, DATASET).to_dict("list")),
-            "order": channel_order(study, DATASET),
+            "data": sha256_json(training_set(study, SEARCHED).to_dict("list")),
+            "order": channel_order(study, SEARCHED),
             "code": code_hash("import lgffem_core.systems.baselines.ma_ms"),
             "lock": lock_hash(),
         }
@@ -87,12 +85,12 @@ def train_mixed_attention(study: Study, seed: int, fabric: Fabric | None = None)
     identity = mixed_attention_fingerprint(study, seed)
 
     def train() -> tuple[dict, list[dict]]:
-        check_unchanged(study, DATASET)
+        check_unchanged(study, SEARCHED)
         settings, patches = study.params.baselines.ma_ms, mixed_attention_patches(study, seed)
-        parts = {"model": model, "loss": multi_similarity(settings)}
+        parts = {"model": model, "loss": MultiSimilarity(settings)}
         trainer = Trainer(fabric, mixed_attention_recipe(settings), parts, labelled_images, seed)
         history = trainer.fit(patches, folder, identity, study.params.compute)
-        return model.trainable_state(), history
+        return model.state_dict(), history
 
     return train_once(fabric, folder, identity, train)
 
@@ -101,5 +99,5 @@ def train_or_load_mixed_attention(study: Study, seed: int) -> MixedAttentionNet:
     """The network with its trained weights, training it if that has not been done yet."""
     trained = train_mixed_attention(study, seed)
     model = build_mixed_attention(study, seed)
-    model.load_trainable_state(load_tensors(trained.weights)[0])
+    model.load_state_dict(load_tensors(trained.weights)[0])
     return model.eval()

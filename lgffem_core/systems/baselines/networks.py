@@ -81,17 +81,6 @@ class MixedAttentionNet(nn.Module):
         pooled = self.network.layer4(features * mask).mean(dim=(2, 3))
         return F.normalize(self.embed(pooled).float(), dim=1)
 
-    def trainable_state(self) -> dict[str, Tensor]:
-        """Weights and buffers by name: all of them are trained."""
-        return self.state_dict()
-
-    def load_trainable_state(self, state: dict[str, Tensor]) -> None:
-        """Load what ``trainable_state`` gave; a missing or unknown weight is an error."""
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise RequestError(f"the weights do not fit this mixed-attention network ({error}).") from None
-
 
 def mask_branch(network: SENet) -> nn.Sequential:
     """(N, C, H, W) -> mask (N, C, H, W): a stage like layer 4 but of stride 1, then 1×1 conv, BatchNorm, sigmoid.

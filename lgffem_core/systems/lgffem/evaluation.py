@@ -1,17 +1,31 @@
-"""Every trained strategy on Kimia's patches: what Table 1 is made of."""
+"""LGFFEM as an encoder, and every trained strategy on Kimia's patches: what Table 1 is made of."""
 
-from lgffem_core.config.study import CURRICULUM, Study
+from functools import cache, partial
+
+from lgffem_core.base.files import sha256_file, sha256_json
+from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
+from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.retrieval.embed import Embedded, kept_embeddings
+from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
-from lgffem_core.systems.lgffem.encoders import strategy_encoder
+from lgffem_core.systems.lgffem.strategies import train_or_load, train_strategy
 
-DATASET = "kimia"  # what the strategies are compared on
+
+def strategy_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encoder:
+    """LGFFEM after strategy "a", "b" or "c", which is trained first if that has not been done yet."""
+    weights, size = train_strategy(study, strategy, variant, seed).weights, study.params.model.image_size
+    return Encoder(
+        label=f"LGFFEM {strategy.upper()}",
+        identity=sha256_json([sha256_file(weights), size]),
+        network=cache(partial(train_or_load, study, strategy, variant, seed)),
+        transform=evaluation_resize(size),
+    )
 
 
 def train_and_embed(study: Study, strategy: str, variant: str, seed: int) -> Embedded:
     """Kimia's patches as a strategy embeds them, (N, 4·C), computed once and kept in a file."""
     encoder = strategy_encoder(study, strategy, variant, seed)
-    return kept_embeddings(study, DATASET, study.embeddings(strategy, variant, seed), encoder)
+    return kept_embeddings(study, SEARCHED, study.embeddings(strategy, variant, seed), encoder)
 
 
 def strategies(study: Study) -> Methods:

@@ -4,8 +4,6 @@ A map answers: which places of this image would have to weigh more for its embed
 to a reference? Maps come from the package ``grad-cam``; what is changed there is told in ``NodeCAM``.
 """
 
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +11,7 @@ from pytorch_grad_cam import GradCAMPlusPlus
 from torch import Tensor, nn
 
 from lgffem_core.retrieval import encoder
-from lgffem_core.systems.lgffem.model import LGFFEM
+from lgffem_core.systems.lgffem.model import LGFFEM, untouched
 from lgffem_core.systems.lgffem.neck import OUTPUTS
 
 Node = tuple[int, str]  # (neck layer from 1, name): (1, "P1_2")
@@ -66,11 +64,6 @@ def plus_plus_weights(activations: np.ndarray, gradients: np.ndarray) -> np.ndar
     return (alpha * np.maximum(g, 0)).sum(axis=(2, 3))
 
 
-def fused_nodes(model: nn.Module) -> dict[Node, nn.Module]:
-    """The modules P1_2 … P4_2 of every neck layer, in the order in which they are computed."""
-    return {(i, name): layer.nodes[name] for i, layer in enumerate(model.neck.layers, 1) for name in OUTPUTS}
-
-
 def similarity_maps(
     model: nn.Module, images: Tensor, references: Tensor, batch_size: int = 8
 ) -> dict[Node, np.ndarray]:
@@ -90,7 +83,7 @@ def similarity_maps(
 
     Raises ``ValueError`` where the numbers of images and references differ, or no gradient reaches the nodes.
     """
-    nodes = fused_nodes(model)
+    nodes = {(i, name): layer.nodes[name] for i, layer in enumerate(model.neck.layers, 1) for name in OUTPUTS}
     if references.ndim == 2 and len(references) != len(images):
         raise ValueError(f"{len(images)} images and {len(references)} references; one each, or one (D,) for all")
     references = references.expand(len(images), -1)
@@ -110,20 +103,6 @@ def maps_of_batch(cam: NodeCAM, images: Tensor, references: Tensor) -> np.ndarra
     cosine = F.cosine_similarity(cam.outputs.detach().cpu().double(), references.cpu().double())
     maps[(1 - cosine < PARALLEL).numpy()] = 0  # what is left of the gradient there is rounding
     return maps
-
-
-@contextmanager
-def untouched(model: nn.Module):
-    """Put back every module's mode and every parameter's gradient, which the package changes."""
-    modes = {module: module.training for module in model.modules()}
-    gradients = {parameter: parameter.grad for parameter in model.parameters()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, gradient in gradients.items():
-            parameter.grad = gradient
 
 
 def collapse(maps: dict[Node, np.ndarray]) -> dict[int, np.ndarray]:

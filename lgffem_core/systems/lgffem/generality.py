@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.audit.floors import backbone_encoder
-from lgffem_core.audit.generality_table import Answers, Domain
-from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.audit.tables import Answers, Domain
+from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data import patch_table
 from lgffem_core.retrieval.encoder import Encoder, embed_table
-from lgffem_core.systems.lgffem.encoders import strategy_encoder
-from lgffem_core.systems.lgffem.evaluation import DATASET, train_and_embed
+from lgffem_core.systems.lgffem.evaluation import strategy_encoder, train_and_embed
 from lgffem_core.systems.lgffem.strategies import trained_here
 from lgffem_core.systems.lgffem.tables import published
 
@@ -25,13 +24,13 @@ GENERALITY_NOTE = (
 
 def domains(study: Study) -> list[Domain]:
     """Held-out photographs, PanNuke's folds that were not trained on (all tiles where there are none), the scans."""
-    photographs, tiles, scans = (patch_table(study, name) for name in ("imagenet", "pannuke", "kimia"))
+    photographs, tiles, scans = (patch_table(study, name) for name in ("imagenet", "pannuke", SEARCHED))
     unseen = tiles[tiles["split"] == "test"]
     tiles = unseen if len(unseen) else tiles
     found = [
         Domain("photographs held out", "imagenet", photographs[photographs["split"] == "test"]),
         Domain(f"PanNuke, {', '.join(sorted(tiles['group'].unique()))}", "pannuke", tiles),
-        Domain("scans, test patches", "kimia", scans[scans["split"] == "test"]),
+        Domain("scans, test patches", SEARCHED, scans[scans["split"] == "test"]),
     ]
     return [d._replace(name=f"{d.name}{'*' * study.is_synthetic(d.dataset)}") for d in found]
 
@@ -51,7 +50,7 @@ def embeddings(study: Study, strategy: str | None, seed: int, found: list[Domain
     variant, values = study.params.variants[0], []
     encoder = strategy_encoder(study, strategy, variant, seed) if strategy else backbone_encoder(study, seed)
     for domain in found:
-        if strategy and domain.dataset == DATASET:  # kept by notebook 07
+        if strategy and domain.dataset == SEARCHED:  # kept by notebook 07
             kept = train_and_embed(study, strategy, variant, seed)
             values.append(kept.embeddings[kept.test])
         else:
@@ -66,8 +65,8 @@ def across_groups(study: Study) -> list[tuple[Domain, Encoder]]:
     B, where the group is the fold.
     """
     variant, seed = study.params.variants[0], study.params.seeds[0]
-    scans, tiles = patch_table(study, DATASET), patch_table(study, "pannuke")
-    asked = {"c": Domain(DATASET, DATASET, scans[scans["split"] == "test"]), "b": Domain("pannuke", "pannuke", tiles)}
+    scans, tiles = patch_table(study, SEARCHED), patch_table(study, "pannuke")
+    asked = {"c": Domain(SEARCHED, SEARCHED, scans[scans["split"] == "test"]), "b": Domain("pannuke", "pannuke", tiles)}
     return [(domain, strategy_encoder(study, strategy, variant, seed)) for strategy, domain in asked.items()]
 
 

@@ -6,7 +6,7 @@ runs differ in that row's parameters and in nothing else. They train strategy C 
 neck and head, so that an effect is not hidden under earlier strategies.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,16 +19,15 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_reference, validate
 from lgffem_core.config.params import PROTOCOLS, Params, Section
-from lgffem_core.config.study import Study
+from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.config.watched import plain
 from lgffem_core.data import patch_table
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import Embedded
 from lgffem_core.retrieval.encoder import embed_table
 from lgffem_core.retrieval.protocols import Outcome, evaluate
-from lgffem_core.retrieval.statistics import bca, generator
-from lgffem_core.systems.lgffem.encoders import strategy_encoder
-from lgffem_core.systems.lgffem.evaluation import DATASET, train_and_embed
+from lgffem_core.retrieval.statistics import ratio_ends
+from lgffem_core.systems.lgffem.evaluation import strategy_encoder, train_and_embed
 from lgffem_core.systems.lgffem.model import LGFFEM, build_model
 from lgffem_core.systems.lgffem.strategies import train_strategy
 
@@ -36,14 +35,11 @@ VARIANT = "paper"  # what the rows are switched from
 ALONE = ("c",)  # the strategies that a run trains, unless the row is about another one's data
 
 
-Kind = Literal["disagreement", "silence", "ambiguous", "observation"]
-
-
 class Row(Section):
     """One row. Either ``trains`` says how it is measured, or ``why_not`` says why it is not."""
 
     row: int
-    kind: Kind
+    kind: Literal["disagreement", "silence", "ambiguous", "observation"]
     topic: str
     text: str  # what the paper says
     code: str  # what the released code does
@@ -106,8 +102,8 @@ class Difference(NamedTuple):
     """η_p of the second outcome minus that of the first, in points, with a 95 % interval and a p-value."""
 
     delta: float
-    low: float
-    high: float
+    delta_low: float
+    delta_high: float
     p: float
 
 
@@ -132,7 +128,7 @@ def base_study(study: Study, strategies: tuple[str, ...] = ALONE) -> RowStudy:
 
     It is evaluated under every protocol, whatever the profile's tables show: row 1 compares them.
     """
-    overrides = {f"model.toggles.{name}": value for name, value in asdict(study.variant(VARIANT)).items()}
+    overrides = {f"model.toggles.{name}": value for name, value in study.variant(VARIANT)}
     overrides |= {"variants": [VARIANT], "seeds": study.params.seeds[:1], "retrieval.protocols": PROTOCOLS}
     for strategy in strategies:
         overrides |= {f"training.{strategy}.epochs": study.params.ledger.epochs}
@@ -183,7 +179,7 @@ def row_embeddings(run: RowStudy, trained: RowStudy) -> Embedded:
 
     encoder = strategy_encoder(trained, "c", VARIANT, seed)
     switched = replace(encoder, identity=sha256_json([encoder.identity, vars(settings)]), network=network)
-    return embedded._replace(embeddings=embed_table(run, DATASET, patch_table(run, DATASET), switched))
+    return embedded._replace(embeddings=embed_table(run, SEARCHED, patch_table(run, SEARCHED), switched))
 
 
 def paired_difference(text: Outcome, code: Outcome, resamples: int) -> Difference:
@@ -203,9 +199,5 @@ def paired_difference(text: Outcome, code: Outcome, resamples: int) -> Differenc
     else:
         change, counts = (code.correct - text.correct).astype(float), text.counts.astype(float)
         p = paired_permutation(text.correct, code.correct)
-    rate = change.sum() / counts.sum()
-    drawn = generator().integers(len(change), size=(resamples, len(change)))
-    rates = change[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    without = (change.sum() - change) / (counts.sum() - counts)
-    low, high = bca(rates, rate, without.mean() - without)
-    return Difference(100 * float(rate), 100 * float(low), 100 * float(high), p)
+    low, high = ratio_ends(change, counts, resamples)
+    return Difference(100 * float(change.sum() / counts.sum()), 100 * float(low), 100 * float(high), p)

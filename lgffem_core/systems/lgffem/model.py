@@ -1,12 +1,14 @@
 """LGFFEM: backbone, neck and head in one module (paper, figure 1)."""
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import Model
-from lgffem_core.config.study import Study, VariantSettings
+from lgffem_core.config.params import Model, Toggles
+from lgffem_core.config.study import Study
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.lgffem.head import GeMHead
@@ -52,19 +54,24 @@ class LGFFEM(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
-def assemble(backbone: nn.Module, model: Model, variant: VariantSettings) -> LGFFEM:
+@contextmanager
+def untouched(model: nn.Module):
+    """Put back every module's mode and every parameter's gradient, whatever changes them inside."""
+    modes = {module: module.training for module in model.modules()}
+    gradients = {parameter: parameter.grad for parameter in model.parameters()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+
+
+def assemble(backbone: nn.Module, model: Model, variant: Toggles) -> LGFFEM:
     """Neck and head of ``variant`` on top of a backbone."""
-    channels = model.neck.channels
-    neck = Neck(
-        backbone.channels,
-        channels,
-        model.neck.layers,
-        model.neck.reduction,
-        model.neck.epsilon,
-        variant.grn,
-        variant.fusion_relu,
-    )
-    head = GeMHead(channels, model.head.gem_p, model.head.gem_eps, variant.head_norm, model.head.dropout)
+    neck = Neck(backbone.channels, **dict(model.neck), grn=variant.grn, fusion_relu=variant.fusion_relu)
+    head = GeMHead(model.neck.channels, model.head.gem_p, model.head.gem_eps, variant.head_norm, model.head.dropout)
     return LGFFEM(backbone, neck, head, variant.normalize_embedding)
 
 

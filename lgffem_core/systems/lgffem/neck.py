@@ -89,12 +89,7 @@ class NeckLayer(nn.Module):
     """One LGFFN layer: four feature maps in, four of the same shapes out."""
 
     def __init__(
-        self,
-        channels: int,
-        reduction: int = 2,
-        epsilon: float = 1e-4,
-        grn: str = "channels",
-        fusion_relu: bool = True,
+        self, channels: int, reduction: int = 2, epsilon: float = 1e-4, grn: str = "channels", fusion_relu: bool = True
     ):
         super().__init__()
         self.nodes = nn.ModuleDict(
@@ -115,22 +110,13 @@ class Neck(nn.Module):
         in_channels: channels of the four backbone stages.
         channels: C of the neck (512 in the paper).
         layers: number of LGFFN layers (3 in the paper).
-        reduction, epsilon, grn, fusion_relu: see ``NeckLayer`` and the ledger's rows 3 and 5.
+        options: of each ``NeckLayer``; see the ledger's rows 3 and 5.
     """
 
-    def __init__(
-        self,
-        in_channels: list[int],
-        channels: int = 512,
-        layers: int = 3,
-        reduction: int = 2,
-        epsilon: float = 1e-4,
-        grn: str = "channels",
-        fusion_relu: bool = True,
-    ):
+    def __init__(self, in_channels: list[int], channels: int = 512, layers: int = 3, **options):
         super().__init__()
         self.lateral = nn.ModuleList(LateralProjection(c, channels) for c in in_channels)
-        self.layers = nn.ModuleList(NeckLayer(channels, reduction, epsilon, grn, fusion_relu) for _ in range(layers))
+        self.layers = nn.ModuleList(NeckLayer(channels, **options) for _ in range(layers))
 
     def forward(self, stages: list[Tensor]) -> list[Tensor]:  # 4 × (N, Cᵢ, Hᵢ, Wᵢ) -> 4 × (N, C, Hᵢ, Wᵢ)
         return self.all_layers(stages)[-1]

@@ -1,10 +1,9 @@
 """What the paper publishes of LGFFEM and of the methods beside it, and what our runs of LGFFEM depend on."""
 
 from lgffem_core.audit.verdicts import Ours, Paper, Published, changed
-from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.metrics import Scores
-from lgffem_core.systems.lgffem.evaluation import DATASET
 from lgffem_core.systems.lgffem.ledger import read_ledger
 from lgffem_core.systems.lgffem.strategies import trained_here
 from lgffem_core.systems.lgffem.tables import published
@@ -23,7 +22,7 @@ def read_paper() -> Paper:
 def strategy_settings(study: Study, strategy: str) -> Ours:
     """What a strategy's numbers depend on. Toggles are part of its variant, which the table names."""
     params, paper, chain = study.params, Study.published().params, trained_here(study, strategy)
-    needed = {DATASET} | {CURRICULUM[earlier][0] for earlier in chain}
+    needed = {SEARCHED} | {CURRICULUM[earlier][0] for earlier in chain}
     keys = changed(params.model, paper.model, "model", ("model.backbone.weights", "model.toggles"))
     if chain:
         others = tuple(f"training.{s}" for s in CURRICULUM if s not in chain)

@@ -16,7 +16,7 @@ from lgffem_core.systems.baselines.figures import (
     pair_weight,
     pair_weights,
 )
-from lgffem_core.training.losses import multi_similarity
+from lgffem_core.training.losses import MultiSimilarity
 
 LABEL = "profile test: DEMO"
 
@@ -56,7 +56,7 @@ def test_masks_are_shown_on_one_scale_from_0_to_1():
 def test_the_weights_are_the_derivatives_of_the_loss(similarity):
     """Two patches at a known angle: one pair, seen from both ends."""
     settings = MixedAttention()
-    loss, none = multi_similarity(settings).loss, torch.zeros(2, 2)
+    loss, none = MultiSimilarity(settings).loss, torch.zeros(2, 2)
     pair = torch.tensor([[0.0, 1], [0, 0]])
     for scale, positive in ((settings.alpha, True), (settings.beta, False)):
         S = torch.tensor([[1.0, similarity], [similarity, 1.0]], requires_grad=True)

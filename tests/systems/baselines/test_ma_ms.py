@@ -115,7 +115,7 @@ def test_it_trains_on_strategy_cs_patches_as_they_are_in_0_1(study):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_parameter(study, monkeypatch):
-    monkeypatch.setattr(baselines, "multi_similarity", lambda settings: Broken())
+    monkeypatch.setattr(baselines, "MultiSimilarity", lambda settings: Broken())
     with pytest.raises(StudyError, match=r"MA \+ MS-loss: the loss is nan at step 0; lower baselines.ma_ms.lr"):
         train_mixed_attention(study(), 0)
 

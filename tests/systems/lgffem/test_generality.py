@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lgffem_core.audit.generality_table import Domain, generality_table
+from lgffem_core.audit.tables import Domain, generality_table
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.retrieval.embed import Embedded

@@ -11,7 +11,7 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import known_keys
 from lgffem_core.config.params import PROTOCOLS, Params
-from lgffem_core.config.study import VARIANTS, Study
+from lgffem_core.config.study import CURRICULUM, VARIANTS, Study
 from lgffem_core.retrieval.protocols import Outcome, from_hits
 from lgffem_core.systems.lgffem.ledger import base_study, not_measured, paired_difference, read_ledger, readings
 
@@ -144,8 +144,9 @@ def test_the_rows_are_measured_under_every_protocol_whatever_the_tables_show():
 
 def test_runs_touch_nothing_of_the_profile_but_its_data():
     mine = study()
-    main = {mine.checkpoints(s, v, seed) for s, v, seed in mine.runs()} | {mine.index("pannuke")}
-    main |= {mine.embeddings(s, v, seed) for s, v, seed in mine.runs()}
+    runs = list(product(CURRICULUM, mine.params.variants, mine.params.seeds))
+    main = {mine.checkpoints(*run) for run in runs} | {mine.index("pannuke")}
+    main |= {mine.embeddings(*run) for run in runs}
     for row in SWITCHED:
         for run in readings(mine, row):
             own = {run.checkpoints("c", "paper", 0), run.embeddings("c", "paper", 0), run.index("pannuke")}
@@ -182,8 +183,8 @@ def test_over_patches_it_is_the_paired_difference_with_mcnemars_p():
     change = code.astype(float) - text
     error = 100 * change.std() / np.sqrt(len(change))
     assert found.delta == pytest.approx(100 * change.mean())
-    assert found.low == pytest.approx(found.delta - 1.96 * error, abs=0.15 * error)
-    assert found.high == pytest.approx(found.delta + 1.96 * error, abs=0.15 * error)
+    assert found.delta_low == pytest.approx(found.delta - 1.96 * error, abs=0.15 * error)
+    assert found.delta_high == pytest.approx(found.delta + 1.96 * error, abs=0.15 * error)
     only = int((change > 0).sum()), int((change != 0).sum())
     assert found.p == pytest.approx(binomtest(*only).pvalue)
 
@@ -192,13 +193,13 @@ def test_pairing_narrows_the_interval():
     text = hits(0.6, 0)
     near = np.where(np.arange(len(text)) < 390, text, ~text)  # ten answers differ
     found = [paired_difference(from_hits(text, LABELS), from_hits(c, LABELS), 2000) for c in (near, hits(0.6, 5))]
-    assert found[0].high - found[0].low < (found[1].high - found[1].low) / 3
+    assert found[0].delta_high - found[0].delta_low < (found[1].delta_high - found[1].delta_low) / 3
 
 
 def test_the_sides_are_text_and_code_in_this_order():
     better, worse = (from_hits(hits(rate, 3), LABELS) for rate in (0.9, 0.5))
     there, back = paired_difference(worse, better, 500), paired_difference(better, worse, 500)
-    assert there.delta > 30 and 0 < there.low < there.delta < there.high
+    assert there.delta > 30 and 0 < there.delta_low < there.delta < there.delta_high
     assert back.delta == -there.delta and back.p == there.p
 
 
@@ -210,7 +211,7 @@ def test_where_one_side_asks_once_a_scan_scans_are_the_units():
     flips = [abs(np.dot(signs, change)) >= abs(change.sum()) for signs in product((-1, 1), repeat=6)]
     assert found.delta == pytest.approx(100 * change.sum() / 60)
     assert found.p == pytest.approx(np.mean(flips), abs=0.01)
-    assert 10 * change.min() <= found.low < found.delta < found.high <= 10 * change.max()
+    assert 10 * change.min() <= found.delta_low < found.delta < found.delta_high <= 10 * change.max()
 
 
 def test_the_same_answers_have_no_difference():

@@ -128,12 +128,8 @@ def short_steps(unit: nn.Module) -> str:
 def draw_layer(page: Diagram, layer: NeckLayer, name: str, shapes: dict, corner: tuple[float, float]) -> None:
     """The nodes of one neck layer with height and width of their maps, and an arrow for each term."""
     channels = sorted({shapes[f"{name}:{node}"][0] for node in (*INPUTS, *layer.nodes)})
-    title(
-        page,
-        corner[0] + CELL / 2,
-        corner,
-        f"neck {name.replace('layer', 'layer ')}, C = {', '.join(map(str, channels))}",
-    )
+    words = f"neck {name.replace('layer', 'layer ')}, C = {', '.join(map(str, channels))}"
+    title(page, corner[0] + CELL / 2, corner, words)
     left = corner[0] + (CELL - 2 * STEP) / 2
     for node in (*INPUTS, *layer.nodes):
         step, level = place(node)

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from lgffem_core.systems.lgffem.aggregators import WidthResponseNorm, attend
 from lgffem_core.systems.lgffem.head import GeM
-from lgffem_core.systems.lgffem.model import LGFFEM
+from lgffem_core.systems.lgffem.model import LGFFEM, untouched
 from lgffem_core.systems.lgffem.neck import INPUTS
 
 GATE = "gate"
@@ -61,10 +61,7 @@ MODULES: dict[type, Callable[[nn.Module], tuple[str, str, str]]] = {
     WidthResponseNorm: named("GRN over width", lambda m: f"{m.weight.numel()}"),
     GeM: named("GeM", lambda m: f"p = {m.p.item():.2f}"),
 }
-FUNCTIONS: dict[Callable, tuple[str, str]] = {
-    F.normalize: ("L2", "normalize"),
-    attend: (GATE, "attend"),
-}
+FUNCTIONS: dict[Callable, tuple[str, str]] = {F.normalize: ("L2", "normalize"), attend: (GATE, "attend")}
 
 
 class UnitTracer(fx.Tracer):
@@ -117,27 +114,20 @@ def observed_shapes(model: LGFFEM, image_size: int) -> dict[str, tuple[int, ...]
         tensors = [tensors] if isinstance(tensors, Tensor) else tensors
         shapes.update({name: tuple(t.shape[1:]) for name, t in zip(names, tensors, strict=True)})
 
-    def watch(module: nn.Module, names: list[str]):
-        return module.register_forward_hook(lambda _, inputs, output: note(names, output))
-
-    def watch_inputs(module: nn.Module, names: list[str]):
-        return module.register_forward_pre_hook(lambda _, inputs: note(names, inputs[0]))
-
-    hooks = [watch(model, ["embedding"]), watch(model.backbone, [f"stage{i + 1}" for i in range(len(INPUTS))])]
-    hooks += [watch(module, [f"lateral{i}"]) for i, module in enumerate(model.neck.lateral, start=1)]
+    given, made = {}, {model: ["embedding"], model.backbone: [f"stage{i + 1}" for i in range(len(INPUTS))]}
+    made |= {module: [f"lateral{i}"] for i, module in enumerate(model.neck.lateral, start=1)}
     for i, layer in enumerate(model.neck.layers, start=1):
-        hooks.append(watch_inputs(layer, [f"layer{i}:{name}" for name in INPUTS]))
-        hooks += [watch(node, [f"layer{i}:{name}"]) for name, node in layer.nodes.items()]
-    hooks += [watch(head, [f"head{i}"]) for i, head in enumerate(model.head.mini_heads, start=1)]
-    modes = {module: module.training for module in model.modules()}
+        given[layer] = [f"layer{i}:{name}" for name in INPUTS]
+        made |= {node: [f"layer{i}:{name}"] for name, node in layer.nodes.items()}
+    made |= {head: [f"head{i}"] for i, head in enumerate(model.head.mini_heads, start=1)}
+    hooks = [m.register_forward_pre_hook(lambda module, inputs: note(given[module], inputs[0])) for m in given]
+    hooks += [m.register_forward_hook(lambda module, _, output: note(made[module], output)) for m in made]
     image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
     note(["image"], image)
     try:
-        with torch.no_grad():
+        with untouched(model), torch.no_grad():
             model.eval()(image)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return shapes

@@ -60,11 +60,7 @@ def margin_curve(loss: Loss, label: str) -> Figure:
         color=COLOURS[0],
         label="s·cos(θ + m) (own class)",
     )
-    ax.set(
-        xlabel="angle θ to the center, degrees",
-        ylabel="logit",
-        title=f"m = {loss.margin}°, s = {loss.scale:g}",
-    )
+    ax.set(xlabel="angle θ to the center, degrees", ylabel="logit", title=f"m = {loss.margin}°, s = {loss.scale:g}")
     ax.legend(frameon=False)
     return sign(figure, label)
 
@@ -75,16 +71,9 @@ def gate_table(model: LGFFEM) -> pd.DataFrame:
     for number, layer in enumerate(model.neck.layers, start=1):
         for name, node in layer.nodes.items():
             for term, aggregator, weight in zip(node.terms, node.aggregators, node.weights, strict=True):
-                rows.append(
-                    {
-                        "layer": number,
-                        "node": name,
-                        "term": f"{term.aggregator}({term.source})",
-                        "weight": weight.item(),
-                        "alpha": aggregator.alpha.item(),
-                    }
-                )
-    return pd.DataFrame(rows)
+                gates = (weight.item(), aggregator.alpha.item())
+                rows.append((number, name, f"{term.aggregator}({term.source})", *gates))
+    return pd.DataFrame(rows, columns=["layer", "node", "term", "weight", "alpha"])
 
 
 def gate_maps(gates: pd.DataFrame, label: str) -> Figure:
@@ -94,9 +83,6 @@ def gate_maps(gates: pd.DataFrame, label: str) -> Figure:
     for ax, column, centre in zip(both, ("weight", "alpha"), (1.0, 0.0), strict=True):
         grid = gates.pivot(index="row", columns="layer", values=column).reindex(gates["row"].unique())
         sns.heatmap(grid, ax=ax, cmap="vlag", center=centre, annot=True, fmt=".2f", annot_kws={"size": 7}, cbar=False)
-        ax.set(
-            title=f"{'fusion weight (1 at the start)' if column == 'weight' else 'α (0 at the start)'}",
-            ylabel="",
-        )
+        ax.set(title="fusion weight (1 at the start)" if column == "weight" else "α (0 at the start)", ylabel="")
         ax.tick_params(labelsize=7)
     return sign(figure, label)

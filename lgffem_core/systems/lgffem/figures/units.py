@@ -117,10 +117,4 @@ def draw_gates(page: Diagram, gates: dict[str, dict[str, tuple[int, float]]], la
             colour = colormaps["RdBu_r"](0.5 + 0.5 * alpha / largest)
             page.ax.add_patch(Rectangle((MAP + i * width, y - step / 2), width, step, facecolor=colour, gid=gid))
             dark = abs(alpha) > 0.6 * largest
-            page.text(
-                MAP + (i + 0.5) * width,
-                y,
-                number(alpha),
-                f"{gid}:text",
-                color="1" if dark else "0.1",
-            )
+            page.text(MAP + (i + 0.5) * width, y, number(alpha), f"{gid}:text", color="1" if dark else "0.1")

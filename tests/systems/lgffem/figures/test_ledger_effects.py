@@ -1,5 +1,6 @@
 """The ledger's table from outcomes made by hand: no training, every number checked against its definition."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +10,8 @@ from lgffem_core.config.study import Study
 from lgffem_core.report.tables import write_table
 from lgffem_core.retrieval.comparison import mcnemar_exact
 from lgffem_core.retrieval.protocols import Outcome, from_hits
-from lgffem_core.systems.lgffem.figures import ledger_table as module
-from lgffem_core.systems.lgffem.figures.ledger_table import COLUMNS, LEDGER_NOTE, ledger_table
+from lgffem_core.systems.lgffem.figures import ledger_effects as module
+from lgffem_core.systems.lgffem.figures.ledger_effects import COLUMNS, LEDGER_NOTE, effect_chart, ledger_table
 from lgffem_core.systems.lgffem.ledger import Effect
 
 LABELS = np.repeat(np.arange(5), 20)
@@ -106,3 +107,34 @@ def test_it_can_be_written_and_read_back(study):
     pd.testing.assert_frame_equal(read, table)
     lines = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2 + 2 + 26 and "nan" not in " ".join(lines[2:])
+
+
+# -- the picture: a point for each measured row of one protocol, and the yardstick's band ------------------------------
+
+TABLE = pd.DataFrame(
+    {
+        "row": [2, 3, 5, 15, 2],
+        "topic": ["scale", "GRN", "fusion", "seeds", "scale"],
+        "protocol": ["leave_one_out"] * 4 + ["released"],
+        "delta": [6.0, -1.0, np.nan, -4.5, 9.0],
+        "delta_low": [2.0, -3.0, np.nan, -6.0, 8.0],
+        "delta_high": [9.0, 2.0, np.nan, -1.0, 9.5],
+    }
+)
+
+
+def test_measured_rows_of_the_protocol_stand_in_order_with_their_intervals():
+    figure = effect_chart(TABLE, "leave_one_out", "label")
+    (ax,) = figure.axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["2  scale", "3  GRN", "15  seeds"]
+    (points,) = [line for line in ax.lines if line.get_marker() == "o"]
+    assert points.get_xdata().tolist() == [6, -1, -4.5] and points.get_ydata().tolist() == [0, 1, 2]
+    segments = [segment[:, 0].tolist() for line in ax.collections for segment in line.get_segments()]
+    assert segments == [[2, 9], [-3, 2], [-6, -1]]
+    assert "label" in [text.get_text() for text in figure.texts] and plt.get_fignums() == []
+
+
+def test_the_band_is_as_wide_as_the_effect_of_another_seed():
+    (band,) = effect_chart(TABLE, "leave_one_out", "label").axes[0].patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == (-4.5, 4.5)
+    assert not effect_chart(TABLE, "released", "label").axes[0].patches

@@ -1,9 +1,11 @@
-"""The artefact map: what the paper shows has one producer here, and the README says which."""
+"""The artefact map: what the paper shows has one producer here, and docs/artefacts.md says which."""
 
 import ast
 import json
 import re
 import runpy
+
+import pytest
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
@@ -55,15 +57,14 @@ def test_the_stages_leave_every_file_of_the_map_once():
         assert all(left.count(path) == 1 for path in artefact.files(study.results))
 
 
-def test_the_readme_holds_the_map_and_the_numbers_of_the_reference_runs():
+@pytest.mark.parametrize("page", ["README.md", "docs/artefacts.md"])
+def test_a_page_holds_what_is_made_for_it(page):
     tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert tool["with_blocks"](text) == text, "run tools/readme.py"
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    assert tool["with_blocks"](page, text) == text, "run tools/readme.py"
+
+
+def test_the_map_names_every_artefact_once():
+    text = (PROJECT / "docs" / "artefacts.md").read_text(encoding="utf-8")
     for artefact in ARTEFACTS:
-        assert text.count(f"| {artefact.title} | [{artefact.notebook}](notebooks/{artefact.notebook}.ipynb) | ") == 1
-
-
-def test_the_readme_shows_only_what_is_there():
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (PROJECT / target).exists(), target
+        assert text.count(f"| {artefact.title} | [{artefact.notebook}](../notebooks/{artefact.notebook}.ipynb) | ") == 1

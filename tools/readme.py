@@ -16,7 +16,7 @@ from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.systems.lgffem.tables import published
 
 PROTOCOLS = ("released", "leave_one_out", "test_to_train")
-RUNS = (("histology", "real slides"), ("demo", "DEMO"))
+RUNS = {"histology": "real slides", "demo": "DEMO"}
 
 
 def notebook_table() -> list[str]:
@@ -53,11 +53,11 @@ def eta_p(run: str, table: str, **row) -> str:
 
 
 def results(table: str, key: str, names: dict[str, str], paper: dict[str, str]) -> list[str]:
-    """A row for each of ``names``: the published η_p, then ours in every run under every protocol."""
-    head = [key, "paper", *(f"{label}, `{p}`" for _, label in RUNS for p in PROTOCOLS)]
+    """A row for each of ``names``: the published η_p, then under every protocol ours of every run."""
+    head = [key, "paper", *(f"`{p}`: {' / '.join(RUNS.values())}" for p in PROTOCOLS)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for value, name in names.items():
-        cells = [eta_p(run, table, **{key: value, "protocol": p}) for run, _ in RUNS for p in PROTOCOLS]
+        cells = [" / ".join(eta_p(run, table, **{key: value, "protocol": p}) for run in RUNS) for p in PROTOCOLS]
         lines.append("| " + " | ".join([name, paper.get(value, "–"), *cells]) + " |")
     return lines
 

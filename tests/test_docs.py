@@ -202,7 +202,7 @@ def test_the_readme_is_short_and_leads_to_every_page():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_is_named_is_there(page):
     """In backticks, counted from the project's folder or from ``lgffem_core``; what docs/extending.md adds is not."""
-    added = set(re.findall(r"^<!-- \w+: (\S+) -->$", TEXTS[page], re.MULTILINE))
+    added = set(re.findall(r"^\*\w+ `(\S+)`:\*$", TEXTS[page], re.MULTILINE))
     prose = re.sub(r"^```.*?^```$", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL)
     for name in re.findall(r"`([\w./-]+\.(?:py|ya?ml|lock|md|sh|ipynb|json|csv|html))`", prose):
         places = [PROJECT / name, PROJECT / "lgffem_core" / name, page.parent / name]

@@ -207,8 +207,8 @@ def test_a_profile_names_systems_that_there_are_each_once(tmp_path, systems):
 
 def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
-    graph = dry_run(Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
-    assert graph.count("\nrule ") == 12 and graph.count("priority: 1") == 3
+    graph = dry_run(request := Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
+    assert graph.count("\nrule ") == len(stages.entries(request.study)) + 1 and graph.count("priority: 1") == 3
     assert "request.json 05_strategy_c_kimia --variant paper --seed 3" in graph
     rule = graph.split("\nrule grad_cam:")[1].split("\nrule ")[0]
     assert rule.split("request.json ")[1].split()[0] == "08_grad_cam" and "05_strategy_c_kimia_paper_seed3.done" in rule
@@ -273,7 +273,7 @@ def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
     artifacts, results = copy / "artifacts" / "smoke", copy / "results" / "smoke"
     assert (artifacts / "index" / "scratch.csv").is_file()
     for section, notebook, table in (("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")):
-        (shown,) = (text for what, _, text in extended.steps(section) if what == "reads")
+        (shown,) = (text for what, _, text in extended.steps(section) if what == "keep")
         assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(shown)
         assert (results / "tables" / f"{table}.csv").is_file()
         cells = read_json(results / "notebooks" / f"{notebook}.ipynb")["cells"]

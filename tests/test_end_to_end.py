@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import nbformat
 import pandas as pd
@@ -18,6 +18,7 @@ from PIL import Image
 from lgffem_core.base.files import read_json, sha256_file, write_json
 from lgffem_core.base.progress import VARIABLE
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.params import System
 from lgffem_core.config.study import Study
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import events_file
@@ -27,11 +28,12 @@ from lgffem_core.systems.lgffem.tables import TABLE1_COLUMNS, TABLE2_COLUMNS
 
 ARTEFACTS = artefacts_of(registry().values())
 PROFILE = f"e2e{os.getpid()}"
+SYSTEMS = [*get_args(System)]
 LONGER = ("training.b.epochs=16", "ledger.strategy_b=true")  # to be stopped on the way; to read all that can be read
 
 
 def command(*pairs, profile=PROFILE):
-    sets = [f"profile={profile}", *LONGER, *pairs]
+    sets = [f"profile={profile}", f"systems=[{', '.join(SYSTEMS)}]", *LONGER, *pairs]
     return [sys.executable, "-m", "lgffem_core", "params/smoke.yaml", "--set", *sets]
 
 
@@ -40,7 +42,7 @@ def run(*pairs, profile=PROFILE):
 
 
 def study_of(profile):
-    return Study.load(PROJECT / "params" / "smoke.yaml", {"profile": profile})
+    return Study.load(PROJECT / "params" / "smoke.yaml", {"profile": profile, "systems": SYSTEMS})
 
 
 def heed_ctrl_c():

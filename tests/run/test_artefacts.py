@@ -10,7 +10,7 @@ import pytest
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run.registry import artefacts_of, registry
-from lgffem_core.run.stages import all_stages, stage_outputs
+from lgffem_core.run.stages import all_stages, artefacts, stage_outputs
 
 NOTEBOOKS = registry()
 ARTEFACTS = artefacts_of(NOTEBOOKS.values())
@@ -52,7 +52,7 @@ def test_nothing_is_saved_under_a_name_that_the_map_lacks():
 def test_the_stages_leave_every_file_of_the_map_once():
     study = Study.load(PROJECT / "params" / "demo.yaml")
     left = [path for stage in all_stages(study) for path in stage_outputs(study, *stage)]
-    for artefact in ARTEFACTS:
+    for artefact in artefacts(study):
         assert len(artefact.files(study.results)) in (2, 3)
         assert all(left.count(path) == 1 for path in artefact.files(study.results))
 

@@ -19,7 +19,7 @@ from lgffem_core.config.study import Study
 
 ADDRESS = re.compile(r"""@import[^;]*|url\(\s*["']?(?!data:|#)[^)]*""")  # in a style
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-STEP = re.compile(r"^<!-- (\w+): ([^\n]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"^\*(\w+) `([^`\n]+)`:\*\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 READS = "tests/data/reads.json"
 
 
@@ -117,7 +117,7 @@ def take(root: Path, what: str, where: str, text: str) -> None:
             path.write_text(changed(path.read_text(encoding="utf-8"), hunk), encoding="utf-8")
     elif what == "notebook":
         nbformat.write(as_notebook(text), path)
-    elif what == "reads" and (root / READS).is_file():
+    elif what == "keep" and (root / READS).is_file():
         reads = json.loads((root / READS).read_text(encoding="utf-8")) | {where: json.loads(text)}
         (root / READS).write_text(json.dumps(reads, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -16,7 +16,7 @@ from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.systems.lgffem.tables import published
 
 PROTOCOLS = ("released", "leave_one_out", "test_to_train")
-RUNS = (("histology", "real slides"), ("demo", "DEMO"))
+RUNS = {"histology": "real slides", "demo": "DEMO"}
 
 
 def notebook_table() -> list[str]:
@@ -39,25 +39,30 @@ def artefact_map() -> list[str]:
     return lines
 
 
-def eta_p(run: str, table: str, **row) -> str:
-    """η_p of a reference run's table in the first row that has these values."""
+def reference_table(run: str, table: str) -> pd.DataFrame:
+    """A table of a kept run."""
     file = PROJECT / "results" / "reference" / run / "tables" / f"{table}.csv"
     if not file.is_file():
         raise SystemExit(f"error: {file} is missing; keep a run of {run} with tools/keep_reference.py.")
-    rows = pd.read_csv(file, keep_default_na=False)
+    return pd.read_csv(file, keep_default_na=False)
+
+
+def eta_p(run: str, table: str, **row) -> str:
+    """η_p of a kept run's table in the first row that has these values."""
+    rows = reference_table(run, table)
     for column, value in row.items():
         rows = rows[rows[column] == value]
     if rows.empty:
-        raise SystemExit(f"error: {file} has no row with {row}.")
+        raise SystemExit(f"error: {table} of the kept run {run} has no row with {row}.")
     return f"{float(rows['eta_p'].iloc[0]):.1f}"
 
 
 def results(table: str, key: str, names: dict[str, str], paper: dict[str, str]) -> list[str]:
-    """A row for each of ``names``: the published η_p, then ours in every run under every protocol."""
-    head = [key, "paper", *(f"{label}, `{p}`" for _, label in RUNS for p in PROTOCOLS)]
+    """A row for each of ``names``: the published η_p, then under every protocol ours of every run."""
+    head = [key, "paper", *(f"`{p}`: {' / '.join(RUNS.values())}" for p in PROTOCOLS)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for value, name in names.items():
-        cells = [eta_p(run, table, **{key: value, "protocol": p}) for run, _ in RUNS for p in PROTOCOLS]
+        cells = [" / ".join(eta_p(run, table, **{key: value, "protocol": p}) for run in RUNS) for p in PROTOCOLS]
         lines.append("| " + " | ".join([name, paper.get(value, "–"), *cells]) + " |")
     return lines
 
@@ -71,7 +76,7 @@ def table1() -> list[str]:
 
 def table2() -> list[str]:
     """Table 2 beside the paper's, each published value with the protocol it was computed under."""
-    names = {n: n for n in ("DenseNet-121", "DenseNet-121 barcode", "MA + MS-loss", "LGFFEM")}
+    names = {name: name for name in reference_table("demo", "table2")["method"]}
     paper = {}
     for method, row in published("table2")["rows"].items():
         paper[method] = f"{row['eta_p']:.2f} ({'`' + row['protocol'] + '`' if row['protocol'] else 'not known'})"

@@ -1,14 +1,16 @@
-"""The artefact map: what the paper shows has one producer here, and the README says which."""
+"""The artefact map: what the paper shows has one producer here, and docs/artefacts.md says which."""
 
 import ast
 import json
 import re
 import runpy
 
+import pytest
+
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run.registry import artefacts_of, registry
-from lgffem_core.run.stages import all_stages, stage_outputs
+from lgffem_core.run.stages import all_stages, artefacts, stage_outputs
 
 NOTEBOOKS = registry()
 ARTEFACTS = artefacts_of(NOTEBOOKS.values())
@@ -50,20 +52,19 @@ def test_nothing_is_saved_under_a_name_that_the_map_lacks():
 def test_the_stages_leave_every_file_of_the_map_once():
     study = Study.load(PROJECT / "params" / "demo.yaml")
     left = [path for stage in all_stages(study) for path in stage_outputs(study, *stage)]
-    for artefact in ARTEFACTS:
+    for artefact in artefacts(study):
         assert len(artefact.files(study.results)) in (2, 3)
         assert all(left.count(path) == 1 for path in artefact.files(study.results))
 
 
-def test_the_readme_holds_the_map_and_the_numbers_of_the_reference_runs():
+@pytest.mark.parametrize("page", ["README.md", "docs/artefacts.md"])
+def test_a_page_holds_what_is_made_for_it(page):
     tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert tool["with_blocks"](text) == text, "run tools/readme.py"
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    assert tool["with_blocks"](page, text) == text, "run tools/readme.py"
+
+
+def test_the_map_names_every_artefact_once():
+    text = (PROJECT / "docs" / "artefacts.md").read_text(encoding="utf-8")
     for artefact in ARTEFACTS:
-        assert text.count(f"| {artefact.title} | [{artefact.notebook}](notebooks/{artefact.notebook}.ipynb) | ") == 1
-
-
-def test_the_readme_shows_only_what_is_there():
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (PROJECT / target).exists(), target
+        assert text.count(f"| {artefact.title} | [{artefact.notebook}](../notebooks/{artefact.notebook}.ipynb) | ") == 1

@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -16,7 +17,7 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import leaves
-from lgffem_core.config.params import DATASETS
+from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers
 from lgffem_core.run import registry as module
@@ -31,7 +32,14 @@ TEXT = (PROJECT / REGISTRY).read_text(encoding="utf-8")
 
 
 def smoke(**overrides):
-    return Study.load(PROJECT / "params" / "smoke.yaml", overrides)
+    """The profile with every system, as ``test_end_to_end`` runs it."""
+    return Study.load(PROJECT / "params" / "smoke.yaml", {"systems": list(get_args(System)), **overrides})
+
+
+def parameters():
+    """The keys that a stage may read, but for those of data sets that no stage reads."""
+    unused = tuple(f"data.{name}." for name in set(DATASETS) - {*needed_sets(smoke())})
+    return {key for key in leaves(smoke().params.model_dump()) if not key.startswith(unused)}
 
 
 # -- what is refused --------------------------------------------------------------------------------------
@@ -72,7 +80,8 @@ def smoke(**overrides):
 )
 def test_a_fault_names_file_stage_and_key(tmp_path, before, after, sentence):
     assert before in TEXT
-    (path := tmp_path / "stages.yaml").write_text(TEXT.replace(before, after, 1), encoding="utf-8")
+    text = TEXT if sentence else TEXT.split("\n\n02_")[0]  # by itself, since other systems come after it
+    (path := tmp_path / "stages.yaml").write_text(text.replace(before, after, 1), encoding="utf-8")
     if sentence is None:
         assert registry(path)["01_data_preparation"].system == "lgffem"
     else:
@@ -117,7 +126,7 @@ def below(names, of):
 @pytest.mark.parametrize("notebook", registry())
 def test_what_is_declared_is_what_was_read(notebook):
     """Key by key; what the paper states counts by its sections."""
-    entry, reads, known = registry()[notebook], READS[notebook], set(leaves(smoke().params.model_dump()))
+    entry, reads, known = registry()[notebook], READS[notebook], parameters()
     published = {key.removeprefix("published.").split(".")[0] for key in reads["params"] if covers("published", key)}
     assert below(entry.params, known) - FREE.keys() == set(reads["params"]) & known - FREE.keys()
     assert set(entry.published) == published
@@ -147,7 +156,7 @@ def mutations():
             values = stages.sets_of(smoke(), entry) if key == "data" else getattr(entry, key)
             for gone in values:
                 yield notebook, key, gone, tuple(value for value in values if value != gone)
-        known = [key for key in leaves(smoke().params.model_dump()) if entry.declares(key) and key not in FREE]
+        known = [key for key in sorted(parameters()) if entry.declares(key) and key not in FREE]
         for gone in known:  # of a section too, each parameter by itself
             yield notebook, "params", gone, tuple(key for key in known if key != gone)
 
@@ -208,8 +217,8 @@ def test_a_profile_names_systems_that_there_are_each_once(tmp_path, systems):
 
 def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
-    graph = dry_run(Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
-    assert graph.count("\nrule ") == 12 and graph.count("priority: 1") == 3
+    graph = dry_run(request := Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
+    assert graph.count("\nrule ") == len(stages.entries(request.study)) + 1 and graph.count("priority: 1") == 3
     assert "request.json 05_strategy_c_kimia --variant paper --seed 3" in graph
     rule = graph.split("\nrule grad_cam:")[1].split("\nrule ")[0]
     assert rule.split("request.json ")[1].split()[0] == "08_grad_cam" and "05_strategy_c_kimia_paper_seed3.done" in rule
@@ -274,7 +283,7 @@ def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
     artifacts, results = copy / "artifacts" / "smoke", copy / "results" / "smoke"
     assert (artifacts / "index" / "scratch.csv").is_file()
     for section, notebook, table in (("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")):
-        (shown,) = (text for what, _, text in extended.steps(section) if what == "reads")
+        (shown,) = (text for what, _, text in extended.steps(section) if what == "keep")
         assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(shown)
         assert (results / "tables" / f"{table}.csv").is_file()
         cells = read_json(results / "notebooks" / f"{notebook}.ipynb")["cells"]

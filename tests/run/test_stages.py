@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -22,7 +23,7 @@ from lgffem_core.config.code_version import (
     source_files,
 )
 from lgffem_core.config.machine import lock_file
-from lgffem_core.config.params import DATASETS
+from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
 from lgffem_core.run import stages
@@ -134,13 +135,14 @@ def test_no_file_is_left_by_two_stages():
 
 
 def test_names_of_stages_are_unique_and_say_what_runs():
-    names = [stage.name for stage in all_stages(demo(variants=["paper", "released"], seeds=[0, 1]))]
-    assert len(names) == len(set(names)) == 8 + 3 * 4
+    mine = demo(variants=["paper", "released"], seeds=[0, 1])
+    names = [stage.name for stage in all_stages(mine)]
+    assert len(names) == len(set(names)) == len(stages.entries(mine)) + 3 * 3  # three run four times each
     assert "03_strategy_a_imagenet_released_seed1" in names and "01_data_preparation" in names
 
 
 def test_every_notebook_is_a_stage_and_comes_after_what_it_reads():
-    mine = demo(variants=["paper", "released"])
+    mine = demo(variants=["paper", "released"], systems=[*get_args(System)])
     order = all_stages(mine)
     assert {stage.notebook for stage in order} == {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
     assert all(order.index(earlier) < order.index(stage) for stage in order for earlier in upstream(mine, stage))

@@ -104,7 +104,7 @@ def test_its_code_counts_for_what_makes_the_index_alone(asked):
 
 
 def test_the_page_shows_how_to_try_it(project, extended):
-    (program,) = (text for what, _, text in extended.steps("A data set") if what == "try")
+    (program,) = (text for what, _, text in extended.steps("A data set") if what == "run")
     done = extended.run(project, "-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("malignant") == 4 and "magnification" in done.stdout

@@ -23,11 +23,7 @@ CHANGED = "changed"  # of this folder's history; all other findings follow from 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF"}  # what a suffix promises
 #: What is recognised at all. Pillow knows more, some of which it hands to other programs (EPS to Ghostscript).
 KNOWN = ("JPEG", "PNG", "TIFF", "GIF", "BMP")
-MODES = {
-    "P": "has a palette",
-    "CMYK": "is CMYK",
-    **dict.fromkeys(("RGBA", "LA", "PA"), "has an alpha channel"),
-}
+MODES = {"P": "has a palette", "CMYK": "is CMYK", **dict.fromkeys(("RGBA", "LA", "PA"), "has an alpha channel")}
 REPORT_COLUMNS = ("data set", "finding", "outcome", "files", "file", "reason")
 EMPTY = hashlib.sha256().hexdigest()  # of no bytes
 LISTED = 50  # findings of one kind that the report shows one by one

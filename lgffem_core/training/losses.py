@@ -49,7 +49,13 @@ def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: T
     cross-entropy; m in degrees. The released code passes the margin as the scale too (ledger row 2).
     """
     scale = {"s": loss.scale, "margin": loss.margin}[variant.loss_scale]
-    return SubCenterArcFace(classes, embedding_size, margin=loss.margin, scale=scale, sub_centers=loss.sub_centers)
+    return SubCenterArcFace(
+        num_classes=classes,  # by name: the library looks these up among its keywords
+        embedding_size=embedding_size,
+        margin=loss.margin,
+        scale=scale,
+        sub_centers=loss.sub_centers,
+    )
 
 
 #: ``training.loss.name`` -> function of (training.loss, classes, size of an embedding, variant) that makes the loss.

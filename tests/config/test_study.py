@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_the_variants_are_the_two_columns_of_the_ledger():
 def test_a_toggle_switches_alone(variant, toggle):
     for value in {*TOGGLES[toggle], True} if toggle == "normalize_embedding" else TOGGLES[toggle]:
         toggled = demo(**{f"model.toggles.{toggle}": value}).variant(variant)
-        assert toggled == replace(VARIANTS[variant], **{toggle: value})
+        assert toggled == VARIANTS[variant].model_copy(update={toggle: value})
 
 
 def test_loading_does_not_change_the_overrides():

@@ -200,9 +200,3 @@ def test_a_local_file_fills_the_network_and_not_the_branch(study, tmp_path):
 def test_another_kind_of_network_is_refused(study, name, words):
     sentence = refusal(lambda: build_mixed_attention(study(ma_ms__network=name), 0))
     assert sentence.startswith("baselines.ma_ms.network: ") and words in sentence
-
-
-def test_weights_of_another_size_do_not_load(network):
-    state = {**network.trainable_state(), "embed.bias": torch.zeros(3)}
-    with pytest.raises(RequestError, match="do not fit this mixed-attention network"):
-        network.load_trainable_state(state)

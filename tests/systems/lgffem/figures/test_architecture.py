@@ -4,7 +4,6 @@ The truth comes from hooks: which tensor object entered which module, which came
 The table of equation 6 from which the neck is built is never asked.
 """
 
-import dataclasses
 import functools
 import itertools
 
@@ -38,7 +37,7 @@ def build(layers=1, variant="paper", channels=8, backbone=TINY, **toggles):
     A node's first weight is positive: a node of zeros alone would hide the weights of those that it feeds.
     """
     torch.manual_seed(layers)
-    settings = dataclasses.replace(VARIANTS[variant], **toggles)
+    settings = VARIANTS[variant].model_copy(update=toggles)
     model = assemble(backbone, Model(neck=Neck(channels=channels, layers=layers), image_size=SIDE), settings)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

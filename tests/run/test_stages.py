@@ -74,6 +74,7 @@ def project(tmp_path, monkeypatch):
         write_text(tmp_path / "data" / "kimia" / name, name)
     monkeypatch.setattr(stages, "PROJECT", copy)
     monkeypatch.setattr(code_version, "PROJECT", copy)
+    monkeypatch.setattr("lgffem_core.config.study.PROJECT", copy)  # of params/paper.yaml
     forget()
     yield copy
     forget()
@@ -186,7 +187,7 @@ def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
     [
         ("lgffem_core/data/augment.py", ALL),
         ("lgffem_core/data/sets/kimia.py", {"01"}),
-        ("lgffem_core/systems/lgffem/neck.py", ALL - {"01"}),
+        ("lgffem_core/systems/lgffem/neck.py", ALL - {"01", "06"}),
         ("lgffem_core/systems/baselines/networks.py", {"06", "07", "10"}),
         ("lgffem_core/training/loop.py", TRAINING | {"06", "11"} | EVALUATION),
         ("lgffem_core/systems/baselines/ma_ms.py", {"06", "07", "10"}),

@@ -362,7 +362,7 @@ def test_the_hub_is_that_of_the_environment_and_is_asked_only_where_it_is_needed
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     study = Study.load(PROJECT / "params" / "demo.yaml")
     assert hub_state(study) is None and asked == []
-    study = Study.load(PROJECT / "params" / "demo.yaml", {"model.backbone.pretrained": True})
+    study = Study.load(PROJECT / "params" / "demo.yaml", {"model.backbone.name": "convnextv2_atto"})
     assert hub_state(study) == {
         "networks": ["convnextv2_atto"], "server": "https://mirror.example", "offline": False, "answers": False,
         "cache": constants.HF_HUB_CACHE,

@@ -16,7 +16,7 @@ from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.request import make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, all_stages, due, known, raise_flags
+from lgffem_core.run.stages import Request, all_stages, artefacts, due, known, raise_flags
 
 
 def run(params: str, pairs: list[str], cores: int) -> int:
@@ -36,7 +36,9 @@ def run(params: str, pairs: list[str], cores: int) -> int:
             check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
-    console.print("\n" + (study.results / "tables" / "table1.md").read_text(encoding="utf-8"), markup=False)
+    first = next((each for each in artefacts(study) if each.file.startswith("tables/")), None)  # Table 1 of the paper
+    if first:
+        console.print("\n" + (study.results / f"{first.file}.md").read_text(encoding="utf-8"), markup=False)
     page = os.path.relpath(study.report)
     console.print(f"results: {os.path.relpath(study.results)}   all on one page: {page}", markup=False)
     return 0

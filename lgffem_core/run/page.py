@@ -22,6 +22,7 @@ from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.run.registry import Artefact
 from lgffem_core.run.stages import Request, all_stages, artefacts, executed_notebook, measuring
 
+VERDICTS = "tables/verdicts"
 LONG = 40  # characters of a cell that is wrapped
 MANY = 60  # rows of a table that shows one protocol and folds the others
 HUNDREDTHS = re.compile(r"-?\d+\.\d{1,2}")
@@ -149,6 +150,7 @@ def write_report(study: Study, request: Request) -> Path:
     )
     pages = {stage.name: executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
     environment.filters |= {"typeset": typeset, "spans": spans}
+    judged = any(artefact.file == VERDICTS for artefact in artefacts(study))  # not where LGFFEM is not run
     text = environment.get_template("page.html.j2").render(
         label=study.label,
         demo=study.is_synthetic(SEARCHED),
@@ -156,7 +158,7 @@ def write_report(study: Study, request: Request) -> Path:
         long=LONG,
         chance=chance("released", KIMIA_TEST_COUNTS).eta_p,
         command=run_command(request),
-        lines=what_holds(study.results / "tables" / "verdicts.csv"),
+        lines=what_holds(study.results / f"{VERDICTS}.csv") if judged else [],
         artefacts=[artefact_view(study, request, artefact) for artefact in artefacts(study)],
         notebooks=[(name, pages[name].relative_to(study.results).as_posix()) for name in sorted(pages)],
         measures={notebook: measure_tables(read_json(study.measures(notebook))) for notebook in measuring(study)},

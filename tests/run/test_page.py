@@ -101,6 +101,11 @@ def test_what_holds_comes_first_with_one_line_for_each_published_result(study):
     )
 
 
+def test_a_run_without_the_papers_system_judges_nothing_of_it(study, monkeypatch):
+    monkeypatch.setattr(page, "artefacts", lambda study: [])
+    assert "What holds?" not in written(study)
+
+
 @pytest.mark.parametrize("run", ["demo", "histology"])
 def test_the_kept_runs_answer_in_five_lines(run):
     """Three strategies, two baselines; LGFFEM of Table 2 is strategy C of Table 1."""

@@ -120,11 +120,7 @@ def test_a_checkpoint_says_what_it_holds(typed, capsys, released_file, tmp_path)
 
 
 def test_a_kept_run_is_what_its_manifest_says(typed, capsys):
-    """Its files are; the profile may have been edited since, which is said."""
-    code, (_, *said) = main(typed("./run_all.sh verify results/reference/demo")), capsys.readouterr().out.splitlines()
-    faults = [line.strip() for line in said if not line.strip().startswith("remark: ")]
-    assert all(line.startswith("params/demo.yaml was edited since the run: ") for line in faults), faults
-    assert code == (1 if faults else 0)
+    assert main(typed("./run_all.sh verify results/reference/demo")) == 0, capsys.readouterr().out
 
 
 def test_a_strategy_by_itself(capsys, monkeypatch):

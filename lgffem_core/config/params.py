@@ -61,8 +61,8 @@ class Synthetic(Section):
     imagenet_per_class: Positive = 24
     imagenet_val_per_class: Positive = 12  # never trained on
     pannuke_per_tissue: Positive = 12
-    kimia_train_per_scan: Positive = 24
-    kimia_test_fraction: Fraction = 0.25  # of the published test counts, at least two patches a scan
+    kimia_train_per_scan: Positive = 16
+    kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
 
 
 class Data(DataSets):

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +89,16 @@ def shown(value) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
+@cache
+def parsed(text: str):
+    """The tree of a YAML text. Kept: a run's stages ask for the same few profiles hundreds of times."""
+    return yaml.load(text, PlainLoader)
+
+
 def read_yaml(path: Path) -> dict:
     """A YAML mapping from a file, with plain types only."""
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), PlainLoader)
+        tree = deepcopy(parsed(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RequestError(f"{path}: no such parameter file; the profiles are in params/.") from None
     except OSError as error:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.neighbors import NearestNeighbors
 
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.files import sha256_file
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.config.params import Kimia
 from lgffem_core.data.augment import evaluation_resize
@@ -352,7 +353,8 @@ def accuracy(gallery, gallery_labels, queries, labels, skip):
 def test_frozen_pooled_features_reach_the_known_values_on_real_tissue(shared):
     """On these tiles: 93.7 test_to_train and 94.3 leave_one_out at 224 pixels."""
     root = shared / "histology" / "kimia"
-    table = build_table(root, *SET.layout(root, Kimia()))
+    rows, labels = SET.layout(root, Kimia())
+    table = build_table(root, rows, labels, {path: sha256_file(root / path) for path, *_ in rows})
     model = backbone(
         "mobilenetv2_035", shared / "weights" / "mobilenetv2_035.safetensors",
         options={"pad_type": "same", "bn_eps": 1e-3}, mean=(0.5,) * 3, std=(0.5,) * 3,

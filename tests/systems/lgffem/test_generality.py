@@ -88,7 +88,7 @@ def test_every_model_is_asked_on_every_domain(embedded):
     mine = study(data__pannuke__split=1)
     table, found = generality_table(answers(mine), 300), {domain.name: domain.patches for domain in domains(mine)}
     assert list(found) == ["photographs held out*", "PanNuke, fold2, fold3*", "scans, test patches*"]
-    assert table["strategy"].tolist() == [m for m in ("untrained backbone", "A", "B", "C") for _ in range(3)]
+    assert table["strategy"].tolist() == [m for m in ("frozen backbone", "A", "B", "C") for _ in range(3)]
     assert table["patches"].tolist() == [9, 12, 8] * 4 and table["groups"].tolist() == [3, 4, 2] * 4
     for row in table.itertuples():
         patches = found[row.domain]

@@ -363,7 +363,7 @@ def script(*given: str, **surroundings: str):
     def give(shop):
         shop.monkeypatch.undo()  # processes may start
         (checkout := shop.folder / "checkout").mkdir()
-        (checkout / "lgffem_core").mkdir()
+        (checkout / "tools").mkdir()
         for name in ("run_all.sh", "pyproject.toml", "tools/doctor.py"):
             shutil.copy(PROJECT / name, checkout / name)
         (checkout / "requirements.lock").write_text("none==0\n")

@@ -26,7 +26,7 @@ class Embedded(NamedTuple):
 def kept_embeddings(study: Study, dataset: str, path: Path, encoder: Encoder) -> Embedded:
     """A data set's embeddings from the file ``path``, computed again where they are of other patches or vectors.
 
-    They are what encoder, PatchTable, way of reading, batch, threads, code and lock make them.
+    They are what encoder, PatchTable, way of reading, batch, threads, code and packages make them.
     """
     table, params = patch_table(study, dataset), study.params
     settings = [channel_order(study, dataset), params.retrieval.batch_size, params.compute.threads]

@@ -100,6 +100,7 @@ def write_manifest(study: Study, request: Request) -> Path:
     """Put the stages' notes together as ``results/<profile>/manifest.json``, the report included."""
     notes = {stage.name: read_note(study, stage) for stage in all_stages(study)}
     report, lock = study.report, lock_file()
+    prepared = {name: digest for note in notes.values() for name, digest in note["data"].items()}
     artefacts = {
         path: {"producer": note["producer"], "stage": name, "sha256": digest}
         for name, note in notes.items()
@@ -121,7 +122,7 @@ def write_manifest(study: Study, request: Request) -> Path:
             dataset: {
                 "synthetic": study.is_synthetic(dataset),
                 "files": read_json(study.index(dataset).with_suffix(".json"))["files_examined"],
-                "files_sha256": notes["01_data_preparation"]["data"][dataset],
+                "files_sha256": prepared[dataset],
                 "index_sha256": sha256_file(study.index(dataset)),
             }
             for dataset in needed_sets(study)

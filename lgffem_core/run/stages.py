@@ -196,8 +196,8 @@ def code_state(notebook: str) -> list[str]:
 def stage_params(study: Study, notebook: str) -> dict:
     """Dotted key -> value of all that a stage reads, with the contents of weights that are named; and the label."""
     entry = known()[notebook]
-    paper = Study.published().params.model_dump()
-    values = leaves(study.params.model_dump()) | leaves(paper, "published.")
+    paper = leaves(Study.published().params.model_dump(), "published.") if entry.published else {}
+    values = leaves(study.params.model_dump()) | paper
     chosen = {key: value for key, value in values.items() if entry.declares(key)}
     for key, value in chosen.items():
         if key.endswith((".weights", ".checkpoint")) and value and not key.startswith("published."):

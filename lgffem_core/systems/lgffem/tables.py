@@ -6,7 +6,7 @@ import yaml
 
 from lgffem_core.audit.chance import chance
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data import patch_table
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.methods import Outcomes, mean_scores
@@ -27,7 +27,7 @@ INTERVAL_NOTE = (
 
 def chance_note(study: Study, protocols: tuple[str, ...]) -> str:
     """What random embeddings are expected to score at this run's counts, in closed form: one sentence."""
-    patches = patch_table(study, CURRICULUM["c"][0])
+    patches = patch_table(study, SEARCHED)
     test, train = (np.bincount(patches.loc[patches["split"] == s, "label_id"]) for s in ("test", "train"))
     parts = []
     for protocol in protocols:

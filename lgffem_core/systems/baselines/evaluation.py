@@ -72,18 +72,29 @@ BASELINES = {
 }
 
 
-def baseline_embeddings(study: Study, name: str, seed: int) -> Embedded:
-    """Kimia's patches as a baseline embeds them, computed once and kept in a file."""
-    baseline = BASELINES[name]
+def network_embeddings(study: Study, baseline: Baseline, seed: int) -> Embedded:
+    """Kimia's patches as a baseline's network embeds them, computed once and kept in a file."""
     path = study.baseline(baseline.folder, seed) / "embeddings.safetensors"
-    found = kept_embeddings(study, SEARCHED, path, baseline.encoder(study, seed))
-    return found._replace(embeddings=baseline.code(found.embeddings))
+    return kept_embeddings(study, SEARCHED, path, baseline.encoder(study, seed))
+
+
+def coded(baseline: Baseline, run: Embedded) -> Embedded:
+    """Its embeddings, as the baseline searches them."""
+    return run._replace(embeddings=baseline.code(run.embeddings))
+
+
+def baseline_embeddings(study: Study, name: str, seed: int) -> Embedded:
+    """Kimia's patches as a baseline embeds them."""
+    return coded(BASELINES[name], network_embeddings(study, BASELINES[name], seed))
 
 
 def methods(study: Study) -> Methods:
-    """(name, variant) -> one entry a seed, for every baseline."""
+    """(name, variant) -> one entry a seed, for every baseline; a network that several share is asked once."""
+    networks = {baseline.folder: baseline for baseline in BASELINES.values()}
+    seeds = study.params.seeds
+    runs = {folder: [network_embeddings(study, one, seed) for seed in seeds] for folder, one in networks.items()}
     return {
-        (name, baseline.variant(study)): [baseline_embeddings(study, name, seed) for seed in study.params.seeds]
+        (name, baseline.variant(study)): [coded(baseline, run) for run in runs[baseline.folder]]
         for name, baseline in BASELINES.items()
     }
 

@@ -15,12 +15,13 @@
 # The first call makes .venv from requirements.lock (LGFFEM_LOCK=requirements-gpu.lock for FAISS on the GPU). It needs
 # Python 3.11 or newer and, that once, a connection to your package index; everything else comes with the lock.
 set -euo pipefail
-# Python takes no modules and settings from the current folder or the user's environment (see lgffem_core/base/surroundings.py).
+# Python takes no modules and settings from the current folder or the user's environment, and glibc keeps what memory
+# it has (see lgffem_core/base/surroundings.py).
 chosen=${PYTHON:-}
 declare -x LGFFEM_UNHEEDED="${!PYTHON@}" # for doctor to name
 unset CDPATH "${!PYTHON@}"
 PYTHON=$chosen
-export PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUTF8=1 NO_ALBUMENTATIONS_UPDATE=1
+export PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUTF8=1 NO_ALBUMENTATIONS_UPDATE=1 MALLOC_MMAP_THRESHOLD_=536870912 MALLOC_TRIM_THRESHOLD_=536870912
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 fail() { # fail MESSAGE: one sentence, and exit code 2

@@ -21,8 +21,9 @@ import psutil
 from lgffem_core.base.progress import STAGE_VARIABLE, VARIABLE, read_events
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.config.study import Study
+from lgffem_core.run.due import is_finished
 from lgffem_core.run.runner import events_file
-from lgffem_core.run.stages import Stage, all_stages, is_finished
+from lgffem_core.run.stages import Stage, all_stages
 
 SENTENCE = re.compile(r"error: notebook (\S+), cell (\d+): the kernel ended before its time .*\n")
 

@@ -20,9 +20,10 @@ from lgffem_core.base.progress import VARIABLE
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import System
 from lgffem_core.config.study import Study
+from lgffem_core.run.due import is_finished
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import events_file
-from lgffem_core.run.stages import Stage, all_stages, is_finished, note_file
+from lgffem_core.run.stages import Stage, all_stages, note_file
 from lgffem_core.systems.baselines.evaluation import BASELINES
 from lgffem_core.systems.lgffem.tables import TABLE1_COLUMNS, TABLE2_COLUMNS
 

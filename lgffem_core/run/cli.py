@@ -13,10 +13,11 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
+from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.request import make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, all_stages, artefacts, due, known, raise_flags
+from lgffem_core.run.stages import Request, all_stages, artefacts, known
 
 
 def run(params: str, pairs: list[str], cores: int) -> int:

@@ -21,17 +21,14 @@ from lgffem_core.config.watched import watching
 from lgffem_core.data import check_unchanged
 from lgffem_core.data.census import look
 from lgffem_core.report.notebook import notebook_page
+from lgffem_core.run.due import data_state, inputs, is_finished, key
 from lgffem_core.run.stages import (
     Request,
     Stage,
-    data_state,
     declared,
     executed_notebook,
     failed_notebook,
     flag_file,
-    inputs,
-    is_finished,
-    key,
     note_file,
     stage_outputs,
 )

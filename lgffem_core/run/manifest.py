@@ -16,17 +16,9 @@ from lgffem_core.config.params import STRATEGIES
 from lgffem_core.config.study import Study
 from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.checklist import wanted_networks
+from lgffem_core.run.due import code_state, file_content, read_note
 from lgffem_core.run.record import Manifest, StageRun
-from lgffem_core.run.stages import (
-    Request,
-    all_stages,
-    code_state,
-    entries,
-    file_content,
-    measuring,
-    needed_sets,
-    read_note,
-)
+from lgffem_core.run.stages import Request, all_stages, entries, measuring, needed_sets
 
 PRODUCER = "lgffem_core/run/page.py"  # of the report, imported only where there is one to write
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.run import compare
+from lgffem_core.run import compare_files
 from lgffem_core.run.compare import compare_results, format_comparison
 
 TABLE = "strategy,pretraining_data,protocol,eta_p,paper\nA,IN-1K*,released,32.81,\nB,IN-1K*,released,1.0,72.08\n"
@@ -152,10 +152,10 @@ def test_the_edges_of_the_tolerance_are_within(tmp_path):
     pixels = PIXELS.astype(int)
     half = pixels.copy()
     half[:20] += 1
-    assert compare.distance(pixels, half) == (compare.MEAN_TOLERANCE, 0.0)
+    assert compare_files.distance(pixels, half) == (compare_files.MEAN_TOLERANCE, 0.0)
     two = pixels.copy()
     two[0, :2, 1] += 17
-    assert compare.distance(pixels, two)[1] == compare.SHARE_TOLERANCE
+    assert compare_files.distance(pixels, two)[1] == compare_files.SHARE_TOLERANCE
 
 
 def test_another_size_and_a_broken_picture_differ(pair, tmp_path):

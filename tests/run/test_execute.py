@@ -15,7 +15,8 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.run import execute
-from lgffem_core.run.stages import Request, Stage, executed_notebook, flag_file, is_finished, note_file, stage_outputs
+from lgffem_core.run.due import is_finished
+from lgffem_core.run.stages import Request, Stage, executed_notebook, flag_file, note_file, stage_outputs
 
 STAGE = ("03_strategy_a_imagenet", "paper", "0")
 

@@ -20,8 +20,8 @@ from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers
+from lgffem_core.run import due, stages
 from lgffem_core.run import registry as module
-from lgffem_core.run import stages
 from lgffem_core.run.cli import main
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import snakemake_command
@@ -247,16 +247,17 @@ def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeyp
     rule = dry_run(request, copy).split("\nrule counts:")[1].split("\nrule ")[0]
     assert "request.json 12_counts\n" in rule and "stages/01_data_preparation.done" in rule
 
-    monkeypatch.setattr(stages, "PROJECT", copy)
+    for name in ("due", "stages"):
+        monkeypatch.setattr(f"lgffem_core.run.{name}.PROJECT", copy)
     study, stage = smoke(), Stage("12_counts")
     assert {path.name for path in stage_outputs(study, *stage)} == {
         "12_counts.ipynb", "12_counts.html", "counts.csv", "counts.md", "counts.tex",
     }  # fmt: skip
     assert stages.artefacts(study)[-1].title == "Counts" and all_stages(study)[-1] == stage
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "inputs", lambda *_: {})
+        patch.setattr(due, "inputs", lambda *_: {})
         read, unread = smoke(**{"data.kimia.scans": 3}), smoke(**{"ledger.epochs": 3, "explain.patches": 3})
-        assert stages.key(read, stage) != stages.key(study, stage) == stages.key(unread, stage)
+        assert due.key(read, stage) != due.key(study, stage) == due.key(unread, stage)
 
     tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
     for name, value in {"PROJECT": copy, "registry": lambda: registry(copy / REGISTRY)}.items():

@@ -13,7 +13,6 @@ import pytest
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import sha256_file, sha256_json, write_json, write_text
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config import code_version
 from lgffem_core.config.code_version import (
     READ_BY,
     UNRELATED,
@@ -27,23 +26,16 @@ from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
 from lgffem_core.run import stages
+from lgffem_core.run.due import code_cells, data_state, due, inputs, is_finished, key, raise_flags, stage_params
 from lgffem_core.run.registry import registry
 from lgffem_core.run.stages import (
     Request,
     Stage,
     all_stages,
-    code_cells,
-    data_state,
-    due,
     failed_notebook,
     flag_file,
-    inputs,
-    is_finished,
-    key,
     note_file,
-    raise_flags,
     stage_outputs,
-    stage_params,
     upstream,
 )
 
@@ -72,8 +64,8 @@ def project(tmp_path, monkeypatch):
         write_text(tmp_path / "data" / name, name)
     for name in ("train/s0/1.jpg", "test/s0_1.jpg"):
         write_text(tmp_path / "data" / "kimia" / name, name)
-    monkeypatch.setattr(stages, "PROJECT", copy)
-    monkeypatch.setattr(code_version, "PROJECT", copy)
+    for module in ("run.due", "run.stages", "config.code_version"):
+        monkeypatch.setattr(f"lgffem_core.{module}.PROJECT", copy)
     monkeypatch.setattr("lgffem_core.config.study.PROJECT", copy)  # of params/paper.yaml
     forget()
     yield copy

@@ -13,8 +13,6 @@ PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 LAYERS = re.search(r"^base → .*$", PAGE, re.MULTILINE)[0].split(" → ")
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if len(path.relative_to(ROOT).parts) > 1]
 CLAIMS_NO_SET = ("data", "training", "retrieval", "report", "audit")
-#: What still stands in a generic layer; a row that no longer does must go.
-LEFT = {"data/augment.py": set(STRATEGIES)}
 
 
 def dotted(path) -> str:
@@ -120,4 +118,4 @@ def test_no_generic_layer_names_a_data_set_or_a_strategy(layer):
     for path in (ROOT / layer).rglob("*.py"):
         if not any(path.is_relative_to(folder) for folder in own) and (named := strings(path) & names):
             found[path.relative_to(ROOT).as_posix()] = named
-    assert found == {name: kept for name, kept in LEFT.items() if name.startswith(f"{layer}/")}
+    assert found == {}

@@ -1,8 +1,7 @@
-"""The augmentations of each strategy, as albumentations pipelines; the only file that names the library.
+"""Augmentations, as albumentations pipelines; the only file that names the library.
 
 One sample's augmentation is a function of (seed, epoch, sample id) alone: the pipeline is given a seed of
-its own before every call, so that worker count and resume point change nothing. Probabilities are the
-released code's; the paper's text names no transform.
+its own before every call, so that worker count and resume point change nothing.
 """
 
 import os
@@ -15,10 +14,6 @@ import cv2
 import numpy as np
 
 cv2.setNumThreads(0)  # workers are the parallelism; threads inside them would fight
-
-
-#: Strategy -> probabilities of the flips and of the median filter.
-PROBABILITIES = {"b": (0.5, 0.5), "c": (0.6, 0.6)}
 
 
 class Augment:
@@ -36,16 +31,16 @@ class Augment:
         return self.pipeline(image=image)["image"]
 
 
-def training_augment(strategy: str, size: int) -> Augment:
-    """The random transforms that strategy "a", "b" or "c" trains with, ending in images of ``size`` pixels a side.
+def random_crops(size: int) -> Augment:
+    """Random crops of 8 to 100 % of the area, resized to ``size`` pixels a side, and horizontal flips."""
+    return Augment([A.RandomResizedCrop((size, size), area_for_downscale="image"), A.HorizontalFlip(p=0.5)])
 
-    Raises ``ValueError`` for another strategy.
+
+def flips_and_blurs(size: int, flips: float, median: float) -> Augment:
+    """A resize to ``size`` pixels a side, flips and right angles with probability ``flips``, blurs.
+
+    A Gaussian blur has a probability of 0.5, a median filter one of ``median``.
     """
-    if strategy == "a":
-        return Augment([A.RandomResizedCrop((size, size), area_for_downscale="image"), A.HorizontalFlip(p=0.5)])
-    if strategy not in PROBABILITIES:
-        raise ValueError(f"unknown strategy {strategy!r}; there are 'a', 'b' and 'c'")
-    flips, median = PROBABILITIES[strategy]
     return Augment(
         [
             A.Resize(size, size, area_for_downscale="image"),
@@ -58,27 +53,23 @@ def training_augment(strategy: str, size: int) -> Augment:
     )
 
 
-RESIZED, CROPPED = 300, 224  # pixels a side in the publication of MA + MS-loss
+def cubic_resize(side: int) -> A.Resize:
+    """Bicubic where the image grows, area averaging where it shrinks.
 
-
-def ma_ms_resize(size: int) -> A.Resize:
-    """The resize before a crop of ``size`` pixels, in the publication's proportion of 300 to 224.
-
-    It says bicubic; albumentations has no bicubic filter that averages when it shrinks, as Pillow's does, and
-    area averaging is much nearer to that than unfiltered bicubic. So: bicubic where the image grows.
+    albumentations has no bicubic filter that averages when it shrinks, as Pillow's does, and area averaging is much
+    nearer to that than unfiltered bicubic.
     """
-    side = round(size * RESIZED / CROPPED)
     return A.Resize(side, side, interpolation=cv2.INTER_CUBIC, area_for_downscale="image")
 
 
-def ma_ms_augment(size: int) -> Augment:
-    """What MA + MS-loss trains with: a random crop of ``size`` pixels, and flips."""
-    return Augment([ma_ms_resize(size), A.RandomCrop(size, size), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
+def crops_of_resized(side: int, size: int) -> Augment:
+    """A resize to ``side`` pixels, a random crop of ``size``, and flips."""
+    return Augment([cubic_resize(side), A.RandomCrop(size, size), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
 
 
-def ma_ms_evaluation(size: int) -> Augment:
-    """What MA + MS-loss is evaluated with: the same resize, then the centre."""
-    return Augment([ma_ms_resize(size), A.CenterCrop(size, size)])
+def centre_of_resized(side: int, size: int) -> Augment:
+    """The same resize, then the centre."""
+    return Augment([cubic_resize(side), A.CenterCrop(size, size)])
 
 
 def evaluation_resize(size: int) -> Augment:

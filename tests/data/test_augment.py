@@ -6,7 +6,8 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from lgffem_core.data.augment import Augment, evaluation_resize, training_augment
+from lgffem_core.data.augment import Augment, evaluation_resize
+from lgffem_core.systems.lgffem.augmentation import training_augment
 
 IMAGE = np.random.default_rng(0).integers(0, 256, size=(24, 20, 3), dtype=np.uint8)
 SEEDS = 400

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import sha256_file
-from lgffem_core.data.augment import evaluation_resize, training_augment
+from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import (
     PatchDataset,
     TrainingBatches,
@@ -22,6 +22,7 @@ from lgffem_core.data.loading import (
     steps_per_epoch,
 )
 from lgffem_core.data.table import build_table
+from lgffem_core.systems.lgffem.augmentation import training_augment
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 

@@ -10,13 +10,18 @@ from lgffem_core.audit.verdicts import Ours, changed
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.config.code_version import code_hash
 from lgffem_core.config.study import SEARCHED, Study
-from lgffem_core.data.augment import evaluation_resize, ma_ms_evaluation
+from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.model.weights import start_hash, state_hash
 from lgffem_core.retrieval.embed import Embedded, kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
 from lgffem_core.systems.baselines.barcodes import barcode
-from lgffem_core.systems.baselines.ma_ms import crop_size, train_mixed_attention, train_or_load_mixed_attention
+from lgffem_core.systems.baselines.ma_ms import (
+    crop_size,
+    ma_ms_evaluation,
+    train_mixed_attention,
+    train_or_load_mixed_attention,
+)
 from lgffem_core.systems.baselines.networks import DENSENET as DENSENET_NAME
 from lgffem_core.systems.baselines.networks import build_densenet, weights_label
 

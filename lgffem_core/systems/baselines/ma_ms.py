@@ -18,7 +18,7 @@ from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import MixedAttention
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data import channel_order, check_unchanged
-from lgffem_core.data.augment import ma_ms_augment
+from lgffem_core.data.augment import Augment, centre_of_resized, crops_of_resized
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.model.weights import start_hash
 from lgffem_core.systems.baselines.networks import MixedAttentionNet, build_mixed_attention
@@ -29,10 +29,27 @@ from lgffem_core.training.losses import MultiSimilarity
 from lgffem_core.training.patches import training_patches, training_set
 from lgffem_core.training.schedule import step_decay
 
+RESIZED, CROPPED = 300, 224  # pixels a side in the publication, which says bicubic; see ``cubic_resize``
+
 
 def crop_size(study: Study) -> int:
     """Pixels a side of the images that MA + MS-loss sees."""
     return study.params.baselines.ma_ms.image_size or study.params.model.image_size
+
+
+def resized(size: int) -> int:
+    """The side that a patch has before a crop of ``size`` pixels, in the publication's proportion."""
+    return round(size * RESIZED / CROPPED)
+
+
+def ma_ms_augment(size: int) -> Augment:
+    """What MA + MS-loss trains with: a random crop of ``size`` pixels, and flips."""
+    return crops_of_resized(resized(size), size)
+
+
+def ma_ms_evaluation(size: int) -> Augment:
+    """What MA + MS-loss is evaluated with: the same resize, then the centre."""
+    return centre_of_resized(resized(size), size)
 
 
 def mixed_attention_patches(study: Study, seed: int) -> PatchDataset:

@@ -11,9 +11,9 @@ from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import Params
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import channel_order, check_unchanged, patch_table
-from lgffem_core.data.augment import training_augment
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.model.weights import start_hash
+from lgffem_core.systems.lgffem.augmentation import training_augment
 from lgffem_core.systems.lgffem.model import LGFFEM, build_model
 from lgffem_core.systems.lgffem.released import load_released
 from lgffem_core.training.fabric import make_fabric

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import sha256_file
-from lgffem_core.data.augment import ma_ms_augment, ma_ms_evaluation
 from lgffem_core.systems.baselines import ma_ms as baselines
 from lgffem_core.systems.baselines.ma_ms import (
+    ma_ms_augment,
+    ma_ms_evaluation,
     mixed_attention_patches,
     mixed_attention_recipe,
     train_mixed_attention,

@@ -65,6 +65,8 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   echo "$stamp" >"$environment/.complete"
 }
 
+parallel=(-n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder) # a process for each core, files whole; -n 0 for one
+
 case "${1:-}" in
   doctor) # an old Python will do, which the doctor then names
     python=$(find_python 11 2>/dev/null) || python=$(find_python 8)
@@ -77,13 +79,13 @@ case "${1:-}" in
   test)
     set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11
     cd "$here"
-    exec "$here/.venv/bin/python" -m pytest --cov=lgffem_core --cov-report=term "${@:2}"
+    exec "$here/.venv/bin/python" -m pytest "${parallel[@]}" --cov=lgffem_core --cov-report=term "${@:2}"
     ;;
   test-pathml)
     command -v javac >/dev/null || fail "PathML needs a Java development kit (javac); on Debian install default-jdk."
     set_up .venv-pathml requirements-pathml.lock 11 11
     cd "$here"
-    exec "$here/.venv-pathml/bin/python" -m pytest "${@:2}"
+    exec "$here/.venv-pathml/bin/python" -m pytest "${parallel[@]}" "${@:2}"
     ;;
   *)
     set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11

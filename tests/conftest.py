@@ -9,6 +9,9 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes are the parallelism; read when torch is loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import nbformat
 import numpy as np
 import pytest
@@ -21,6 +24,12 @@ ADDRESS = re.compile(r"""@import[^;]*|url\(\s*["']?(?!data:|#)[^)]*""")  # in a 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STEP = re.compile(r"^\*(\w+) `([^`\n]+)`:\*\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 READS = "tests/data/reads.json"
+LONG = ("test_end_to_end", "test_kills", "test_golden_losses", "test_stages", "test_bad_inputs")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: whoever runs files in parallel should not wait for one of them at the end."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

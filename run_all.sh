@@ -68,6 +68,9 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
 parallel=(-n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder) # a process for each core, files whole; -n 0 for one
 
 case "${1:-}" in
+  -h | --help) # the head of this file; nothing is set up
+    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    ;;
   doctor) # an old Python will do, which the doctor then names
     python=$(find_python 11 2>/dev/null) || python=$(find_python 8)
     exec "$python" -I "$here/tools/doctor.py" "${@:2}"

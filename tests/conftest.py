@@ -141,7 +141,9 @@ def run_in(root: Path, *words: str) -> subprocess.CompletedProcess:
 def extended(tmp_path_factory):
     """Makes a copy of the project in which sections of docs/extending.md were followed to the letter."""
 
-    def make(*sections, copied=("lgffem_core", "notebooks", "params", "requirements.lock", "Snakefile")) -> Path:
+    def make(
+        *sections, copied=("lgffem_core", "notebooks", "params", "requirements.lock", "Snakefile", "README.md")
+    ) -> Path:
         root = tmp_path_factory.mktemp("extended")
         for name in copied:
             copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
@@ -152,7 +154,7 @@ def extended(tmp_path_factory):
                 take(root, *step)
         return root
 
-    make.steps, make.run = steps, run_in
+    make.steps, make.run, make.changed = steps, run_in, changed
     return make
 
 

@@ -20,12 +20,23 @@ TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 #: Made by a run, and so not in a fresh clone; or a user's own.
 MADE = {"manifest.json", "report.html"}
 TORCHRUN = "./run_all.sh torchrun --nproc-per-node 4 -m lgffem_core.systems.lgffem params/paper.yaml"
+LOSS = (
+    "./run_all.sh torchrun -m lgffem_core.systems.lgffem params/smoke.yaml --strategy a "
+    "--set training.loss.name=cosine_softmax profile=losstry"
+)
+STAGE = ".venv/bin/python -m lgffem_core notebook artifacts/smoke/request.json"
 HISTOLOGY = "./run_all.sh params/histology.yaml --set data.kimia.root=DIR data.pannuke.root=DIR"
 #: Commands that take a connection, hours or another environment -> the tests that run what is behind them.
 ELSEWHERE = {
     "./run_all.sh": (
         "tests/run/test_cli.py::test_without_words_the_demo_runs",
         "tests/test_end_to_end.py::test_one_command_fills_table_1",
+    ),
+    "./run_all.sh params/smoke.yaml": ("tests/test_end_to_end.py::test_one_command_fills_table_1",),
+    f"{STAGE} 12_counts": ("tests/run/test_registry.py::test_added_stages_run_and_read_what_they_declare",),
+    f"{STAGE} 06_baselines": (
+        "tests/run/test_registry.py::test_added_stages_run_and_read_what_they_declare",
+        "tests/systems/test_scratch_baseline.py::test_a_baseline_is_added_by_a_file_and_an_entry",
     ),
     "./run_all.sh test": ("tests/base/test_surroundings.py::test_the_command_starts_in_hostile_surroundings",),
     "./run_all.sh verify": ("tests/run/test_verify.py::test_a_run_as_it_was_left_has_no_fault",),
@@ -137,12 +148,30 @@ def test_the_doctor_looks_at_this_machine():
     assert re.search(r"^\d+ FAULTs?, \d+ warnings?$", done.stdout, re.MULTILINE)
 
 
+def test_an_added_loss_can_be_asked_for(extended):
+    words = parse_args(shlex.split(LOSS)[2:]).training_script_args
+    program = "import sys; from lgffem_core.systems.lgffem import __main__ as m; m.trained_here = print; "
+    program += "m.missing_data = lambda study, _: [study.params.training.loss.name]; m.main(sys.argv[1:])"
+    done = extended.run(extended("A loss"), "-c", program, *words)
+    assert done.stderr == "error: cosine_softmax\n"
+
+
+@pytest.mark.parametrize("section", re.findall(r"^## (.*)$", TEXTS[PROJECT / "docs" / "extending.md"], re.MULTILINE))
+def test_what_the_page_inserts_leaves_room_for_the_next_of_its_kind(extended, section):
+    for _, where, text in (step for step in extended.steps(section) if step[0] == "change"):
+        before = (PROJECT / where).read_text(encoding="utf-8")
+        for hunk in text.split("@@\n"):
+            added = sum(line[0] == "+" for line in hunk.splitlines())
+            after = extended.changed(extended.changed(before, hunk), hunk)  # stops where the place is gone
+            assert after.count("\n") == before.count("\n") + 2 * added > before.count("\n"), hunk
+
+
 def test_an_added_system_can_be_asked_for(extended):
-    (command,) = (command for command in COMMANDS if "colour" in command)
+    (command,) = (command for command in COMMANDS if "systems=" in command)
     program = "import sys; from lgffem_core.run.cli import parse; from lgffem_core.run.request import make_request\n"
     program += "o = parse(sys.argv[1:]); print(*make_request(o.params, o.pairs).study.params.systems)"
     done = extended.run(extended("A system"), "-c", program, *shlex.split(command)[1:])
-    assert done.stdout == "lgffem colour\n", done.stderr
+    assert done.stdout == "colour\n", done.stderr
 
 
 HERE = {
@@ -158,7 +187,8 @@ HERE = {
     "./run_all.sh verify results/reference/demo",
     f"{TORCHRUN} --strategy a --variant paper",
     "./run_all.sh doctor params/demo.yaml",
-    './run_all.sh params/demo.yaml --set "systems=[lgffem, colour]"',
+    './run_all.sh params/smoke.yaml --set "systems=[colour]" profile=colour',
+    LOSS,
 }
 
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRATEGIES = ("a", "b", "c")
-System = Literal["lgffem"]  # a folder of lgffem_core/systems with stages of its own
+System = Literal[
+    "lgffem",  # a folder of lgffem_core/systems with stages of its own
+]
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 
 Positive = Annotated[int, Field(gt=0)]
@@ -113,7 +115,9 @@ class Model(Section):
 
 
 class Loss(Section):
-    name: Literal["sub_center_arcface"] = "sub_center_arcface"  # one of training.losses.LOSSES
+    name: Literal[
+        "sub_center_arcface",  # as in training.losses.LOSSES
+    ] = "sub_center_arcface"
     margin: Rate = 17.2  # degrees
     scale: Rate = 64.0
     sub_centers: Positive = 6

@@ -69,10 +69,15 @@ class Declared:
         self.keep("data", name)
 
     def read_path(self, path: str) -> None:
-        """Note whose a file or folder below ``artifacts/<profile>`` is; ``StudyError`` unless it comes before."""
+        """Note whose a file or folder below ``artifacts/<profile>`` is; ``StudyError`` unless it comes before.
+
+        And where it is nobody's: what no stage leaves, neither manifest nor rerun would know of.
+        """
         owners = {name: owner for name, owner in self.left.items() if covers(path, name, "/")}
         allowed = owners.keys() & set(self.allowed)
-        if owners and not allowed:
+        if not owners:
+            raise self.refusal(f"keeps {path}, which no stage of {REGISTRY} leaves; add what it holds to its leaves")
+        if not allowed:
             owner = next(iter(owners.values()))
             raise self.refusal(f"reads {path} of stage {owner}, after which it does not come; add {owner} to its after")
         for owner in {owners[name] for name in allowed} - {self.notebook}:

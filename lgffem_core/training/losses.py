@@ -7,7 +7,10 @@ from collections.abc import Callable
 from functools import wraps
 
 import torch
-from pytorch_metric_learning.losses import MultiSimilarityLoss, SubCenterArcFaceLoss
+from pytorch_metric_learning.losses import (
+    MultiSimilarityLoss,
+    SubCenterArcFaceLoss,
+)
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import Tensor, nn
 
@@ -59,7 +62,9 @@ def sub_center_arcface(loss: Loss, classes: int, embedding_size: int, variant: T
 
 
 #: ``training.loss.name`` -> function of (training.loss, classes, size of an embedding, variant) that makes the loss.
-LOSSES: dict[str, Callable[..., nn.Module]] = {"sub_center_arcface": sub_center_arcface}
+LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "sub_center_arcface": sub_center_arcface,
+}
 
 
 class MultiSimilarity(nn.Module):

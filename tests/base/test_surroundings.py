@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,15 @@ def test_the_command_starts_in_hostile_surroundings(hostile, words):
     assert "theirs" not in done.stderr and "Traceback" not in done.stderr
     said = f"error: {hostile}/params/none.yaml: no such parameter file; the profiles are in params/.\n"
     assert (done.returncode, done.stderr) == (2, said) if words[0] == "params/none.yaml" else done.returncode == 0
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_the_command_says_how_it_is_used_and_sets_nothing_up(tmp_path, word):
+    shutil.copy(PROJECT / "run_all.sh", tmp_path)
+    done = subprocess.run([tmp_path / "run_all.sh", word], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and [*tmp_path.iterdir()] == [tmp_path / "run_all.sh"]
+    assert "\n  ./run_all.sh test [pytest options] " in done.stdout and "#" not in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("everything else comes with the lock.")
 
 
 def test_the_command_fixes_what_a_run_fixes():

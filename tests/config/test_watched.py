@@ -42,6 +42,17 @@ def reads(tmp_path):
         yield noted
 
 
+def test_a_file_that_no_stage_leaves_is_refused(reads):
+    assert smoke().kept("checkpoints", "paper", "seed0", "strategy_a").name == "strategy_a"
+    for parts in (("baselines", "new", "seed0"), ("checkpoints", "paper", "seed0", "strategy_a", "other.csv")):
+        with pytest.raises(StudyError) as caught:
+            smoke().kept(*parts)
+        assert str(caught.value) == (
+            f"notebook 08_grad_cam keeps {'/'.join(parts)}, which no stage of notebooks/stages.yaml leaves; add what "
+            "it holds to its leaves there."
+        )
+
+
 def test_outside_a_stage_nothing_is_watched(tmp_path):
     assert isinstance(smoke().params, Params)
     with watching(DECLARED, tmp_path / "x.declared"):
@@ -136,7 +147,7 @@ def test_a_data_set_that_is_not_declared_is_refused(reads):
 
 def test_files_of_a_stage_that_does_not_come_before_are_refused(reads):
     study = smoke()
-    study.measures("08_grad_cam"), study.checkpoints("a", "paper", 0), study.checkpoints("a", "paper", 1)
+    study.measures("08_grad_cam"), study.checkpoints("a", "paper", 0)
     assert reads()["after"] == ["03_strategy_a_imagenet"]
     with pytest.raises(StudyError) as caught:
         study.checkpoints("b", "paper", 0)

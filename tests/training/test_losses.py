@@ -1,13 +1,14 @@
 """Sub-center ArcFace and multi-similarity against their formulas, written out sample by sample."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from lgffem_core.config.params import Loss, MixedAttention
 from lgffem_core.config.study import VARIANTS
-from lgffem_core.training.losses import MultiSimilarity, sub_center_arcface
+from lgffem_core.training.losses import LOSSES, MultiSimilarity, sub_center_arcface
 
 
 def loss_by_hand(embeddings, labels, centers, classes, k, margin, scale):
@@ -37,6 +38,11 @@ def test_the_length_of_an_embedding_does_not_matter():
     loss = sub_center_arcface(Loss(), 5, 12, VARIANTS["paper"])
     embeddings, labels = torch.randn(7, 12), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     assert loss(embeddings, labels).item() == pytest.approx(loss(7 * embeddings, labels).item(), rel=1e-5)
+
+
+def test_each_loss_can_be_named_and_each_name_has_its_loss():
+    """``training.loss.name`` in config/params.py, and ``LOSSES``."""
+    assert set(LOSSES) == set(get_args(Loss.model_fields["name"].annotation))
 
 
 # -- in half precision -----------------------------------------------------------------------------------

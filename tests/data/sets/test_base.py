@@ -37,3 +37,9 @@ def test_a_set_without_a_stand_in_says_so_and_leaves_nothing(tmp_path):
     with pytest.raises(StudyError, match="data.bare.root: is not set, and there is no synthetic bare; set it."):
         Bare().make_synthetic(Synthetic(), tmp_path / "bare")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["none", "facts"])
+def test_a_set_without_file_or_without_set_is_named_in_one_sentence(name):
+    with pytest.raises(StudyError, match=rf"^data\.{name}: lgffem_core/data/sets/{name}\.py is missing, or .* SET = …"):
+        sets.get(name)

@@ -78,12 +78,12 @@ def test_given_images_are_prepared_counted_and_reported(asked, tmp_path):
     before = found["digest"]
     (tmp_path / WHOLE[0][0]).write_bytes((tmp_path / WHOLE[1][0]).read_bytes())
     assert asked(scratch__root=str(tmp_path))["digest"] != before
-    said = asked(scratch__root=str(tmp_path), check_counts=True)
-    assert "data.scratch.root: holds {'test': 4, 'train': 4} images, the published set {'train': 8, 'test': 4};" in said
+    said = asked(scratch__root=str(tmp_path), scratch__magnifications=[40], check_counts=True)
+    assert "data.scratch.root: holds {'test': 2, 'train': 2} images, the published set {'train': 4, 'test': 4};" in said
 
 
 def test_its_stand_in_is_made_where_the_profile_says_so(asked):
-    found = asked(synthetic__datasets=["imagenet", "pannuke", "kimia", "scratch"])
+    found = asked(synthetic__datasets=["imagenet", "pannuke", "kimia", "scratch"], check_counts=True)
     assert found["rows"] == WHOLE and "/synthetic_" in found["images"] and found["missing"] == []
 
 
@@ -107,4 +107,15 @@ def test_the_page_shows_how_to_try_it(project, extended):
     (program,) = (text for what, _, text in extended.steps("A data set") if what == "run")
     done = extended.run(project, "-c", program)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("malignant") == 4 and "magnification" in done.stdout
+    head, *rows = (line.split() for line in done.stdout.splitlines())
+    assert "magnification" in head and len(rows) == 8
+    assert [sum(label in row for row in rows) for label in ("benign", "malignant")] == [4, 4]
+
+
+@pytest.mark.parametrize("path", ["p1_40.png", "p1_big_0.png", "deeper/p1_40_0.png"])
+def test_a_file_of_another_name_is_refused_with_its_path(asked, tmp_path, path):
+    for folder in ("train", "test"):
+        (tmp_path / folder / "benign" / "deeper").mkdir(parents=True)
+    Image.effect_noise((8, 8), 50).convert("RGB").save(wrong := tmp_path / "train" / "benign" / path)
+    said = asked(scratch__root=str(tmp_path))
+    assert f"RequestError: {wrong}: is not named <patient>_<magnification>_<number>.png; rename it." in said

@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import papermill
 from jupyter_client import AsyncKernelManager
@@ -12,10 +13,11 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.base.errors import StudyError, plain
-from lgffem_core.base.files import REMEDIES, refused, sha256_file, write_json, write_text
+from lgffem_core.base.files import REMEDIES, read_json, refused, sha256_file, write_json, write_text
 from lgffem_core.base.progress import STAGE_VARIABLE, emit
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import machine
+from lgffem_core.config.params import System
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import watching
 from lgffem_core.data import check_unchanged
@@ -81,8 +83,9 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     outputs = [path for path in stage_outputs(study, *stage) if path.parent != final.parent]
     before = {path: look(path) for path in outputs if path.is_relative_to(study.results)}  # weights may stay
     try:
+        write_json(failed, cells_to_run(study, notebook))
         papermill.execute_notebook(
-            no_format(PROJECT / "notebooks" / f"{notebook}.ipynb"),
+            no_format(failed),
             no_format(failed),
             notebook_parameters(request, stage.variant, stage.seed),
             cwd=PROJECT / "notebooks",
@@ -114,6 +117,14 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     write_text(final.with_suffix(".html"), notebook_page(failed, stage.name))
     write_text(final, failed.read_text(encoding="utf-8"))
     failed.unlink()
+
+
+def cells_to_run(study: Study, notebook: str) -> dict:
+    """A notebook without the cells that are tagged with the name of a system which the profile does not run."""
+    found = read_json(PROJECT / "notebooks" / f"{notebook}.ipynb")
+    others = {*get_args(System)} - {*study.params.systems}
+    cells = [cell for cell in found["cells"] if others.isdisjoint(cell["metadata"].get("tags", ()))]
+    return found | {"cells": cells}
 
 
 def no_format(path: Path) -> str:

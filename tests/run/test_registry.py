@@ -274,28 +274,33 @@ def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeyp
 
 
 def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
-    """As Snakemake calls them; a set that one of them reads is prepared by notebook 01 without being named there."""
+    """As Snakemake calls them; without LGFFEM only the sets that others read are prepared, by notebook 01."""
     copy = extended("A data set", "A stage", "A system")
     text = (copy / REGISTRY).read_text(encoding="utf-8")
-    assert text.count("  data: [kimia]\n  artefacts:\n    - {title: Counts") == 1
-    text = text.replace(
-        "  data: [kimia]\n  artefacts:\n    - {title: C", "  data: [kimia, scratch]\n  artefacts:\n    - {title: C"
-    )
+    assert text.count('  data: [kimia]\n  leaves: ["colour/') == 1
+    text = text.replace('  data: [kimia]\n  leaves: ["colour/', '  data: [kimia, scratch]\n  leaves: ["colour/')
     (copy / REGISTRY).write_text(text, encoding="utf-8")
     monkeypatch.delenv("LGFFEM_OUTPUT", raising=False)
-    overrides = {"systems": ["lgffem", "colour"], "data.synthetic.datasets": [*DATASETS, "scratch"]}
-    (request := copy / "request.json").write_text(json.dumps({"params": "params/smoke.yaml", "overrides": overrides}))
-    for notebook in ("01_data_preparation", "12_counts", "13_colour"):
-        done = extended.run(copy, "-m", "lgffem_core", "notebook", str(request), notebook)
-        assert done.returncode == 0, done.stderr
     artifacts, results = copy / "artifacts" / "smoke", copy / "results" / "smoke"
-    assert (artifacts / "index" / "scratch.csv").is_file()
+
+    def execute(notebook, *systems):
+        overrides = {"systems": systems, "data.synthetic.datasets": [*DATASETS, "scratch"]}
+        asked = json.dumps({"params": "params/smoke.yaml", "overrides": overrides})
+        (copy / "request.json").write_text(asked, encoding="utf-8")
+        done = extended.run(copy, "-m", "lgffem_core", "notebook", "request.json", notebook)
+        assert done.returncode == 0, done.stderr
+        return read_json(results / "notebooks" / f"{notebook}.ipynb")["cells"]
+
+    lesson = execute("01_data_preparation", "colour")
+    assert {path.stem for path in (artifacts / "index").glob("*.json")} == {"kimia", "scratch"}
+    assert not [cell for cell in lesson if "lgffem" in cell["metadata"]["tags"]]
+    shown = {"12_counts": execute("12_counts", "lgffem", "colour"), "13_colour": execute("13_colour", "colour")}
     for section, notebook, table in (("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")):
-        (shown,) = (text for what, _, text in extended.steps(section) if what == "keep")
-        assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(shown)
+        (kept,) = (text for what, _, text in extended.steps(section) if what == "keep")
+        assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(kept)
         assert (results / "tables" / f"{table}.csv").is_file()
-        cells = read_json(results / "notebooks" / f"{notebook}.ipynb")["cells"]
-        assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+        outputs = [output for cell in shown[notebook] for output in cell.get("outputs", [])]
+        assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
 def test_nothing_that_is_read_at_a_start_imports_torch():

@@ -76,7 +76,7 @@ class Declared:
         owners = {name: owner for name, owner in self.left.items() if covers(path, name, "/")}
         allowed = owners.keys() & set(self.allowed)
         if not owners:
-            raise self.refusal(f"keeps {path}, which no stage of {REGISTRY} leaves; add what it holds to its leaves")
+            raise self.refusal(f"keeps {path}, which by {REGISTRY} no stage of the run leaves; add it to its leaves")
         if not allowed:
             owner = next(iter(owners.values()))
             raise self.refusal(f"reads {path} of stage {owner}, after which it does not come; add {owner} to its after")

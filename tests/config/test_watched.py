@@ -48,8 +48,8 @@ def test_a_file_that_no_stage_leaves_is_refused(reads):
         with pytest.raises(StudyError) as caught:
             smoke().kept(*parts)
         assert str(caught.value) == (
-            f"notebook 08_grad_cam keeps {'/'.join(parts)}, which no stage of notebooks/stages.yaml leaves; add what "
-            "it holds to its leaves there."
+            f"notebook 08_grad_cam keeps {'/'.join(parts)}, which by notebooks/stages.yaml no stage of the run leaves; "
+            "add it to its leaves there."
         )
 
 

@@ -128,7 +128,7 @@ def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
         "anchor": artefact.file.split("/")[1],
         "files": [path.relative_to(study.results).as_posix() for path in files],
         "page": executed_notebook(study, artefact.notebook).with_suffix(".html").relative_to(study.results).as_posix(),
-        "again": f"rm {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
+        "again": f"rm -f {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
     }
     if artefact.file.startswith("tables/"):
         view["headings"], rows = table_rows(files[0])

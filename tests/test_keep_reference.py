@@ -3,7 +3,11 @@
 import hashlib
 import importlib.util
 import json
+import os
+import re
+import shlex
 import shutil
+import subprocess
 
 import pytest
 
@@ -20,6 +24,10 @@ GIVEN = {
     "model.backbone": {"name": "resnet18", "weights": "../weights/w.pth"},
     "training.c.epochs": 2,
 }
+LINKS = """
+<a href="notebooks/07_faiss_evaluation.html">notebook</a> <a href="tables/table1.csv">tables/table1.csv</a>
+<a href="notebooks/03_strategy_a_imagenet_paper_seed0.html">03_strategy_a_imagenet_paper_seed0</a>
+"""
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def run(tmp_path, manifest):
         paths += [results / "report.html", results / "notebooks/01.ipynb", tmp_path / "artifacts/tiny/index/kimia.csv"]
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{path.name} {table}")
+            path.write_text(f"{path.name} {table}{LINKS if path.name == 'report.html' else ''}")
         study = Study.load(params, overrides, root=tmp_path)
         manifest["request"] |= {"overrides": overrides, "sha256": hashlib.sha256(params.read_bytes()).hexdigest()}
         data = manifest["inputs"]["kimia"]
@@ -97,6 +105,46 @@ def test_a_kept_demo_verifies_in_a_fresh_clone(tool, run, tmp_path):
     assert left_out == ["artifacts/tiny/index/kimia.csv", "results/tiny/notebooks/01.ipynb"]
     (folder / "tables/table1.csv").write_text("A,99.40")
     assert [fault.file for fault in check_folder(folder, clone).faults] == ["tables/table1.csv"]
+
+
+def test_a_kept_report_leads_to_the_notebooks_in_the_repository(tool, run, tmp_path):
+    results, reference = run({"training.c.epochs": 2}), tmp_path / "results/reference/tiny"
+    left = (results / "report.html").read_bytes()
+    tool.keep(results, reference)
+    assert links(reference / "report.html") == [
+        "../../../notebooks/07_faiss_evaluation.ipynb",
+        "tables/table1.csv",
+        "../../../notebooks/03_strategy_a_imagenet.ipynb",
+    ]
+    assert (results / "report.html").read_bytes() == left
+    (results / "report.html").write_bytes(left + b" ")
+    with pytest.raises(StudyError, match=r"report\.html is not what"):
+        tool.keep(results, reference)
+
+
+def links(report):
+    return re.findall('href="([^"]+)"', report.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("report", sorted((PROJECT / "results/reference").glob("*/report.html")))
+def test_every_link_of_a_committed_report_leads_to_a_file_in_the_repository(report):
+    git = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True)
+    if git.returncode:
+        pytest.skip("no checkout of git")
+    known = set(git.stdout.split("\0"))
+    targets = [link for link in links(report) if not link.startswith(("#", "https://"))]
+    assert len(targets) > len(ARTEFACTS)
+    folder = report.parent.relative_to(PROJECT).as_posix()
+    assert [link for link in targets if os.path.normpath(f"{folder}/{link}") not in known] == []
+
+
+@pytest.mark.parametrize("report", sorted((PROJECT / "results/reference").glob("*/report.html")))
+def test_what_makes_a_committed_file_again_starts_in_a_fresh_clone(report, tmp_path):
+    """There ``results/<profile>`` does not exist."""
+    found = re.findall("To make it again: <code>(.*) &amp;&amp; ./run_all.sh ", report.read_text(encoding="utf-8"))
+    assert len(found) == len(ARTEFACTS)
+    for command in found:
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
 
 
 def test_given_data_leave_neither_patches_nor_paths(tool, run, tmp_path):

@@ -5,7 +5,8 @@
 Tables, figures, report and manifest are copied. Where the tissue is not synthetic, pictures of patches and the
 report, which shows them, are left out: other people's data do not enter the repository. Nor do paths of the machine
 that ran: the manifest names the keys that held them and withholds their values. What the reference does not hold of
-the run stands in its manifest under ``left_out``. An old reference stays until the new one is whole and verified.
+the run stands in its manifest under ``left_out``; the report links to the repository's notebooks instead of the
+executed ones. An old reference stays until the new one is whole and verified.
 """
 
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import read_json
+from lgffem_core.base.files import read_json, sha256_file, write_text
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import PATH_KEYS
 from lgffem_core.run.record import MANIFEST, Manifest
@@ -25,6 +26,8 @@ from lgffem_core.run.verify import check_folder
 #: A path from the root, the home folder, a drive or out of the project, at the start of a text or after a space or
 #: a quotation mark in it.
 MACHINE_PATH = re.compile(r"""(?:^|[\s"'=(:,])(?:/|~/|\.\./|[A-Za-z]:[\\/])[^\s/]""")
+
+REPORT = "report.html"
 
 
 def keep(results: Path, reference: Path) -> list[Path]:
@@ -43,7 +46,7 @@ def keep(results: Path, reference: Path) -> list[Path]:
     synthetic = all(data.synthetic for data in manifest.inputs.values())
     files = [f for a in artefacts_of(registry().values()) if synthetic or not a.shows_patches for f in a.files(results)]
     if synthetic and not secrets:  # the report shows the command, and with it every path that was given
-        files.append(results / "report.html")
+        files.append(results / REPORT)
     names = [path.relative_to(results) for path in files]
     held = {f"results/{manifest.profile}/{name.as_posix()}" for name in names}
     manifest.left_out = sorted({*manifest.artefacts} - held)
@@ -58,10 +61,22 @@ def keep(results: Path, reference: Path) -> list[Path]:
         refuse_paths(new, read_json(manifest.write(new)), secrets)
         for fault in check_folder(new, results.parents[1]).faults:
             raise StudyError(f"{results} is not kept: {fault.sentence}")
+        if (new / REPORT).is_file():  # only now: until here it had to be what the run left
+            link_to_sources(new, manifest)
         swap(new, reference, old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return [reference / name for name in [*names, MANIFEST]]
+
+
+def link_to_sources(reference: Path, manifest: Manifest) -> None:
+    """Let a kept report lead to the notebooks in the repository, as their executed pages are not kept; seal it anew."""
+    names = "|".join(sorted(registry(), key=len, reverse=True))  # variant and seed may follow a name
+    text = (reference / REPORT).read_text(encoding="utf-8")
+    text = re.sub(rf'href="notebooks/({names})(_\w+)?\.html"', r'href="../../../notebooks/\1.ipynb"', text)
+    report = write_text(reference / REPORT, text)
+    manifest.artefacts[f"results/{manifest.profile}/{REPORT}"].sha256 = sha256_file(report)
+    manifest.write(reference)
 
 
 def swap(new: Path, reference: Path, old: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.systems.lgffem.tables import published
 
@@ -54,33 +55,37 @@ def eta_p(run: str, table: str, **row) -> str:
         rows = rows[rows[column] == value]
     if rows.empty:
         raise SystemExit(f"error: {table} of the kept run {run} has no row with {row}.")
-    return f"{float(rows['eta_p'].iloc[0]):.1f}"
+    return f"{float(rows['eta_p'].iloc[0]):.{DECIMALS}f}"  # all that the file has: rounded again, it can be wrong
 
 
-def results(table: str, key: str, names: dict[str, str], paper: dict[str, str]) -> list[str]:
-    """A row for each of ``names``: the published η_p, then under every protocol ours of every run."""
-    head = [key, "paper", *(f"`{p}`: {' / '.join(RUNS.values())}" for p in PROTOCOLS)]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for value, name in names.items():
-        cells = [" / ".join(eta_p(run, table, **{key: value, "protocol": p}) for run in RUNS) for p in PROTOCOLS]
-        lines.append("| " + " | ".join([name, paper.get(value, "–"), *cells]) + " |")
-    return lines
+def head(first: str) -> list[str]:
+    """The heading of a table of results."""
+    cells = [first, "paper", *(f"`{p}`: {' / '.join(RUNS.values())}" for p in PROTOCOLS)]
+    return ["| " + " | ".join(cells) + " |", "|---" * len(cells) + "|"]
+
+
+def result(name: str, paper: str, table: str, **row) -> str:
+    """A line of it: the published η_p, then under every protocol ours of every run."""
+    cells = [" / ".join(eta_p(run, table, **row, protocol=p) for run in RUNS) for p in PROTOCOLS]
+    return "| " + " | ".join([name, paper, *cells]) + " |"
 
 
 def table1() -> list[str]:
-    """Table 1 beside the paper's."""
+    """Table 1 beside the paper's, with the two highest of the floors that no strategy has trained."""
     names = {"A": "A: ImageNet-1k", "B": "B: + PanNuke", "C": "C: + Kimia"}
-    rows = published("table1")["rows"]
-    return results("table1", "strategy", names, {s: f"{rows[s.lower()]['eta_p']:.2f} (`released`)" for s in names})
+    floors = {"colours together": "floor: joint colour histogram", "frozen backbone": "floor: frozen backbone"}
+    paper = {s.upper(): f"{row['eta_p']:.2f} (`released`)" for s, row in published("table1")["rows"].items()}
+    trained = [result(name, paper[s], "table1", strategy=s) for s, name in names.items()]
+    known = {"table": "audit_floors", "condition": "as they are"}
+    return head("strategy") + trained + [result(n, "–", **known, descriptor=d) for d, n in floors.items()]
 
 
 def table2() -> list[str]:
     """Table 2 beside the paper's, each published value with the protocol it was computed under."""
-    names = {name: name for name in reference_table("demo", "table2")["method"]}
-    paper = {}
+    names, paper = dict.fromkeys(reference_table("demo", "table2")["method"]), {}
     for method, row in published("table2")["rows"].items():
         paper[method] = f"{row['eta_p']:.2f} ({'`' + row['protocol'] + '`' if row['protocol'] else 'not known'})"
-    return results("table2", "method", names, paper)
+    return head("method") + [result(name, paper.get(name, "–"), "table2", method=name) for name in names]
 
 
 #: Page -> its blocks, each with the function that makes its lines.

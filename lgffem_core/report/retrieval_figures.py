@@ -89,7 +89,11 @@ def class_similarity(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
-    """η_p of every strategy under every protocol, with its interval, and the published value as a diamond."""
+    """η_p of every strategy under every protocol, with its interval; the published value as a hollow diamond.
+
+    It is hollow and grey, and its data are named, because those of the run are others in all profiles but one.
+    """
+    paper = {"marker": "D", "s": 26, "facecolor": "white", "edgecolor": "0.4", "linewidth": 1.2, "zorder": 3}
     variants, strategies = list(table["variant"].unique()), list(table["strategy"].unique())
     figure, panels = plt.subplots(
         1, len(variants), figsize=(5 * len(variants), 3.6), sharey=True, layout="constrained", squeeze=False
@@ -102,7 +106,7 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
             x = np.arange(len(part)) + (i - (len(protocols) - 1) / 2) * 0.26
             spread = np.abs(part[["eta_p_low", "eta_p_high"]].to_numpy().T - part["eta_p"].to_numpy())
             ax.bar(x, part["eta_p"], 0.24, yerr=spread, capsize=2, color=COLOURS[i], label=protocol)
-            ax.scatter(x, part["paper_eta_p"], marker="D", s=22, color="black", zorder=3)
+            ax.scatter(x, part["paper_eta_p"], **paper)
         ax.set(
             xticks=range(len(strategies)),
             xticklabels=strategies,
@@ -111,10 +115,9 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
             xlabel="strategy",
         )
     panels[0][0].set_ylabel("η_p, %")
-    panels[0][0].scatter([], [], marker="D", s=22, color="black", label="paper")
-    figure.legend(
-        *panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=8
-    )
+    panels[0][0].scatter([], [], **paper, label="paper, on Kimia Path24C")
+    entries, columns = panels[0][0].get_legend_handles_labels(), 2 * len(variants)
+    figure.legend(*entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=8)
     sns.despine(figure)
     return sign(figure, study.label)
 
@@ -227,5 +230,5 @@ def scan_bars(outcomes: list[Outcome], study: Study) -> Figure:
     ax.axhline(share.mean(), color="0.4", linewidth=1, linestyle="--", label=f"mean (η_w) {share.mean():.1f} %")
     ax.set_xticks(np.arange(len(share)), [f"s{k}" for k in order], fontsize=7)
     ax.set(ylabel="right patches, %", ylim=(0, 105))
-    ax.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside upper right", frameon=False, fontsize=8)  # bars are wherever the axes have room
     return sign(figure, study.label)

@@ -53,11 +53,15 @@ def table_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def spans(rows: list[list[str]]) -> list[list[tuple[str, int]]]:
-    """Each cell with the rows that it stands for: a long text once for neighbours of the same first cell, then 0."""
+    """Each cell with the rows that it stands for: a text once for neighbours of the same first cell, then 0.
+
+    So in columns that hold a long text, whole columns for every row of a table to look alike.
+    """
     counts = [[1] * len(row) for row in rows]
+    wordy = [any(len(text) > LONG for text in column) for column in zip(*rows, strict=True)]
     for i, (above, below) in reversed([*enumerate(pairwise(rows))]):
         for j, text in enumerate(below):
-            if len(text) > LONG and text == above[j] and below[0] == above[0]:
+            if wordy[j] and text and text == above[j] and below[0] == above[0]:
                 counts[i][j], counts[i + 1][j] = 1 + counts[i + 1][j], 0
     return [list(zip(*pair, strict=True)) for pair in zip(rows, counts, strict=True)]
 
@@ -128,7 +132,7 @@ def artefact_view(study: Study, request: Request, artefact: Artefact) -> dict:
         "anchor": artefact.file.split("/")[1],
         "files": [path.relative_to(study.results).as_posix() for path in files],
         "page": executed_notebook(study, artefact.notebook).with_suffix(".html").relative_to(study.results).as_posix(),
-        "again": f"rm {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
+        "again": f"rm -f {files[0].relative_to(study.root).as_posix()} && {run_command(request)}",
     }
     if artefact.file.startswith("tables/"):
         view["headings"], rows = table_rows(files[0])

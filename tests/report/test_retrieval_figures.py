@@ -169,11 +169,26 @@ def test_scan_bars_average_seeds_and_sort(study):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["s1", "s0"]
 
 
-def test_protocol_bars_draw_every_row_and_the_paper_where_it_belongs(study):
+def test_the_mean_of_scan_bars_is_named_outside_the_bars(study):
+    for right in (1, 8):  # of ten: bars are low or high
+        figure = figures.scan_bars([Outcome(np.full(24, right), np.full(24, 10), None)], study[0])
+        figure.canvas.draw()
+        (legend,), ax = figure.legends, figure.axes[0]
+        assert legend.get_texts()[0].get_text() == f"mean (η_w) {right}0.0 %" and ax.get_legend() is None
+        assert inside(figure, legend) and not legend.get_window_extent().overlaps(ax.get_window_extent())
+
+
+def inside(figure, artist):
+    box, (width, height) = artist.get_window_extent(), figure.bbox.size
+    return 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
+
+
+@pytest.mark.parametrize("variants", [["paper head_norm=true"], ["paper", "released"]])
+def test_protocol_bars_draw_every_row_and_the_paper_where_it_belongs(study, variants):
     rows = [
         {
             "strategy": s,
-            "variant": "paper",
+            "variant": v,
             "protocol": p,
             "eta_p": value,
             "eta_p_low": value - 2,
@@ -182,12 +197,27 @@ def test_protocol_bars_draw_every_row_and_the_paper_where_it_belongs(study):
         }
         for s, value in zip("ABC", (20, 30, 60), strict=True)
         for p in ("test_to_train", "leave_one_out", "released")
+        for v in variants
     ]
     figure = figures.protocol_bars(pd.DataFrame(rows), study[0])
     ax = figure.axes[0]
     assert sorted(patch.get_height() for patch in ax.patches) == [20] * 3 + [30] * 3 + [60] * 3
-    diamonds = np.ma.concatenate([c.get_offsets()[:, 1] for c in ax.collections if len(c.get_offsets()) == 3])
+    drawn = [c for c in ax.collections if len(c.get_offsets()) == 3]
+    diamonds = np.ma.concatenate([c.get_offsets()[:, 1] for c in drawn])
     assert diamonds.compressed()[~np.isnan(diamonds.compressed())].tolist() == [72.08] * 3
+    figure.canvas.draw()
+    assert "paper, on Kimia Path24C" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert inside(figure, figure.legends[0])
+
+
+def test_a_published_diamond_is_hollow_and_grey(study):
+    """As its data are others than those of the bars that it stands before."""
+    row = {"strategy": "A", "variant": "paper", "protocol": "released", "eta_p": 20, "eta_p_low": 18, "eta_p_high": 21}
+    ax = figures.protocol_bars(pd.DataFrame([row | {"paper_eta_p": 72.08}]), study[0]).axes[0]
+    (diamond,) = (c for c in ax.collections if 72.08 in c.get_offsets())
+    assert diamond.get_facecolor().tolist() == [[1, 1, 1, 1]]
+    (edge,) = diamond.get_edgecolor().tolist()
+    assert edge[0] == edge[1] == edge[2] > 0
 
 
 def test_saved_figures_are_the_same_bytes_each_time(study, tmp_path):

@@ -154,6 +154,16 @@ def test_a_long_text_stands_once_for_neighbours_of_one_row():
     assert counts == [[1, 1, 2], [1, 1, 0], [1, 1, 1], [1, 1, 2], [1, 1, 0]]
 
 
+def test_what_shares_a_cell_in_one_row_of_a_column_shares_it_in_every_row():
+    """Of Table 2 one variant is long (that of MA + MS-loss); a number never shares a cell."""
+    headings, rows = page.table_rows(PROJECT / "results" / "reference" / "demo" / "tables" / "table2.csv")
+    counts = {(row[0][0], row[1][0]): [count for _, count in row] for row in reversed(page.spans(rows))}
+    assert headings[:2] == ["method", "variant"] and len(counts) == 6
+    for (method, variant), (first, shared, *others) in counts.items():
+        alike = [row for row in rows if row[:2] == [method, variant]]
+        assert shared == len(alike) and first == 1 and set(others) == {1}
+
+
 def test_no_long_text_of_the_ledger_is_on_the_page_twice_in_a_row(study):
     kept = PROJECT / "results" / "reference" / "demo" / "tables" / "audit_ledger.csv"
     write_text(study.results / "tables" / "audit_ledger.csv", kept.read_text(encoding="utf-8"))

@@ -17,7 +17,10 @@ from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.request import make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, all_stages, artefacts, known
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
+
+
+GOES_ON = "the same command goes on from the last checkpoint."
 
 
 def run(params: str, pairs: list[str], cores: int) -> int:
@@ -46,11 +49,17 @@ def run(params: str, pairs: list[str], cores: int) -> int:
 
 
 def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
-    """Run what is to be done; ``StudyError`` with the failed stage's sentence."""
-    code = run_graph(study, command, reporter)
+    """Run what is to be done; ``StudyError`` with the sentences of the stages that failed.
+
+    Ctrl-C says which stages had failed by then: the same command alone would not go beyond them.
+    """
+    try:
+        code = run_graph(study, command, reporter)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
         log = study.artifacts / "snakemake.log"
-        raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
+        raise StudyError(" ".join(reporter.failures.values()) or f"the run stopped with code {code}; its log is {log}.")
 
 
 def check_finished(study: Study) -> None:
@@ -73,7 +82,7 @@ def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
     try:
         execute_stage(Request.read(request_file), name, variant, seed)
     except (StudyError, OSError) as error:
-        emit("failed", stage=name, message=told(error))
+        emit("failed", stage=Stage(name, variant, seed).name, message=told(error))
         raise
     return 0
 
@@ -195,8 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (StudyError, OSError) as error:
         print(f"error: {told(error)}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(" ".join(["stopped;", *(stopped.args or [GOES_ON])]), file=sys.stderr)
         return 130
     finally:
         for sign, handler in previous.items():

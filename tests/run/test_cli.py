@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
@@ -272,7 +272,7 @@ def test_a_line_a_finished_stage(sandbox, console):
     mine.artifacts.mkdir(parents=True)
     events = lines({"event": "started", "stage": "04_strategy_b_pannuke"}, EPOCH, FINISHED)
     assert run_graph(mine, said(events), reporter) == 0
-    assert reporter.done == 1 and reporter.failure is None
+    assert reporter.done == 1 and not reporter.failures
     assert "[1] 04_strategy_b_pannuke finished in 2:05 (strategy B, epoch 2/4, 82 images/s)\n" in screen(console)
     assert (mine.artifacts / "snakemake.log").read_text() == "log\n"
 
@@ -330,6 +330,45 @@ def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsy
     fake_snakemake(monkeypatch, lines({"event": "failed", "stage": "01_data_preparation", "message": message}), 1)
     assert main(["params/smoke.yaml"]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+FAILED = {"event": "failed", "stage": "03_strategy_a_imagenet_paper_seed0", "message": "a.pth: no checkpoint."}
+
+
+def test_a_failure_is_on_the_screen_while_other_stages_still_run(console):
+    reporter = Reporter(console)
+    for event in ({"event": "started", "stage": FAILED["stage"]}, EPOCH, FAILED):
+        reporter.handle(event)
+    assert screen(console) == "03_strategy_a_imagenet_paper_seed0 failed: a.pth: no checkpoint.\n"
+    assert reporter.line().startswith("04_strategy_b_pannuke: ")  # the failed one runs no more
+
+
+def test_of_several_failures_all_are_told_at_the_end(monkeypatch, capsys):
+    fake_snakemake(monkeypatch, lines(FAILED, FAILED | {"stage": "06_baselines", "message": "b.pth: damaged."}), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == "error: a.pth: no checkpoint. b.pth: damaged.\n"
+
+
+def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):
+    def stopped(study, command, reporter):
+        reporter.handle(FAILED)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_graph", stopped)
+    assert main(["params/smoke.yaml"]) == 130
+    said = "stopped; 03_strategy_a_imagenet_paper_seed0 had failed: a.pth: no checkpoint.\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_event_of_a_failure_names_the_stage_with_variant_and_seed(monkeypatch, tmp_path):
+    def fails(*_):
+        raise StudyError("a.pth: no checkpoint.")
+
+    monkeypatch.setattr("lgffem_core.run.execute.execute_stage", fails)
+    monkeypatch.setenv(runner.VARIABLE, str(tmp_path / "events"))
+    request = str(Request("params/smoke.yaml", {}).write(tmp_path / "request.json"))
+    assert main(["notebook", request, "03_strategy_a_imagenet", "--variant", "paper", "--seed", "0"]) == 1
+    assert json.loads((tmp_path / "events").read_text()).items() >= FAILED.items()
 
 
 def test_an_error_of_a_stage_outside_its_notebook_is_told_in_a_sentence(sandbox, monkeypatch, tmp_path, capsys):

@@ -466,6 +466,8 @@ COMMANDS = [
 WEIGHTS = [
     Case("missing file", weights(lambda shop, path: None), 2, ("model.backbone.weights: ", "w.safetensors is not a")),
     Case("missing file, at the start", pair("model.backbone.weights=w.pth"), 2, ("w.pth is not a file",), "list"),
+    Case("no weights, at the start", pair("model.backbone.weights=mine.yaml"), 2, ("read as weights",), "list"),
+    Case("no checkpoint, at the start", pair("training.a.checkpoint=mine.yaml"), 2, ("not an ffnir",), "list"),
     Case("a folder", weights(lambda shop, path: path.mkdir()), 2, ("w.safetensors is not a file",)),
     Case("empty", weights(content(b"")), 2, ("w.safetensors cannot be read as weights", "get it again")),
     Case("cut off", weights(cut_off), 2, ("w.safetensors cannot be read as weights", "get it again")),

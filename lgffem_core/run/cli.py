@@ -15,10 +15,9 @@ from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
-from lgffem_core.run.request import make_request
+from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
 from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
-
 
 GOES_ON = "the same command goes on from the last checkpoint."
 
@@ -26,6 +25,7 @@ GOES_ON = "the same command goes on from the last checkpoint."
 def run(params: str, pairs: list[str], cores: int) -> int:
     """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
     request = make_request(params, pairs)
+    check_profile(request)
     study = request.study
     missing = checklist(study)
     if missing:

@@ -18,8 +18,9 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run import checklist as checklist_module
 from lgffem_core.run import cli, runner
+from lgffem_core.run import request as request_module
 from lgffem_core.run.cli import main, parse
-from lgffem_core.run.request import make_request
+from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
 from lgffem_core.run.stages import Request, Stage, all_stages, needed_sets
 
@@ -168,6 +169,45 @@ def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, 
 def test_a_missing_profile_ends_with_2(capsys):
     assert main(["params/none.yaml"]) == 2
     assert "none.yaml: no such parameter file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own_profiles(tmp_path, monkeypatch):
+    """A project of a test's own whose params/ hold smoke.yaml and other.yaml."""
+    (folder := tmp_path / "mine" / "params").mkdir(parents=True)
+    for name in ("smoke", "other"):
+        text = (PROJECT / "params" / "smoke.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(text.replace("profile: smoke", f"profile: {name}"))
+    monkeypatch.setattr(request_module, "PROJECT", folder.parent)
+    read = property(lambda self: Study.load(folder.parent / self.params, self.overrides))
+    monkeypatch.setattr(Request, "study", read)
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("copy", "words", "said"),
+    [
+        ("copy.yaml", [], "params/copy.yaml: the line profile: smoke is the profile of params/smoke.yaml too, "),
+        ("../smoke.yaml", [], "smoke.yaml: the line profile: smoke is the profile of params/smoke.yaml too, "),
+        ("copy.yaml", ["--set", "profile=other"], "--set profile: other is the profile of params/other.yaml too, "),
+    ],
+)
+def test_a_copied_profile_does_not_write_into_the_results_of_another(own_profiles, tmp_path, capsys, copy, words, said):
+    (own_profiles / copy).write_text((own_profiles / "smoke.yaml").read_text())
+    assert main([str(own_profiles / copy), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "write another name there" in error and not (tmp_path / "out").exists()
+
+
+def test_the_original_of_a_copied_profile_and_one_with_a_name_of_its_own_run(own_profiles):
+    text = (own_profiles / "smoke.yaml").read_text()
+    (own_profiles / "copy.yaml").write_text(text)
+    (own_profiles / "new.yaml").write_text(text.replace("profile: smoke", "profile: new"))
+    (own_profiles / "broken.yaml").write_text("[")
+    for name in ("smoke", "new", "other"):
+        check_profile(make_request(str(own_profiles / f"{name}.yaml"), []))
+    check_profile(make_request(str(own_profiles / "copy.yaml"), ["profile=mine"]))
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys, monkeypatch):

@@ -429,6 +429,7 @@ PARAMS = [
     Case("out of range", line("training: {a: {epochs: 0}}"), 2, ("training.a.epochs", "greater than 0", "got 0")),
     Case("huge number", line(f"seeds: [{'9' * 30}]"), 2, ("seeds.0", "must not be larger than 4294967295")),
     Case("number of 5000 digits", line(f"seeds: [{'9' * 5000}]"), 2, (FILE, "cannot be read as YAML")),
+    Case("BatchNorm of one image", pair("training.batch_size=1"), 2, ("training.batch_size", "equal to 2", "got 1")),
     Case("infinite rate", line("training: {lr: .inf}"), 2, ("training.lr", "must be a finite number", "inf")),
     Case("no number as rate", line("training: {lr: .nan}"), 2, ("training.lr", "must be a finite number", "nan")),
     Case("section without content", line("training: null"), 2, ("parameter training: must be a section", "None")),

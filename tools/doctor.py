@@ -444,7 +444,8 @@ def main(arguments: list[str]) -> int:
         what = (
             f"--set {wrong}: write it as key.path=value"
             if wrong is not None
-            else f"{options.params}: no such parameter file; the profiles are in params/"
+            else f"{options.params}: {'is a folder' if Path(options.params).is_dir() else 'no such parameter file'}; "
+            "the profiles are in params/"
         )
         print(f"error: {what}.", file=sys.stderr)
         return 2

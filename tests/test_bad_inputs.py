@@ -407,7 +407,7 @@ PARAMS = [
     Case("not YAML", profile("seeds: [0"), 2, (FILE, "cannot be read as YAML", "line 1")),
     Case("binary file", profile(b"\x80\x02\xff\x00" * 99), 2, (FILE, "cannot be read as YAML")),
     Case("tabs", line("training:\n\tlr: 1"), 2, (FILE, "cannot be read as YAML", "line 6")),
-    Case("folder", folder_as_profile, 2, ("params.yaml: cannot be read (Is a directory)",)),
+    Case("folder", folder_as_profile, 2, ("params.yaml: is a folder", "params/demo.yaml")),
     Case("key twice", line("seeds: [1]\nseeds: [2]"), 2, (FILE, "the key 'seeds' stands there twice")),
     Case("key twice inside", line("training: {lr: 1, lr: 2}"), 2, (FILE, "the key 'lr' stands there twice")),
     Case("alias", line("training: &x {a: *x}"), 2, (FILE, "anchor or alias; write the value out")),
@@ -448,7 +448,7 @@ PARAMS = [
     Case("long value", line(f"variants: [{'x' * 5000}]"), 2, ("variants.0", "x…")),
 ]
 COMMANDS = [
-    Case("unknown key in --set", pair("training.a.epoch=3"), 2, (FILE, "did you mean training.a.epochs?")),
+    Case("unknown key in --set", pair("training.a.epoch=3"), 2, ("--set: ", "did you mean training.a.epochs?")),
     Case("--set without =", pair("seeds"), 2, (f"{SET}seeds: write it as key.path=value",)),
     Case("--set without key", pair("=3"), 2, (f"{SET}=3: write it as key.path=value",)),
     Case("--set with half a key", pair("training.=3"), 2, (f"{SET}training.=3: write it as",)),

@@ -1,6 +1,7 @@
 """The command line: ``run`` (the default), ``verify``, ``checkpoint``, and ``notebook``, which Snakemake calls."""
 
 import argparse
+import difflib
 import os
 import shutil
 import signal
@@ -19,11 +20,15 @@ from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
 from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
 
+COMMANDS = ("verify", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
 GOES_ON = "the same command goes on from the last checkpoint."
 
 
 def run(params: str, pairs: list[str], cores: int) -> int:
     """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
+    close = difflib.get_close_matches(params, COMMANDS, n=1)
+    if close and not Path(params).exists():
+        raise RequestError(f"{params}: no such command or parameter file; did you mean ./run_all.sh {close[0]}?")
     request = make_request(params, pairs)
     check_profile(request)
     study = request.study
@@ -91,7 +96,12 @@ def verify(folders: list[str]) -> int:
     """Hold every artefact of these folders of results, by default of all, against its manifest; 1 where one differs."""
     from lgffem_core.run.verify import report
 
-    return report([Path(folder).resolve() for folder in folders], PROJECT, Path(os.environ.get(OUTPUT) or PROJECT))
+    output = Path(os.environ.get(OUTPUT) or PROJECT)
+    for name in folders:
+        if not Path(name).exists() and (output / "results" / Path(name).stem).is_dir():
+            known = os.path.relpath(output / "results" / Path(name).stem)
+            raise RequestError(f"{name}: no such folder of results; did you mean {known}?")
+    return report([Path(folder).resolve() for folder in folders], PROJECT, output)
 
 
 def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
@@ -153,7 +163,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     stage_parser.add_argument("--variant", default="")
     stage_parser.add_argument("--seed", default="")
     named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
-    options = parser.parse_args(arguments if named else ["run", *arguments])
+    options, unknown = parser.parse_known_args(arguments if named else ["run", *arguments])
+    if unknown:  # told by the command that was meant, which shows its own options
+        close = difflib.get_close_matches(unknown[0], ("--set", "--cores", "--rerun"), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if options.command == "verify" and options.rerun and len(options.folders) > 1:
         verify_parser.error("--rerun takes one profile")
     if options.command == "verify" and options.pairs and not options.rerun:

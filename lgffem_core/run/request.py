@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import PATH_KEYS, parse_pairs, read_yaml
+from lgffem_core.config.parameter_files import PATH_KEYS, parse_pairs, profiles, read_yaml
 from lgffem_core.run.stages import Request
 
 
@@ -43,7 +43,7 @@ def check_profile(request: Request) -> None:
     given, name = PROJECT / request.params, request.study.params.profile
     if given == PROJECT / "params" / f"{name}.yaml":
         return
-    for other in sorted((PROJECT / "params").glob("*.yaml")):
+    for other in profiles():
         if other != given and profile_of(other) == name:
             place = "--set profile" if "profile" in request.overrides else f"{request.params}: the line profile"
             raise RequestError(

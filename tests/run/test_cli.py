@@ -15,6 +15,7 @@ from rich.console import Console
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config import parameter_files
 from lgffem_core.config.study import Study
 from lgffem_core.run import checklist as checklist_module
 from lgffem_core.run import cli, runner
@@ -83,6 +84,34 @@ def test_words_that_make_no_sense_end_with_2(words, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(words)
     assert caught.value.code == 2 and "usage: ./run_all.sh" in capsys.readouterr().err
+
+
+def test_an_option_that_is_none_is_told_with_those_that_are(capsys):
+    for words in (["--core", "1"], ["params/demo.yaml", "--core", "1"], ["verify", "--rerum"]):
+        with pytest.raises(SystemExit):
+            parse(words)
+    first, _, last = map(" ".join, map(str.split, capsys.readouterr().err.split("usage: ")[1:]))
+    assert first.startswith("./run_all.sh run ") and "--cores CORES" in first and "[--set " in first
+    assert first.endswith("unrecognized arguments: --core; did you mean --cores?")
+    assert last.startswith("./run_all.sh verify ") and last.endswith("did you mean --rerun?")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo"], "demo: no such parameter file; did you mean params/demo.yaml?"),
+        (["params/somke.yaml"], "params/somke.yaml: no such parameter file; did you mean params/smoke.yaml?"),
+        (["verfy"], "verfy: no such command or parameter file; did you mean ./run_all.sh verify?"),
+        (["params"], "params: is a folder; name a parameter file, e.g. one of params/demo.yaml, "),
+        (["/tmp"], "/tmp: is a folder; name a parameter file, e.g. one of params/demo.yaml, "),
+        (["verify", "smoke"], "smoke: no such folder of results; did you mean "),
+    ],
+)
+def test_what_was_meant_is_named(tmp_path, monkeypatch, capsys, words, said):
+    (tmp_path / "results" / "smoke").mkdir(parents=True)
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
 
 
 # -- paths -----------------------------------------------------------------------------------------------
@@ -178,7 +207,8 @@ def own_profiles(tmp_path, monkeypatch):
     for name in ("smoke", "other"):
         text = (PROJECT / "params" / "smoke.yaml").read_text()
         (folder / f"{name}.yaml").write_text(text.replace("profile: smoke", f"profile: {name}"))
-    monkeypatch.setattr(request_module, "PROJECT", folder.parent)
+    for module in (request_module, parameter_files):
+        monkeypatch.setattr(module, "PROJECT", folder.parent)
     read = property(lambda self: Study.load(folder.parent / self.params, self.overrides))
     monkeypatch.setattr(Request, "study", read)
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))

@@ -30,16 +30,18 @@ fail() { # fail MESSAGE: one sentence, and exit code 2
 }
 
 find_python() { # find_python MINIMUM [MAXIMUM]: a Python within these minor versions of 3
-  local candidate minor
+  local candidate minor range=${2:+ to 3.$2}
+  [ "${2:-}" != "$1" ] || range=
+  [ -n "${2:-}" ] || range=" or newer"
   for candidate in "${PYTHON:-python3}" python3.11 python3.12 python3.13; do
     minor=$("$candidate" -c 'import sys; print(sys.version_info[1] if sys.version_info[0] == 3 else 0)' 2>/dev/null) || minor=0
     if [ "$minor" -ge "$1" ] && [ "$minor" -le "${2:-99}" ]; then
       command -v "$candidate"
       return
     fi
-    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is no Python 3.$1${2:+ to 3.$2}; name another, or unset PYTHON."
+    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is no Python 3.$1$range; name another, or unset PYTHON."
   done
-  fail "no Python 3.$1${2:+ to 3.$2} found; install one, or name it: PYTHON=/path/to/python $0"
+  fail "no Python 3.$1$range found; install one, or name it: PYTHON=/path/to/python $0"
 }
 
 set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unless it is there and complete
@@ -72,7 +74,7 @@ case "${1:-}" in
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     ;;
   doctor) # an old Python will do, which the doctor then names
-    python=$(find_python 11 2>/dev/null) || python=$(find_python 8)
+    python=$(find_python 11 2>/dev/null) || python=$(find_python 8 2>/dev/null) || find_python 11
     exec "$python" -I "$here/tools/doctor.py" "${@:2}"
     ;;
   torchrun)

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -156,6 +158,22 @@ def extended(tmp_path_factory):
 
     make.steps, make.run, make.changed = steps, run_in, changed
     return make
+
+
+@pytest.fixture
+def small_files():
+    """Within ``small_files(n)``, no file can grow beyond n bytes: writers fail half-way, as on a full disk."""
+
+    @contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture

@@ -407,7 +407,7 @@ PARAMS = [
     Case("not YAML", profile("seeds: [0"), 2, (FILE, "cannot be read as YAML", "line 1")),
     Case("binary file", profile(b"\x80\x02\xff\x00" * 99), 2, (FILE, "cannot be read as YAML")),
     Case("tabs", line("training:\n\tlr: 1"), 2, (FILE, "cannot be read as YAML", "line 6")),
-    Case("folder", folder_as_profile, 2, ("params.yaml: cannot be read (Is a directory)",)),
+    Case("folder", folder_as_profile, 2, ("params.yaml: is a folder", "params/demo.yaml")),
     Case("key twice", line("seeds: [1]\nseeds: [2]"), 2, (FILE, "the key 'seeds' stands there twice")),
     Case("key twice inside", line("training: {lr: 1, lr: 2}"), 2, (FILE, "the key 'lr' stands there twice")),
     Case("alias", line("training: &x {a: *x}"), 2, (FILE, "anchor or alias; write the value out")),
@@ -429,6 +429,7 @@ PARAMS = [
     Case("out of range", line("training: {a: {epochs: 0}}"), 2, ("training.a.epochs", "greater than 0", "got 0")),
     Case("huge number", line(f"seeds: [{'9' * 30}]"), 2, ("seeds.0", "must not be larger than 4294967295")),
     Case("number of 5000 digits", line(f"seeds: [{'9' * 5000}]"), 2, (FILE, "cannot be read as YAML")),
+    Case("BatchNorm of one image", pair("training.batch_size=1"), 2, ("training.batch_size", "equal to 2", "got 1")),
     Case("infinite rate", line("training: {lr: .inf}"), 2, ("training.lr", "must be a finite number", "inf")),
     Case("no number as rate", line("training: {lr: .nan}"), 2, ("training.lr", "must be a finite number", "nan")),
     Case("section without content", line("training: null"), 2, ("parameter training: must be a section", "None")),
@@ -447,7 +448,7 @@ PARAMS = [
     Case("long value", line(f"variants: [{'x' * 5000}]"), 2, ("variants.0", "x…")),
 ]
 COMMANDS = [
-    Case("unknown key in --set", pair("training.a.epoch=3"), 2, (FILE, "did you mean training.a.epochs?")),
+    Case("unknown key in --set", pair("training.a.epoch=3"), 2, ("--set: ", "did you mean training.a.epochs?")),
     Case("--set without =", pair("seeds"), 2, (f"{SET}seeds: write it as key.path=value",)),
     Case("--set without key", pair("=3"), 2, (f"{SET}=3: write it as key.path=value",)),
     Case("--set with half a key", pair("training.=3"), 2, (f"{SET}training.=3: write it as",)),
@@ -466,6 +467,8 @@ COMMANDS = [
 WEIGHTS = [
     Case("missing file", weights(lambda shop, path: None), 2, ("model.backbone.weights: ", "w.safetensors is not a")),
     Case("missing file, at the start", pair("model.backbone.weights=w.pth"), 2, ("w.pth is not a file",), "list"),
+    Case("no weights, at the start", pair("model.backbone.weights=mine.yaml"), 2, ("read as weights",), "list"),
+    Case("no checkpoint, at the start", pair("training.a.checkpoint=mine.yaml"), 2, ("not an ffnir",), "list"),
     Case("a folder", weights(lambda shop, path: path.mkdir()), 2, ("w.safetensors is not a file",)),
     Case("empty", weights(content(b"")), 2, ("w.safetensors cannot be read as weights", "get it again")),
     Case("cut off", weights(cut_off), 2, ("w.safetensors cannot be read as weights", "get it again")),

@@ -6,7 +6,9 @@ import shlex
 import subprocess
 
 import pytest
+import timm
 import yaml
+from safetensors.torch import save_file
 from torch.distributed.run import parse_args
 
 from lgffem_core.base.project import PROJECT
@@ -79,12 +81,15 @@ def typed(monkeypatch, tmp_path, tiny_data):
     """The words behind ``./run_all.sh`` of a command, on tiny data; what it writes goes to a folder of its own."""
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
     monkeypatch.chdir(PROJECT)
-    (weights := tmp_path / "weights.safetensors").write_text("")
+    weights = tmp_path / "weights.safetensors"
 
     def words(command):
         program, *rest = shlex.split(command)
         assert program == "./run_all.sh" or (program, *rest[:3]) == ("python", "-I", "-m", "lgffem_core")
         given = {f"data.{name}.root=DIR": f"data.{name}.root={tiny_data / name}" for name in ("kimia", "pannuke")}
+        for name in (word.partition("model.backbone.name=")[2] for word in rest):
+            if name:
+                save_file(timm.create_model(name, pretrained=False).state_dict(), weights)
         given["model.backbone.weights=FILE"] = f"model.backbone.weights={weights}"
         return [given.get(word, word) for word in rest if word not in ("-I", "-m", "lgffem_core")]
 

@@ -427,7 +427,7 @@ def test_a_broken_environment_is_a_fault_and_not_a_traceback(fresh):
     ("words", "said"),
     [
         (["none.yaml"], "error: none.yaml: no such parameter file; the profiles are in params/.\n"),
-        (["params"], "error: params: no such parameter file; the profiles are in params/.\n"),
+        (["params"], "error: params: is a folder; the profiles are in params/.\n"),
         (["--set", "seeds"], "error: --set seeds: write it as key.path=value.\n"),
         (["--sets"], "unrecognized arguments: --sets"),
     ],
@@ -440,7 +440,7 @@ def test_arguments_that_make_no_sense_end_with_2(fresh, words, said):
 def test_a_python_that_is_none_is_named(fresh):
     done = call(fresh, PYTHON="/nowhere/python")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: PYTHON=/nowhere/python is no Python 3.8; name another, or unset PYTHON.\n"
+    assert done.stderr == "error: PYTHON=/nowhere/python is no Python 3.11 or newer; name another, or unset PYTHON.\n"
 
 
 def test_run_all_does_not_trust_an_environment_whose_checkout_was_moved_away(fresh):

@@ -325,11 +325,13 @@ ASK = """
 import json, os, sys
 from hub import hub_state  # beside this file
 from lgffem_core.run.checklist import checklist
-from lgffem_core.run.request import make_request
+from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.surroundings import PINNED, foreign
 try:
-    study = make_request(sys.argv[1], sys.argv[2:]).study
+    request = make_request(sys.argv[1], sys.argv[2:])
+    check_profile(request)
+    study = request.study
     unset = set(os.environ.get("LGFFEM_UNHEEDED", "").split()) - {"PYTHON", *PINNED}  # by run_all.sh
     ignored = sorted(unset.union(foreign(os.environ)))
     print(json.dumps({"missing": checklist(study), "hub": hub_state(study), "ignored": ignored}))
@@ -341,7 +343,7 @@ except (StudyError, OSError) as error:
 def ask_study(folder: Path, root: Path, params: str, pairs: list[str]) -> dict:
     """What the study says about a profile: ``missing`` items, the ``hub``, what is ``ignored``; or an ``error``."""
     ask = f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'tools')!r}]" + ASK
-    code, text = answer(str(folder / "bin" / "python"), "-I", "-c", ask, params, *pairs, limit=60)
+    code, text = answer(str(folder / "bin" / "python"), "-I", "-c", ask, params, *pairs, limit=180)
     if code:
         return {"error": f"lgffem_core does not start in .venv ({(text.splitlines() or ['no word'])[-1]})"}
     return json.loads(text.splitlines()[-1])
@@ -442,7 +444,8 @@ def main(arguments: list[str]) -> int:
         what = (
             f"--set {wrong}: write it as key.path=value"
             if wrong is not None
-            else f"{options.params}: no such parameter file; the profiles are in params/"
+            else f"{options.params}: {'is a folder' if Path(options.params).is_dir() else 'no such parameter file'}; "
+            "the profiles are in params/"
         )
         print(f"error: {what}.", file=sys.stderr)
         return 2

@@ -57,7 +57,8 @@ def atomic_path(path: Path):
 def atomic_folder(folder: Path):
     """Yield a new folder beside ``folder``, which becomes it on success; an empty one that is there is replaced.
 
-    If the body raises, the new folder is removed. What killed processes left of theirs is removed first.
+    If the body raises, the new folder is removed. What killed processes left of theirs is removed first. Raises
+    ``StudyError`` where the operating system refuses to write.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     for path in folder.parent.glob(".*.tmp"):
@@ -68,6 +69,10 @@ def atomic_folder(folder: Path):
         temporary.mkdir(parents=True)
         yield temporary
         os.rename(temporary, folder)
+    except OSError as error:
+        if is_about(error, temporary, folder):
+            raise refused(folder, "written", error) from None
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -86,7 +91,8 @@ def sync_folder(folder: Path) -> None:
 
 def is_about(error: OSError, temporary: Path, path: Path) -> bool:
     """Whether a known refusal is about writing ``path``: the body may have failed to read something else."""
-    ours = error.filename is None or Path(error.filename) in (temporary, path, *path.parents)
+    named = error.filename and Path(error.filename)
+    ours = not named or named in (temporary, path, *path.parents) or named.is_relative_to(temporary)
     return error.errno in REMEDIES and ours
 
 

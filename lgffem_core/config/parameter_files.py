@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lgffem_core.base.errors import RequestError
+from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import Params
 
 LARGEST = 2**32 - 1  # the largest seed that NumPy's and scikit-learn's generators take
@@ -95,12 +97,22 @@ def parsed(text: str):
     return yaml.load(text, PlainLoader)
 
 
+def profiles() -> list[Path]:
+    """The parameter files that come with the study, and those that were put beside them."""
+    return sorted((PROJECT / "params").glob("*.yaml"))
+
+
 def read_yaml(path: Path) -> dict:
     """A YAML mapping from a file, with plain types only."""
     try:
         tree = deepcopy(parsed(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RequestError(f"{path}: no such parameter file; the profiles are in params/.") from None
+        close = difflib.get_close_matches(Path(path).stem, [profile.stem for profile in profiles()], n=1)
+        where = f"did you mean params/{close[0]}.yaml?" if close else "the profiles are in params/."
+        raise RequestError(f"{path}: no such parameter file; {where}") from None
+    except IsADirectoryError:
+        known = ", ".join(f"params/{profile.name}" for profile in profiles())
+        raise RequestError(f"{path}: is a folder; name a parameter file, e.g. one of {known}.") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
     except Exception as error:  # PyYAML's constructors raise ValueError, KeyError, RecursionError … of their own
@@ -170,23 +182,24 @@ def leaves(tree, prefix: str = "") -> dict[str, Any]:
 
 
 def apply_overrides(tree: dict, overrides: dict[str, Any]) -> dict:
-    """A copy of ``tree`` with each dotted key of ``overrides`` set."""
+    """A copy of ``tree`` with each dotted key of ``overrides``, which were typed behind --set, set."""
     merged = {k: apply_overrides(v, {}) if isinstance(v, dict) else v for k, v in tree.items()}
     for key, value in overrides.items():
         *sections, leaf = key.split(".")
         node = merged
         for name in sections:
             if not isinstance(node.setdefault(name, {}), dict):
-                raise RequestError(f"{key}: {name} is a value, not a section; see params/paper.yaml.")
+                raise RequestError(f"--set {key}: {name} is a value, not a section; see params/paper.yaml.")
             node = node[name]
         node[leaf] = value
     return merged
 
 
-def validate(tree: dict, source: str) -> Params:
+def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params:
     """Check ``tree`` against the schema; the first fault becomes one sentence naming key and remedy.
 
-    Types are taken at their word, as in JSON: ``true`` is no number, and ``"3"`` neither.
+    Types are taken at their word, as in JSON: ``true`` is no number, and ``"3"`` neither. What is wrong with one of
+    the ``overrides``, dotted keys, or inside it, is not laid on the file that is the ``source`` of the others.
     """
     check_leaves(tree, "", source)
     try:
@@ -206,7 +219,8 @@ def validate(tree: dict, source: str) -> Params:
         else:
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
             message = f"parameter {key}: {said(fault)}, got {shown(fault['input'])}{remedy}."
-        raise RequestError(one_line(f"{source}: {message}")) from None
+        place = "--set" if any(f"{key}.".startswith(f"{typed}.") for typed in overrides) else source
+        raise RequestError(one_line(f"{place}: {message}")) from None
 
 
 def said(fault: dict) -> str:

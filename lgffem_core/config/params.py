@@ -138,7 +138,7 @@ class Strategy(Section):
 
 
 class Training(Section):
-    batch_size: Positive = 64
+    batch_size: Annotated[int, Field(ge=2)] = 64  # BatchNorm, of variant released and ledger row 4, takes two
     lr: Rate = 5e-3
     lr_min: Rate = 8e-5
     schedule: Literal["cosine", "warm_restarts"] = "cosine"  # ledger 7

@@ -53,7 +53,7 @@ class Study:
         """
         check_python()
         tree = apply_overrides(read_yaml(Path(params)), overrides or {})
-        return cls(validate(tree, str(params)), Path(root or os.environ.get(OUTPUT) or PROJECT))
+        return cls(validate(tree, str(params), overrides or ()), Path(root or os.environ.get(OUTPUT) or PROJECT))
 
     @classmethod
     def published(cls, overrides: dict | None = None) -> "Study":

@@ -121,11 +121,16 @@ def check_maps(name: str, features: nn.Module, size: int) -> bool:
 
 
 def check_name(name: str, key: str = "model.backbone.name") -> None:
-    """Raise ``RequestError`` with timm's nearest names where timm has no model ``name``, given as ``key``."""
+    """Raise ``RequestError`` with timm's nearest names where timm has no model ``name``, or no such tag of it."""
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         hint = f"; similar ones are {', '.join(close)}" if close else ""
         raise RequestError(f"{key}: timm has no model {name!r}{hint}.")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = ", ".join(timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)[:3]) or "none with weights"
+        raise RequestError(f"{key}: timm cannot build {name} ({one_line(str(error))}); there is {tags}.") from None
 
 
 def create_model(name: str, pretrained: bool, key: str = "model.backbone", **options) -> nn.Module:

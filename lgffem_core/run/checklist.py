@@ -6,11 +6,13 @@ from os.path import isfile
 from pathlib import Path
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.config.study import Study
+from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import sets
 from lgffem_core.data.similar import near_miss
 from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.stages import needed_sets
+
+NAMED_BY = {"model.backbone": "model.backbone.name", "baselines.ma_ms": "baselines.ma_ms.network"}  # timm's models
 
 
 def missing_data(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str]:
@@ -44,27 +46,50 @@ def wanted_networks(study: Study) -> dict[str, tuple]:
     }
 
 
+def named_files(study: Study) -> dict[str, Path]:
+    """Key of the parameters -> the file of weights, or the released checkpoint, that a profile names there."""
+    files = {f"{key}.weights": settings.weights for key, (_, settings) in wanted_networks(study).items()}
+    files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in CURRICULUM}
+    return {key: study.resolve(path) for key, path in files.items() if path is not None}
+
+
 def missing_weights(study: Study) -> list[str]:
     """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
-    networks, items = wanted_networks(study), []
-    files = {f"{key}.weights": settings.weights for key, (_, settings) in networks.items()}
-    files |= {f"training.{s}.checkpoint": getattr(study.params.training, s).checkpoint for s in "abc"}
-    for key, path in files.items():
-        if path is not None and not isfile(study.resolve(path)):
-            items.append(f"{key}: {study.resolve(path)} is not a file.")
-    for key, (name, settings) in networks.items():
+    items = [f"{key}: {path} is not a file." for key, path in named_files(study).items() if not isfile(path)]
+    for key, (name, settings) in wanted_networks(study).items():
         source = weights_source(name, settings)
         if source == "package":
             try:
                 packaged_weights(name, key)
             except StudyError as error:
                 items.append(str(error))
-        elif source == "hub" and not hub_has(name):
-            items.append(
-                f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
-                f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
-            )
+        elif source == "hub":
+            items += missing_from_hub(name, key)
     return items
+
+
+def missing_from_hub(name: str, key: str) -> list[str]:
+    """What is wrong with weights of timm's ``name``: there is no such model, or the hub cannot be reached."""
+    from lgffem_core.run.trial import wrong_name
+
+    if wrong := wrong_name(name, NAMED_BY.get(key, key)):
+        return [str(wrong)]
+    if hub_has(name):
+        return []
+    return [
+        f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
+        f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
+    ]
+
+
+def unusable(study: Study) -> list[str]:
+    """One item for each local file, and for a GPU, that a profile names and cannot use; torch is loaded for these."""
+    files = {key for key, path in named_files(study).items() if isfile(path)}
+    if not files and study.params.compute.device != "cuda":
+        return []
+    from lgffem_core.run import trial
+
+    return trial.unusable(study, files)
 
 
 def hub_has(name: str) -> bool:
@@ -105,13 +130,13 @@ def server_answers(server: str, timeout: float = 1.5) -> bool:
 
 
 def checklist(study: Study) -> list[str]:
-    """Everything that is missing; empty where the study can start."""
-    return missing_data(study, needed_sets(study)) + missing_weights(study)
+    """Everything that is missing or cannot be used; empty where the study can start."""
+    return missing_data(study, needed_sets(study)) + missing_weights(study) + unusable(study)
 
 
 def format_checklist(params: Path | str, items: list[str]) -> str:
     """The checklist as a user reads it."""
-    lines = [f"{params} cannot start; {len(items)} thing{'s' * (len(items) > 1)} missing:", ""]
+    lines = [f"{params} cannot start; {len(items)} thing{'s' * (len(items) > 1)} missing or not usable:", ""]
     lines += [f"  [ ] {item}" for item in items]
     return "\n".join(
         [*lines, "", "Roots can be set in the file, or with --set data.kimia.root=DIR. Nothing was written."]

@@ -1,6 +1,7 @@
 """The command line: ``run`` (the default), ``verify``, ``checkpoint``, and ``notebook``, which Snakemake calls."""
 
 import argparse
+import difflib
 import os
 import shutil
 import signal
@@ -15,14 +16,21 @@ from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
-from lgffem_core.run.request import make_request
+from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, all_stages, artefacts, known
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
+
+COMMANDS = ("verify", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
+GOES_ON = "the same command goes on from the last checkpoint."
 
 
 def run(params: str, pairs: list[str], cores: int) -> int:
     """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
+    close = difflib.get_close_matches(params, COMMANDS, n=1)
+    if close and not Path(params).exists():
+        raise RequestError(f"{params}: no such command or parameter file; did you mean ./run_all.sh {close[0]}?")
     request = make_request(params, pairs)
+    check_profile(request)
     study = request.study
     missing = checklist(study)
     if missing:
@@ -46,11 +54,17 @@ def run(params: str, pairs: list[str], cores: int) -> int:
 
 
 def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
-    """Run what is to be done; ``StudyError`` with the failed stage's sentence."""
-    code = run_graph(study, command, reporter)
+    """Run what is to be done; ``StudyError`` with the sentences of the stages that failed.
+
+    Ctrl-C says which stages had failed by then: the same command alone would not go beyond them.
+    """
+    try:
+        code = run_graph(study, command, reporter)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
         log = study.artifacts / "snakemake.log"
-        raise StudyError(reporter.failure or f"the run stopped with code {code}; its log is {log}.")
+        raise StudyError(" ".join(reporter.failures.values()) or f"the run stopped with code {code}; its log is {log}.")
 
 
 def check_finished(study: Study) -> None:
@@ -73,7 +87,7 @@ def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
     try:
         execute_stage(Request.read(request_file), name, variant, seed)
     except (StudyError, OSError) as error:
-        emit("failed", stage=name, message=told(error))
+        emit("failed", stage=Stage(name, variant, seed).name, message=told(error))
         raise
     return 0
 
@@ -82,7 +96,12 @@ def verify(folders: list[str]) -> int:
     """Hold every artefact of these folders of results, by default of all, against its manifest; 1 where one differs."""
     from lgffem_core.run.verify import report
 
-    return report([Path(folder).resolve() for folder in folders], PROJECT, Path(os.environ.get(OUTPUT) or PROJECT))
+    output = Path(os.environ.get(OUTPUT) or PROJECT)
+    for name in folders:
+        if not Path(name).exists() and (output / "results" / Path(name).stem).is_dir():
+            known = os.path.relpath(output / "results" / Path(name).stem)
+            raise RequestError(f"{name}: no such folder of results; did you mean {known}?")
+    return report([Path(folder).resolve() for folder in folders], PROJECT, output)
 
 
 def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
@@ -144,7 +163,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     stage_parser.add_argument("--variant", default="")
     stage_parser.add_argument("--seed", default="")
     named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
-    options = parser.parse_args(arguments if named else ["run", *arguments])
+    options, unknown = parser.parse_known_args(arguments if named else ["run", *arguments])
+    if unknown:  # told by the command that was meant, which shows its own options
+        close = difflib.get_close_matches(unknown[0], ("--set", "--cores", "--rerun"), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if options.command == "verify" and options.rerun and len(options.folders) > 1:
         verify_parser.error("--rerun takes one profile")
     if options.command == "verify" and options.pairs and not options.rerun:
@@ -195,8 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (StudyError, OSError) as error:
         print(f"error: {told(error)}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(" ".join(["stopped;", *(stopped.args or [GOES_ON])]), file=sys.stderr)
         return 130
     finally:
         for sign, handler in previous.items():

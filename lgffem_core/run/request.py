@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import PATH_KEYS, parse_pairs
+from lgffem_core.config.parameter_files import PATH_KEYS, parse_pairs, profiles, read_yaml
 from lgffem_core.run.stages import Request
 
 
@@ -32,3 +33,28 @@ def make_request(params: str, pairs: list[str]) -> Request:
     path = Path(params).resolve()
     inside = path.is_relative_to(PROJECT)
     return Request(str(path.relative_to(PROJECT) if inside else path), overrides)
+
+
+def check_profile(request: Request) -> None:
+    """``RequestError`` where results would go into the folder of another file of ``params/``, as a copy's would.
+
+    A name belongs to the file that is called so; where none is, to one file alone.
+    """
+    given, name = PROJECT / request.params, request.study.params.profile
+    if given == PROJECT / "params" / f"{name}.yaml":
+        return
+    for other in profiles():
+        if other != given and profile_of(other) == name:
+            place = "--set profile" if "profile" in request.overrides else f"{request.params}: the line profile"
+            raise RequestError(
+                f"{place}: {name} is the profile of params/{other.name} too, whose results it would overwrite; "
+                "write another name there."
+            )
+
+
+def profile_of(path: Path) -> str | None:
+    """The ``profile`` of a parameter file; None where it cannot be read, which is for whoever runs it to hear."""
+    try:
+        return read_yaml(path).get("profile")
+    except RequestError:
+        return None

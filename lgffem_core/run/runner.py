@@ -64,11 +64,11 @@ def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]
 
 
 class Reporter:
-    """Shows a run: a line a finished stage, and on a terminal a live line for those that run."""
+    """Shows a run: a line for each stage that ends, and on a terminal a live line for those that run."""
 
     def __init__(self, console: Console):
         self.console, self.done = console, 0
-        self.failure: str | None = None
+        self.failures: dict[str, str] = {}  # stage -> what is wrong
         self.running: dict[str, tuple[str, str]] = {}  # stage -> (where it is, time left)
 
     def handle(self, event: dict) -> None:
@@ -87,7 +87,9 @@ class Reporter:
             line = f"[{self.done}] {stage} finished in {clock(event['seconds'])}" + (f" ({where})" if where else "")
             self.console.print(line, markup=False, highlight=False)
         elif kind == "failed":
-            self.failure = event["message"]
+            self.running.pop(stage, None)
+            self.failures[stage] = event["message"]
+            self.console.print(f"{stage} failed: {event['message']}", markup=False, highlight=False)
 
     def line(self) -> str:
         """What runs now, for the live line."""

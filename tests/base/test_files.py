@@ -213,6 +213,15 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     assert names(tmp_path / "empty") == ["one"] and len(names(tmp_path)) == 2
 
 
+def test_a_refusal_to_write_below_a_folder_that_is_made_is_one_sentence_too(tmp_path):
+    with pytest.raises(StudyError, match=f"{tmp_path}/a: cannot be written .*No space.*; free space"):
+        with files.atomic_folder(tmp_path / "a") as building:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(building / "half"))
+    with pytest.raises(PermissionError), files.atomic_folder(tmp_path / "a"):  # of something that is only read
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "other"))
+    assert names(tmp_path) == []
+
+
 def test_of_folders_beside_it_only_what_killed_processes_left_of_it_goes(tmp_path, killed):
     dead = files.os.getpid()
     others = [".a.2019", ".a.tmp", f".b.{dead}.tmp", f".a.b.{dead}.tmp", f".a.{os.getppid()}.tmp"]

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import OUTPUT, PROJECT
@@ -47,9 +48,23 @@ def test_loading_does_not_change_the_overrides():
     assert overrides == {"training.a.epochs": 1}
 
 
-def test_a_fault_names_the_profile_and_the_key():
-    with pytest.raises(RequestError, match=r"demo.yaml: unknown parameter seed; did you mean seeds\?"):
-        demo(seed=1)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": 1}, r"unknown parameter seed; did you mean seeds\?"),
+        ({"training.batch": 1}, "unknown parameter training.batch; "),
+        ({"seeds": [-1]}, "parameter seeds.0: "),
+        ({"training": {"lr": "x"}}, "parameter training.lr: "),
+    ],
+)
+def test_a_fault_names_the_key_and_whether_it_was_typed_or_stands_in_the_profile(tmp_path, given, said):
+    with pytest.raises(RequestError, match=f"^--set: {said}"):
+        demo(**given)
+    tree = {"profile": "mine", **{key: value for key, value in given.items() if "." not in key}}
+    tree |= {"training": {"batch": 1}} if "training.batch" in given else {}
+    (file := tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(RequestError, match=f"^{file}: {said}"):
+        Study.load(file, {"retrieval.batch_size": 2})
 
 
 # -- paths -------------------------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
 """The checklist: everything that is missing at once, with where to get it, and nothing written."""
 
+import subprocess
+import sys
+
 import huggingface_hub
 import huggingface_hub.utils
 import pytest
+import timm
 import torch
 
 from lgffem_core.base.project import PROJECT
@@ -57,10 +61,21 @@ def folders(tmp_path):
     return {f"data__{name}__root": str(tmp_path / name) for name in ("imagenet", "pannuke", "kimia")}
 
 
+SMALL = {"model__backbone__name": "test_convnext", "baselines__ma_ms__network": "legacy_seresnet18"}
+CHOSEN = dict(zip(NETWORKS, ("test_convnext", "densenet121", "legacy_seresnet18"), strict=True))
+
+
+def weights_file(tmp_path, key):
+    """A file that holds the weights of the network under ``key``; its key of the parameters -> its path."""
+    path = tmp_path / f"{key}.pth"
+    torch.save(timm.create_model(CHOSEN[key], pretrained=False).state_dict(), path)
+    return {f"{key}__weights": str(path)}
+
+
 def test_with_data_and_weights_nothing_is_missing(tmp_path):
-    roots = folders(tmp_path)
-    (tmp_path / "w.pth").write_bytes(b"x")
-    files = {f"{key}__weights": str(tmp_path / "w.pth") for key in NETWORKS}
+    roots, files = folders(tmp_path), dict(SMALL)
+    for key in NETWORKS:
+        files |= weights_file(tmp_path, key)
     assert checklist(load("paper", tmp_path, **roots, **files)) == []
     assert len(checklist(load("paper", tmp_path, **roots))) == 2
 
@@ -123,6 +138,56 @@ def test_files_of_weights_that_are_not_there_are_named(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("key", [*(f"{key}__weights" for key in NETWORKS), "training__a__checkpoint"])
+def test_a_file_that_cannot_be_used_is_told_before_anything_starts(tmp_path, key):
+    (readme := tmp_path / "README.md").write_text("# not weights")
+    (item,) = checklist(load("demo", tmp_path, **{key: str(readme)}))
+    assert item.startswith(f"{key.replace('__', '.')}: {readme}") and ("as weights" in item or "not an ffnir" in item)
+
+
+def test_weights_of_another_network_and_a_checkpoint_of_another_size_are_told(tmp_path):
+    files = SMALL | {"model__backbone__weights": weights_file(tmp_path, NETWORKS[1])["baselines__densenet121__weights"]}
+    (item,) = checklist(load("demo", tmp_path, **files))
+    assert item.startswith("model.backbone.weights: in baselines__densenet121.pth, stem_0.weight is missing")
+    given = SMALL | {"model__backbone__pretrained": False, "training__b__checkpoint": str(tmp_path / "b.pth")}
+    empty = {"model_neck_state_dict": {}, "model_head_state_dict": {}}
+    torch.save(empty, tmp_path / "b.pth")
+    (item,) = checklist(load("demo", tmp_path, **given))
+    assert item.startswith(f"training.b.checkpoint: {tmp_path / 'b.pth'}: the weights do not fit this model: missing [")
+
+
+def test_a_gpu_that_is_not_there_is_told_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (item,) = checklist(load("demo", tmp_path, compute__device="cuda"))
+    assert item == "compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu."
+
+
+def test_torch_is_loaded_only_for_what_must_be_tried():
+    ask = (
+        "import sys; from lgffem_core.run.checklist import checklist; from lgffem_core.config.study import Study;"
+        "assert checklist(Study.load('params/demo.yaml')) == [] and 'torch' not in sys.modules;"
+        "(item,) = checklist(Study.load('params/demo.yaml', {'model.backbone.weights': 'README.md'}));"
+        "assert 'README.md' in item and 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", ask], cwd=PROJECT, check=True)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        ("model__backbone__name", "resnet9999", "model.backbone.name: timm has no model 'resnet9999'; similar ones "),
+        ("model__backbone__name", "convnextv2_base.fcmea", "model.backbone.name: timm cannot build convnextv2_base."),
+        ("baselines__ma_ms__network", "legacy_seresnet51", "baselines.ma_ms.network: timm has no model "),
+    ],
+)
+def test_a_name_that_timm_does_not_know_is_told_as_such(tmp_path, monkeypatch, connected, key, name, said):
+    monkeypatch.setattr(checklist_module, "hub_has", lambda name: connected)
+    section = key.rpartition("__")[0]
+    (item,) = missing_weights(load("demo", tmp_path, **{key: name, f"{section}__pretrained": True}))
+    assert item.startswith(said)
+
+
 def test_the_hub_is_asked_only_where_weights_would_come_from_it(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(checklist_module, "hub_has", lambda name: (asked.append(name), True)[1])
@@ -137,7 +202,7 @@ def test_the_hub_is_asked_only_where_weights_would_come_from_it(tmp_path, monkey
 def test_the_checklist_is_a_list_to_tick(count):
     text = format_checklist("params/paper.yaml", [f"item {i}." for i in range(count)])
     lines = text.splitlines()
-    assert lines[0] == f"params/paper.yaml cannot start; {count} thing{'s' if count > 1 else ''} missing:"
+    assert lines[0] == f"params/paper.yaml cannot start; {count} thing{'s' if count > 1 else ''} missing or not usable:"
     assert [line for line in lines if "[ ]" in line] == [f"  [ ] item {i}." for i in range(count)]
     assert lines[-1].endswith("Nothing was written.")
 

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config import parameter_files
 from lgffem_core.config.study import Study
 from lgffem_core.run import checklist as checklist_module
 from lgffem_core.run import cli, runner
+from lgffem_core.run import request as request_module
 from lgffem_core.run.cli import main, parse
-from lgffem_core.run.request import make_request
+from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
 from lgffem_core.run.stages import Request, Stage, all_stages, needed_sets
 
@@ -82,6 +84,34 @@ def test_words_that_make_no_sense_end_with_2(words, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(words)
     assert caught.value.code == 2 and "usage: ./run_all.sh" in capsys.readouterr().err
+
+
+def test_an_option_that_is_none_is_told_with_those_that_are(capsys):
+    for words in (["--core", "1"], ["params/demo.yaml", "--core", "1"], ["verify", "--rerum"]):
+        with pytest.raises(SystemExit):
+            parse(words)
+    first, _, last = map(" ".join, map(str.split, capsys.readouterr().err.split("usage: ")[1:]))
+    assert first.startswith("./run_all.sh run ") and "--cores CORES" in first and "[--set " in first
+    assert first.endswith("unrecognized arguments: --core; did you mean --cores?")
+    assert last.startswith("./run_all.sh verify ") and last.endswith("did you mean --rerun?")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["demo"], "demo: no such parameter file; did you mean params/demo.yaml?"),
+        (["params/somke.yaml"], "params/somke.yaml: no such parameter file; did you mean params/smoke.yaml?"),
+        (["verfy"], "verfy: no such command or parameter file; did you mean ./run_all.sh verify?"),
+        (["params"], "params: is a folder; name a parameter file, e.g. one of params/demo.yaml, "),
+        (["/tmp"], "/tmp: is a folder; name a parameter file, e.g. one of params/demo.yaml, "),
+        (["verify", "smoke"], "smoke: no such folder of results; did you mean "),
+    ],
+)
+def test_what_was_meant_is_named(tmp_path, monkeypatch, capsys, words, said):
+    (tmp_path / "results" / "smoke").mkdir(parents=True)
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
 
 
 # -- paths -----------------------------------------------------------------------------------------------
@@ -168,6 +198,46 @@ def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, 
 def test_a_missing_profile_ends_with_2(capsys):
     assert main(["params/none.yaml"]) == 2
     assert "none.yaml: no such parameter file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own_profiles(tmp_path, monkeypatch):
+    """A project of a test's own whose params/ hold smoke.yaml and other.yaml."""
+    (folder := tmp_path / "mine" / "params").mkdir(parents=True)
+    for name in ("smoke", "other"):
+        text = (PROJECT / "params" / "smoke.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(text.replace("profile: smoke", f"profile: {name}"))
+    for module in (request_module, parameter_files):
+        monkeypatch.setattr(module, "PROJECT", folder.parent)
+    read = property(lambda self: Study.load(folder.parent / self.params, self.overrides))
+    monkeypatch.setattr(Request, "study", read)
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("copy", "words", "said"),
+    [
+        ("copy.yaml", [], "params/copy.yaml: the line profile: smoke is the profile of params/smoke.yaml too, "),
+        ("../smoke.yaml", [], "smoke.yaml: the line profile: smoke is the profile of params/smoke.yaml too, "),
+        ("copy.yaml", ["--set", "profile=other"], "--set profile: other is the profile of params/other.yaml too, "),
+    ],
+)
+def test_a_copied_profile_does_not_write_into_the_results_of_another(own_profiles, tmp_path, capsys, copy, words, said):
+    (own_profiles / copy).write_text((own_profiles / "smoke.yaml").read_text())
+    assert main([str(own_profiles / copy), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "write another name there" in error and not (tmp_path / "out").exists()
+
+
+def test_the_original_of_a_copied_profile_and_one_with_a_name_of_its_own_run(own_profiles):
+    text = (own_profiles / "smoke.yaml").read_text()
+    (own_profiles / "copy.yaml").write_text(text)
+    (own_profiles / "new.yaml").write_text(text.replace("profile: smoke", "profile: new"))
+    (own_profiles / "broken.yaml").write_text("[")
+    for name in ("smoke", "new", "other"):
+        check_profile(make_request(str(own_profiles / f"{name}.yaml"), []))
+    check_profile(make_request(str(own_profiles / "copy.yaml"), ["profile=mine"]))
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys, monkeypatch):
@@ -272,7 +342,7 @@ def test_a_line_a_finished_stage(sandbox, console):
     mine.artifacts.mkdir(parents=True)
     events = lines({"event": "started", "stage": "04_strategy_b_pannuke"}, EPOCH, FINISHED)
     assert run_graph(mine, said(events), reporter) == 0
-    assert reporter.done == 1 and reporter.failure is None
+    assert reporter.done == 1 and not reporter.failures
     assert "[1] 04_strategy_b_pannuke finished in 2:05 (strategy B, epoch 2/4, 82 images/s)\n" in screen(console)
     assert (mine.artifacts / "snakemake.log").read_text() == "log\n"
 
@@ -330,6 +400,45 @@ def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsy
     fake_snakemake(monkeypatch, lines({"event": "failed", "stage": "01_data_preparation", "message": message}), 1)
     assert main(["params/smoke.yaml"]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+FAILED = {"event": "failed", "stage": "03_strategy_a_imagenet_paper_seed0", "message": "a.pth: no checkpoint."}
+
+
+def test_a_failure_is_on_the_screen_while_other_stages_still_run(console):
+    reporter = Reporter(console)
+    for event in ({"event": "started", "stage": FAILED["stage"]}, EPOCH, FAILED):
+        reporter.handle(event)
+    assert screen(console) == "03_strategy_a_imagenet_paper_seed0 failed: a.pth: no checkpoint.\n"
+    assert reporter.line().startswith("04_strategy_b_pannuke: ")  # the failed one runs no more
+
+
+def test_of_several_failures_all_are_told_at_the_end(monkeypatch, capsys):
+    fake_snakemake(monkeypatch, lines(FAILED, FAILED | {"stage": "06_baselines", "message": "b.pth: damaged."}), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == "error: a.pth: no checkpoint. b.pth: damaged.\n"
+
+
+def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):
+    def stopped(study, command, reporter):
+        reporter.handle(FAILED)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_graph", stopped)
+    assert main(["params/smoke.yaml"]) == 130
+    said = "stopped; 03_strategy_a_imagenet_paper_seed0 had failed: a.pth: no checkpoint.\n"
+    assert capsys.readouterr().err == said
+
+
+def test_an_event_of_a_failure_names_the_stage_with_variant_and_seed(monkeypatch, tmp_path):
+    def fails(*_):
+        raise StudyError("a.pth: no checkpoint.")
+
+    monkeypatch.setattr("lgffem_core.run.execute.execute_stage", fails)
+    monkeypatch.setenv(runner.VARIABLE, str(tmp_path / "events"))
+    request = str(Request("params/smoke.yaml", {}).write(tmp_path / "request.json"))
+    assert main(["notebook", request, "03_strategy_a_imagenet", "--variant", "paper", "--seed", "0"]) == 1
+    assert json.loads((tmp_path / "events").read_text()).items() >= FAILED.items()
 
 
 def test_an_error_of_a_stage_outside_its_notebook_is_told_in_a_sentence(sandbox, monkeypatch, tmp_path, capsys):

@@ -51,11 +51,12 @@ def extract_archive(root: Path) -> None:
             f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; "
             f"{near_miss(root, 'train') or SET.where}."
         )
-    try:
-        with atomic_folder(root / "train") as building, plain_members():
-            parse_train_archive(str(root), folder=building.name)
-    except (RuntimeError, tarfile.TarError, StudyError) as error:
-        raise StudyError(f"{archive}: {error}; download it again.") from None
+    with atomic_folder(root / "train") as building:
+        try:
+            with plain_members():
+                parse_train_archive(str(root), folder=building.name)
+        except (RuntimeError, tarfile.TarError, StudyError) as error:
+            raise StudyError(f"{archive}: {error}; download it again.") from None
 
 
 class ImageNet(DataSet):

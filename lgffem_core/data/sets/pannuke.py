@@ -98,8 +98,7 @@ class PanNuke(DataSet):
 
     def write_synthetic(self, settings, root: Path) -> None:
         """``images/fold{k}_{i}_{tissue}.png`` with red and blue swapped (ledger 13), ``masks/….npy``."""
-        import numpy as np
-
+        from lgffem_core.data.sets.pannuke_folds import write_array
         from lgffem_core.data.synthetic.make import pannuke_patch, save
 
         for folder in ("images", "masks"):
@@ -110,7 +109,7 @@ class PanNuke(DataSet):
                 stem = f"fold{index % 3 + 1}_{in_fold}_{file_tissue(tissue)}"
                 image, masks = pannuke_patch(settings, tissue, index)
                 save(root / "images" / f"{stem}.png", image[:, :, ::-1])
-                np.save(root / "masks" / f"{stem}.npy", masks)
+                write_array(root / "masks" / f"{stem}.npy", masks)
 
 
 SET = PanNuke()

@@ -4,6 +4,7 @@
 converted: ``pannuke`` itself is asked before any stage starts, and stays quick to load.
 """
 
+from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
 
@@ -99,10 +100,16 @@ def convert_folds(source: Path, target: Path, split: int | None = None) -> Path:
                 stem = f"fold{fold}_{i}_{file_tissue(tissue)}"
                 write_bgr(images[i], building / "images" / f"{stem}.png")
                 if with_masks:
-                    np.save(building / "masks" / f"{stem}.npy", np.moveaxis(masks[i], 2, 0))
+                    write_array(building / "masks" / f"{stem}.npy", np.moveaxis(masks[i], 2, 0))
     return target
 
 
 def write_bgr(image: np.ndarray, path: Path) -> None:
     """Write an RGB image (256, 256, 3), whole numbers 0–255 of any type, with its channels in BGR order."""
     Image.fromarray(np.ascontiguousarray(image[..., ::-1].astype(np.uint8))).save(path)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write ``array`` as .npy; NumPy's own writing does not say why it fails, as where the disk is full."""
+    np.save(buffer := BytesIO(), array)
+    path.write_bytes(buffer.getvalue())

@@ -149,5 +149,7 @@ def generator(settings: Synthetic, *parts) -> np.random.Generator:
 def save(path: Path, image_rgb: np.ndarray) -> None:
     """Write an RGB image in the format of ``path``'s suffix, its colours right for every reader."""
     options = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    if not cv2.imwrite(str(path), image_rgb[:, :, ::-1], options):
-        raise StudyError(f"{path}: could not be written; check the free space on that disk.")
+    encoded, data = cv2.imencode(path.suffix, image_rgb[:, :, ::-1], options)
+    if not encoded:
+        raise StudyError(f"{path}: OpenCV cannot encode an image of shape {image_rgb.shape}.")
+    path.write_bytes(data.tobytes())  # OpenCV's own writing does not say why it fails, as where the disk is full

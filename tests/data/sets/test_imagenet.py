@@ -215,3 +215,9 @@ def test_hidden_folders_and_other_files_are_left_out(extracted):
     (extracted / "train" / ".cache").mkdir()
     (extracted / "train" / "n01" / "notes.txt").write_text("x")
     assert patch_table(extracted).equals(before)
+
+
+def test_a_full_disk_is_no_damage_of_the_archive(archived, small_files):
+    with small_files(500), pytest.raises(StudyError, match="train: cannot be written") as caught:
+        SET.layout(archived, ImageNet())
+    assert "download" not in str(caught.value) and not (archived / "train").exists()

@@ -1,5 +1,6 @@
 """PanNuke: the official folds, PathML's folder with its swapped channels, and what is wrong with either."""
 
+import errno
 import os
 import pickle
 
@@ -396,3 +397,12 @@ def test_prepared_images_are_read_though_the_official_folds_lie_beside_them(prep
     arrays.mkdir(parents=True)
     np.save(arrays / "images.npy", np.zeros((1, 2, 2, 3)))
     assert patch_table(prepared).equals(before)
+
+
+def test_masks_that_do_not_fit_onto_the_disk_are_told_in_a_sentence(tmp_path, small_files):
+    """NumPy itself says no more than how many of the bytes it wrote."""
+    pannuke_folds.write_array(tmp_path / "sound.npy", masks := np.arange(6 * 8 * 8).reshape(6, 8, 8))
+    assert (np.load(tmp_path / "sound.npy") == masks).all()
+    with small_files(500), pytest.raises(OSError) as caught:
+        pannuke_folds.write_array(tmp_path / "masks.npy", np.zeros((6, 64, 64)))
+    assert caught.value.errno == errno.EFBIG

@@ -187,3 +187,10 @@ def test_strength_and_focus_vary_within_a_scan_but_not_its_hue_nor_what_it_is_of
     blur = np.array([each.defocus for each in varied])
     assert np.sqrt((blur**2).mean()) == pytest.approx(spread.focus, rel=0.1)
     assert {each.architecture.fibre_width for each in varied} == {tissue.architecture.fibre_width}
+
+
+@pytest.mark.parametrize("name", ["imagenet", "pannuke", "kimia"])
+def test_images_that_do_not_fit_onto_the_disk_are_told_in_a_sentence_and_none_stays(tmp_path, small_files, name):
+    with small_files(500), pytest.raises(StudyError, match=f"{tmp_path}/{name}: cannot be written .*; raise the limit"):
+        sets.get(name).make_synthetic(SMALL, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

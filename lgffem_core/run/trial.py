@@ -1,0 +1,64 @@
+"""Trying what a profile names before anything starts: local files of weights, released checkpoints, the GPU.
+
+Imports torch, which takes seconds: ``checklist`` asks here only where a profile names such a thing.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+
+from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.config.study import CURRICULUM, Study
+from lgffem_core.model.backbone import Backbone, check_name
+from lgffem_core.model.device import prepare_device
+from lgffem_core.systems.baselines.networks import build_densenet, build_mixed_attention
+from lgffem_core.systems.lgffem.model import assemble
+from lgffem_core.systems.lgffem.released import load_released
+
+
+def unusable(study: Study, files: set[str]) -> list[str]:
+    """One item for each of ``files``, dotted keys of the parameters whose file is there, that cannot be used.
+
+    So is a GPU that is asked for and not seen; the rest of a profile that asks for one cannot be tried then.
+    """
+    try:
+        prepare_device(study.params.compute)
+    except StudyError as error:
+        return [str(error)]
+    return [str(fault) for key, trial in trials(study) if key in files and (fault := fault_of(trial))]
+
+
+def wrong_name(name: str, key: str) -> str | None:
+    """What is wrong with the name of a timm model, which ``key`` gives."""
+    return fault_of(partial(check_name, name, key))
+
+
+def fault_of(trial: Callable) -> StudyError | None:
+    """What a trial found, or None."""
+    try:
+        trial()
+    except StudyError as error:
+        return error
+    return None
+
+
+def trials(study: Study) -> Iterator[tuple[str, Callable]]:
+    """(key of the parameters, a call that raises ``StudyError`` where the file under it cannot be used)."""
+    settings = study.params.model
+    random = settings.backbone.model_copy(update={"weights": None, "pretrained": False})
+    anyone = cache(lambda: Backbone(random, None, settings.image_size))  # its channels alone count for a checkpoint
+    weights = study.resolve(settings.backbone.weights)
+    yield "model.backbone.weights", partial(Backbone, settings.backbone, weights, settings.image_size)
+    yield "baselines.densenet121.weights", partial(build_densenet, study, 0)
+    yield "baselines.ma_ms.weights", partial(build_mixed_attention, study, 0)
+    for strategy in CURRICULUM:
+        key = f"training.{strategy}.checkpoint"
+        path = study.resolve(getattr(study.params.training, strategy).checkpoint)
+
+        def fill(path=path, key=key) -> None:
+            try:
+                for variant in study.params.variants:
+                    load_released(assemble(anyone(), settings, study.variant(variant)), path)
+            except StudyError as error:
+                raise RequestError(f"{key}: {error}") from None
+
+        yield key, fill

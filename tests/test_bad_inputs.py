@@ -508,8 +508,8 @@ RELEASED = [
 ]
 BROKEN = {"kind": "list", "code": (1, 2)}  # a list of faulty files is as right as the first of them
 DATA = [
-    Case("missing root", root_is(lambda path: None), 2, ("slides does not hold train", "tizhoosh.com"), "list"),
-    Case("root is a file", root_is(lambda path: path.write_text("x")), 2, ("slides does not hold train",), "list"),
+    Case("missing root", root_is(lambda path: None), 2, ("slides is not there",), "list"),
+    Case("root is a file", root_is(lambda path: path.write_text("x")), 2, ("slides is a file",), "list"),
     Case("empty root", root_is(lambda path: path.mkdir()), 2, ("slides does not hold train",), "list"),
     Case("only train", data("kimia", without("test")), 2, ("slides/test is not there", "holds train/ and test/")),
     Case("another name of train", data("kimia", renamed("train", "Training")), 2, ("found Training/, rename or link",)),

@@ -185,7 +185,7 @@ def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(
         (["--set", "sedes=[1]"], "unknown parameter sedes; did you mean seeds?"),
         (["--set", "training.a.epochs=0"], "training.a.epochs"),
         (["--set", "seeds"], "write it as key.path=value"),
-        (["--set", "data.kimia.root=/nowhere"], "data.kimia.root: /nowhere does not hold train"),
+        (["--set", "data.kimia.root=/nowhere"], "data.kimia.root: /nowhere is not there"),
     ],
 )
 def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, sentence):

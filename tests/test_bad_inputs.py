@@ -473,7 +473,7 @@ WEIGHTS = [
     Case("empty", weights(content(b"")), 2, ("w.safetensors cannot be read as weights", "get it again")),
     Case("cut off", weights(cut_off), 2, ("w.safetensors cannot be read as weights", "get it again")),
     Case("text", weights(content(b"<html>404</html>" * 99)), 2, ("w.safetensors cannot be read as weights",)),
-    Case("text as .pth", weights(content(b"<html>" * 99), "w.pth"), 2, ("w.pth cannot be read as weights",)),
+    Case("text as .pth", weights(content(b"<html>" * 99), "w.pth"), 2, ("weights (cut off, or not written by",)),
     Case("another network's", weights(of_another_network), 2, ("is missing", "not the weights of this backbone")),
     Case("one is missing", weights(without_one), 2, ("stages_0.blocks.0.conv_dw.bias is missing",)),
     Case("another shape", weights(with_one_of_another_shape), 2, ("conv_dw.bias has shape (3, 3)",)),
@@ -492,7 +492,11 @@ WEIGHTS = [
 RELEASED = [
     Case("missing file", released(lambda shop, path: None), 2, ("released.pth: no such released checkpoint",)),
     Case("cut off", released(cut_off_checkpoint), 2, ("released.pth: not an ffnir checkpoint",)),
-    Case("text", released(content(b"404")), 2, ("released.pth: not an ffnir checkpoint",)),
+    Case(
+        "text", released(content(b"# 404")), 2, ("released.pth: not an ffnir checkpoint", "not written by torch.save")
+    ),
+    Case("a folder", released(lambda shop, path: path.mkdir()), 2, ("released.pth: is a folder, not an ffnir",)),
+    Case("a folder, to look into", words("checkpoint", "."), 2, (".: is a folder, not an ffnir",)),
     Case("other keys", released(lambda s, path: torch.save({"state_dict": {}}, path)), 2, ("not an ffnir checkpoint",)),
     Case("runs code", released(trap), 2, ("released.pth: not an ffnir checkpoint",)),
     Case(
@@ -508,8 +512,8 @@ RELEASED = [
 ]
 BROKEN = {"kind": "list", "code": (1, 2)}  # a list of faulty files is as right as the first of them
 DATA = [
-    Case("missing root", root_is(lambda path: None), 2, ("slides does not hold train", "tizhoosh.com"), "list"),
-    Case("root is a file", root_is(lambda path: path.write_text("x")), 2, ("slides does not hold train",), "list"),
+    Case("missing root", root_is(lambda path: None), 2, ("slides is not there",), "list"),
+    Case("root is a file", root_is(lambda path: path.write_text("x")), 2, ("slides is a file",), "list"),
     Case("empty root", root_is(lambda path: path.mkdir()), 2, ("slides does not hold train",), "list"),
     Case("only train", data("kimia", without("test")), 2, ("slides/test is not there", "holds train/ and test/")),
     Case("another name of train", data("kimia", renamed("train", "Training")), 2, ("found Training/, rename or link",)),

@@ -212,8 +212,16 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
             reason = f"it holds Python objects beside the weights, {', '.join(objects[:3])}, which are never loaded"
             remedy = "save the state dict alone, with torch.save or safetensors"
         else:
-            reason, remedy = type(error).__name__, "get it again, as .safetensors or .pth"
+            reason, remedy = unread(error), "get it again, as .safetensors or .pth"
         raise RequestError(f"{key}.weights: {path} cannot be read as weights ({reason}); {remedy}.") from error
+
+
+def unread(error: Exception) -> str:
+    """Why a file of weights could not be read, for a sentence: torch's names for it speak of something else."""
+    name = type(error).__name__
+    writer = "safetensors" if name == "SafetensorError" else "torch.save"
+    known = ("SafetensorError", "UnpicklingError", "RuntimeError", "EOFError")
+    return f"cut off, or not written by {writer}" if name in known else name
 
 
 def python_objects(path: Path) -> list[str]:

@@ -115,7 +115,11 @@ def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
     profile = make_request(params, pairs).study.params.profile
     reference = PROJECT / "results" / "reference" / profile
     if not (reference / "manifest.json").is_file():
-        raise RequestError(f"{reference}: is no kept run of profile {profile}; make one with tools/keep_reference.py.")
+        kept = ", ".join(sorted(path.parent.name for path in reference.parent.glob("*/manifest.json"))) or "none"
+        raise RequestError(
+            f"{reference}: is no kept run of profile {profile}; --rerun compares with kept runs alone "
+            f"(there are: {kept}), and tools/keep_reference.py {profile} keeps a finished one."
+        )
     manifest_of(reference)  # one that cannot be compared with is refused before the run, which takes its time
     scratch = PROJECT / "artifacts" / "verify" / profile
     again = scratch / "results" / profile

@@ -138,8 +138,15 @@ def due(study: Study) -> list[Stage]:
 
 
 def raise_flags(study: Study) -> list[Stage]:
-    """Tell Snakemake what is finished, by a flag file each; returns what is ``due``."""
+    """Tell Snakemake what is finished, by a flag file each; returns what is ``due``.
+
+    Copies of failed notebooks stay of those alone: others are of requests that were given up since.
+    """
     waiting = due(study)
+    failed = {failed_notebook(study, stage) for stage in waiting}
+    for path in (study.results / "notebooks").glob("*.failed.ipynb"):
+        if path not in failed:
+            path.unlink(missing_ok=True)
     for stage in all_stages(study):
         flag = flag_file(study, *stage)
         flag.parent.mkdir(parents=True, exist_ok=True)
@@ -147,5 +154,4 @@ def raise_flags(study: Study) -> list[Stage]:
             flag.unlink(missing_ok=True)
         else:
             flag.touch()
-            failed_notebook(study, stage).unlink(missing_ok=True)  # of a request that was given up since
     return waiting

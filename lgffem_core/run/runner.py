@@ -18,6 +18,7 @@ from lgffem_core.base.progress import VARIABLE, clock, read_events
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.surroundings import of_run
 from lgffem_core.config.study import Study
+from lgffem_core.run.stages import all_stages, failed_notebook
 
 POLL = 0.25  # seconds between looks at the events
 
@@ -128,9 +129,12 @@ def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
                 except subprocess.TimeoutExpired:
                     continue
         finally:
-            if process.poll() is None:
+            if stopped := process.poll() is None:
                 stop_group(process)
             end_leftovers(study)
+            for stage in all_stages(study) if stopped else ():
+                if stage.name in reporter.running:  # it did not fail
+                    failed_notebook(study, stage).unlink(missing_ok=True)
 
 
 def stop_group(process: subprocess.Popen, patience: float = 15.0) -> None:

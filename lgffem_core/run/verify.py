@@ -18,6 +18,8 @@ from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.study import Study
 from lgffem_core.run.record import MANIFEST, Manifest
 
+#: Of a remark about the code: the files are whole all the same.
+TODAY = "; the files are as that run left them, and whether today's code gives them again, verify --rerun tells."
 ABSENT = "absent"  # stands for the value of a key that one of two trees lacks
 
 
@@ -155,13 +157,15 @@ def check_parameters(manifest: Manifest, project: Path, findings: Findings) -> N
     if content(path) == asked.sha256:
         if changed:  # then the defaults have changed, which are code
             keys = ", ".join(key for key, *_ in changed)
-            findings.remarks.append(f"{asked.params} is as it was, but the code's defaults are not: {keys}.")
+            findings.remarks.append(f"{asked.params} is as it was, but the code's defaults are not: {keys}{TODAY}")
         return
     known = [key for key, *values in changed if ABSENT in values]  # a manifest holds every key that the code knew
     if known:
-        findings.remarks.append(f"the code knew other parameters when it ran: {', '.join(known)}.")
+        findings.remarks.append(f"the code knew other parameters when it ran: {', '.join(known)}{TODAY}")
     if not changed:
-        findings.remarks.append(f"{asked.params} was edited since the run, but says the same.")
+        findings.remarks.append(
+            f"{asked.params} was edited since the run, but says the same: the results are those of it."
+        )
     for key, value, before in changed:
         if key not in known:
             findings.add(asked.params, f"was edited since the run: {key} is {value!r} and was {before!r}")

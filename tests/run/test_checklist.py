@@ -106,13 +106,21 @@ def test_either_layout_of_pannuke_will_do_and_of_the_folds_the_one_that_trains(t
         (
             "kimia",
             ["Training", "test"],
-            "not hold train (found Training/, rename or link it to train/). ",
+            "not hold train (found Training/, rename or link it to train/).",
         ),
-        ("kimia", ["train", "RGBPatches-test"], "not hold test (found RGBPatches-test/, rename or link it to test/). "),
+        ("kimia", ["train", "RGBPatches-test"], "not hold test (found RGBPatches-test/, rename or link it to test/)."),
         ("kimia", ["train", "photos"], "not hold test. Kimia Path24C: "),
-        ("pannuke", ["fold_1"], "not hold Fold 1 or images (found fold_1/, rename or link it to Fold 1/). PanNuke: "),
-        ("pannuke", ["Fold 1", "fold 2"], "not hold Fold 2 and Fold 3 (found fold 2/, rename or link it to Fold 2/). "),
-        ("imagenet", ["Data/CLS-LOC/train"], "(found Data/CLS-LOC/train/, rename or link it to train/). ImageNet-1k: "),
+        ("pannuke", ["fold_1"], "not hold Fold 1 or images (found fold_1/, rename or link it to Fold 1/)."),
+        ("pannuke", ["Fold 1", "fold 2"], "not hold Fold 2 and Fold 3 (found fold 2/, rename or link it to Fold 2/)."),
+        ("imagenet", ["Data/CLS-LOC/train"], "/mine/Data/CLS-LOC does. Name that instead."),
+        (
+            "kimia",
+            ["all/kimia/train", "all/kimia/test", "all/pannuke/images"],
+            "/all/kimia does. Name that instead.",
+        ),
+        ("pannuke", ["a/images", "b/train", "b/test"], "/mine/a does. Name that instead."),
+        ("kimia", ["images"], "not hold train and test. Kimia Path24C: "),  # what the other lacks not
+        ("pannuke", ["tiles"], "PanNuke: download the three folds"),
     ],
 )
 def test_a_similar_folder_is_named(tmp_path, dataset, there, said):
@@ -121,6 +129,23 @@ def test_a_similar_folder_is_named(tmp_path, dataset, there, said):
         (tmp_path / "mine" / name).mkdir(parents=True)
     (item,) = checklist(load("paper", tmp_path, **roots, **RANDOM))
     assert item.startswith(f"data.{dataset}.root: {tmp_path / 'mine'} does not hold ") and said in item
+
+
+def test_a_root_that_is_no_folder_is_told_as_such(tmp_path):
+    roots = folders(tmp_path)
+    (tmp_path / "file").touch()
+    for name, said in (("file", "is a file; name the folder that holds the images."), ("none", "is not there.")):
+        study = load("paper", tmp_path, **roots | {"data__kimia__root": str(tmp_path / name)} | RANDOM)
+        assert checklist(study) == [f"data.kimia.root: {tmp_path / name} {said}"]
+
+
+def test_two_roots_in_each_others_place_are_told_as_such(tmp_path):
+    roots = folders(tmp_path)
+    swapped = {f"data__{a}__root": roots[f"data__{b}__root"] for a, b in (("kimia", "pannuke"), ("pannuke", "kimia"))}
+    items = checklist(load("paper", tmp_path, **roots | swapped | RANDOM))
+    for item, key, other in zip(items, ("pannuke", "kimia"), ("kimia", "pannuke"), strict=True):
+        assert item.startswith(f"data.{key}.root: ")
+        assert item.endswith(f", but what data.{other}.root lacks. Are the two swapped?")
 
 
 def test_files_of_weights_that_are_not_there_are_named(tmp_path):

@@ -23,7 +23,7 @@ from lgffem_core.run import request as request_module
 from lgffem_core.run.cli import main, parse
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
-from lgffem_core.run.stages import Request, Stage, all_stages, needed_sets
+from lgffem_core.run.stages import Request, Stage, all_stages, failed_notebook, needed_sets
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(
         (["--set", "sedes=[1]"], "unknown parameter sedes; did you mean seeds?"),
         (["--set", "training.a.epochs=0"], "training.a.epochs"),
         (["--set", "seeds"], "write it as key.path=value"),
-        (["--set", "data.kimia.root=/nowhere"], "data.kimia.root: /nowhere does not hold train"),
+        (["--set", "data.kimia.root=/nowhere"], "data.kimia.root: /nowhere is not there"),
     ],
 )
 def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, sentence):
@@ -465,6 +465,14 @@ def test_a_reference_that_cannot_be_compared_with_is_refused_before_the_rerun(mo
     assert "manifest.json cannot be read (it has no profile, as those of older versions)" in capsys.readouterr().err
 
 
+def test_a_rerun_of_a_profile_that_is_not_kept_says_which_are(monkeypatch, capsys, tmp_path):
+    for name in ("one", "two"):
+        write_text(tmp_path / "results" / "reference" / name / "manifest.json", "{}")
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    assert main(["verify", "--rerun", str(PROJECT / "params" / "smoke.yaml")]) == 2
+    assert "compares with kept runs alone (there are: one, two), and " in capsys.readouterr().err
+
+
 def test_a_failure_without_a_word_names_the_log(monkeypatch, capsys, sandbox):
     fake_snakemake(monkeypatch, "", 3)
     assert main(["params/smoke.yaml"]) == 1
@@ -567,8 +575,13 @@ def test_ctrl_c_stops_the_run_and_what_it_started(sandbox, console, monkeypatch,
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(runner.subprocess, "Popen", remembered)
+    stages = all_stages(mine)[2:4]
+    going, failed = (write_text(failed_notebook(mine, stage), "{}") for stage in stages)
+    reporter = Interrupted(console)
+    reporter.running = {stages[0].name: ("", "")}
     command = said(lines(FINISHED))
     command[-1] += "; import time; time.sleep(60)"
     with pytest.raises(KeyboardInterrupt):
-        run_graph(mine, command, Interrupted(console))
+        run_graph(mine, command, reporter)
     assert events.exists() and len(started) == 1 and started[0].poll() is not None
+    assert failed.exists() and not going.exists()  # what was merely stopped has not failed

@@ -319,9 +319,11 @@ def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
     assert not any(flag_file(mine, *stage).exists() for stage in all_stages(mine))
     run_as_planned(mine)
     stage_outputs(mine, "07_faiss_evaluation")[0].unlink()
+    of_another_seed = Stage("03_strategy_a_imagenet", "paper", 77)
     copies = [write_text(failed_notebook(mine, Stage(name)), "{}") for name in ("06_baselines", "09_projection")]
+    copies.insert(0, write_text(failed_notebook(mine, of_another_seed), "{}"))
     waiting = raise_flags(mine)
-    assert [copy.exists() for copy in copies] == [False, True]  # what is finished has no failure to look at
+    assert [copy.exists() for copy in copies] == [False, False, True]  # finished, or not asked for: nothing to look at
     assert [stage.notebook[:2] for stage in waiting] == ["07", "09", "10"]
     assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
 

@@ -217,7 +217,7 @@ def test_a_comment_in_the_parameters_is_a_remark(project, capsys):
     with open(project / "params/tiny.yaml", "a") as handle:
         handle.write("# why six\n")
     assert found(project) == [] and report([], project) == 0
-    assert "says the same" in capsys.readouterr().out
+    assert "says the same: the results are those of it.\n" in capsys.readouterr().out
 
 
 def test_other_defaults_in_the_code_are_a_remark(project, capsys):
@@ -225,7 +225,7 @@ def test_other_defaults_in_the_code_are_a_remark(project, capsys):
     manifest["parameters"]["training"]["batch_size"] = 63
     write(project, sealed(manifest))
     assert report([], project) == 0
-    assert "training.batch_size" in capsys.readouterr().out
+    assert "training.batch_size; the files are as that run left them, and " in capsys.readouterr().out
 
 
 def test_parameters_that_the_code_has_gained_or_lost_since_are_a_remark(project, capsys):
@@ -236,7 +236,7 @@ def test_parameters_that_the_code_has_gained_or_lost_since_are_a_remark(project,
     write(project, sealed(manifest))
     assert report([], project) == 0
     told = capsys.readouterr().out
-    assert "the code knew other parameters when it ran: training.b.epochs, training.gone.\n" in told
+    assert "the code knew other parameters when it ran: training.b.epochs, training.gone; the files are as " in told
     path.write_text(path.read_text() + "seeds: [0]\nretrieval: {batch_size: 7}\n")
     assert "retrieval.batch_size is 7" in only(project)[1]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.model.backbone import python_objects
+from lgffem_core.model.backbone import python_objects, unread
 from lgffem_core.systems.lgffem.model import LGFFEM
 from lgffem_core.systems.lgffem.neck import NODES, Term
 
@@ -110,6 +110,8 @@ def read_released(path: Path) -> dict:
 
     Raises ``RequestError`` where it is damaged, none of theirs, or holds objects that are neither weights nor numbers.
     """
+    if path.is_dir():
+        raise RequestError(f"{path}: is a folder, not an ffnir checkpoint; name a .pth file.")
     try:
         with safe_globals(NUMBERS):
             stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -122,7 +124,7 @@ def read_released(path: Path) -> dict:
             found = f"it holds objects of another kind ({', '.join(objects[:3])}); nothing of it was executed"
             raise RequestError(f"{path}: not an ffnir checkpoint: {found}.") from error
         raise RequestError(
-            f"{path}: not an ffnir checkpoint, or a damaged one ({type(error).__name__}); get it again."
+            f"{path}: not an ffnir checkpoint, or a damaged one ({unread(error)}); get it again."
         ) from error
     for part in ("model_neck_state_dict", "model_head_state_dict"):
         weights = stored.get(part) if isinstance(stored, dict) else None

@@ -9,7 +9,7 @@
 #   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
 #   ./run_all.sh torchrun [torchrun options] -m lgffem_core.systems.lgffem params/FILE.yaml --strategy a|b|c [--variant V]
 #                                                       one strategy by itself, on several GPUs or machines
-#   ./run_all.sh test [pytest options]                  the tests
+#   ./run_all.sh test [pytest options]                  the tests; with --cov=lgffem_core, which lines they run
 #   ./run_all.sh test-pathml [pytest options]           the tests in PathML's environment, PathML's own included
 #
 # The first call makes .venv from requirements.lock (LGFFEM_LOCK=requirements-gpu.lock for FAISS on the GPU). It needs
@@ -84,7 +84,7 @@ case "${1:-}" in
   test)
     set_up .venv "${LGFFEM_LOCK:-requirements.lock}" 11
     cd "$here"
-    exec "$here/.venv/bin/python" -m pytest "${parallel[@]}" --cov=lgffem_core --cov-report=term "${@:2}"
+    exec "$here/.venv/bin/python" -m pytest "${parallel[@]}" "${@:2}"
     ;;
   test-pathml)
     command -v javac >/dev/null || fail "PathML needs a Java development kit (javac); on Debian install default-jdk."

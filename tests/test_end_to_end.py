@@ -77,6 +77,7 @@ def stopped_in_b(study) -> Stopped:
         time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     code = started.wait(60)
+    shutil.rmtree(study.artifacts / "ledger", ignore_errors=True)  # how far another stage was by then is chance
     kernels = [process.pid for process in psutil.process_iter() if works_for(process, study)]
     step = max(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.safetensors"))
     trained_a = study.checkpoints("a", "paper", 0) / "model.safetensors"

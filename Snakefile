@@ -1,6 +1,6 @@
 # The study as a graph: one rule per notebook of notebooks/stages.yaml, executed by papermill. ./run_all.sh calls it.
 #
-# Which stages need not run is decided by lgffem_core/run/stages.py, from what files hold, before this file is read: the
+# Which stages need not run is decided by lgffem_core/run/due.py, from what files hold, before this file is read: the
 # flag of a finished stage is there, and Snakemake sees to the order of the others. A stage whose inputs come out as
 # they were finds itself finished and ends at once.
 import sys
@@ -24,6 +24,12 @@ def done(stage):
     return flag_file(study, *stage).relative_to(study.artifacts).as_posix()
 
 
+def behind(entry):
+    """The stages that wait for one, directly or not: the more there are, the sooner it should run."""
+    next_ones = [other for other in entries(study) if entry.notebook in other.after]
+    return {name for other in next_ones for name in (other.notebook, *behind(other))}
+
+
 rule all:
     input: [done(stage) for stage in all_stages(study)]
 
@@ -34,7 +40,7 @@ for entry in entries(study):
 
     rule:
         name: entry.notebook[3:]
-        priority: int(entry.repeated)  # the longest chain: what can run beside it waits for a free core
+        priority: len(behind(entry))
         input: [done(earlier) for earlier in upstream(study, stage)]
         output: done(stage)
         params: words=[entry.notebook, *run]

@@ -28,8 +28,8 @@ PINNED = {
     "PYTHONNOUSERSITE": "1",
     "PYTHONUTF8": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 29),  # bytes: blocks below it come from the heap
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 29),  # bytes: so much of it is kept when free
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),  # bytes: blocks below it come from the heap
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),  # bytes: so much of it is kept when free
 }
 PREFIX = "LGFFEM_PREFIX"  # the environment whose Python a run's processes must be
 

@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 STORED = Path(__file__).with_suffix(".json")
@@ -115,7 +115,7 @@ def circumstances() -> dict:
     return {
         "machine": platform.machine(),
         "processor": processor(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {name: version(name) for name in LIBRARIES if list(distributions(name=name))},
         "lock": hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest(),
     }
 

@@ -5,6 +5,7 @@ inputs and outputs of the same content. Neither times of files nor what a notebo
 imports torch.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from lgffem_core.base.errors import StudyError
@@ -18,6 +19,7 @@ from lgffem_core.data.census import census
 from lgffem_core.data.census import data_state as state_of
 from lgffem_core.run.stages import (
     Stage,
+    absent_systems,
     all_stages,
     failed_notebook,
     flag_file,
@@ -33,19 +35,26 @@ from lgffem_core.run.stages import (
 # -- what a stage depends on -----------------------------------------------------------------------------------
 
 
-def code_cells(notebook: str) -> str:
-    """Source of a notebook's code cells: its prose may change without consequences."""
+def notebook_to_run(notebook: str, absent: Collection[str] = ()) -> dict:
+    """A notebook without the cells that are tagged with one of the ``absent`` systems; ``StudyError`` where damaged."""
     path = PROJECT / "notebooks" / f"{notebook}.ipynb"
     try:
-        cells = read_json(path)["cells"]
-    except (ValueError, KeyError, TypeError):
+        found = read_json(path)
+        cells = [cell for cell in found["cells"] if not {*absent} & {*cell.get("metadata", {}).get("tags", ())}]
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise StudyError(f"{path}: is no notebook, or a damaged one; restore it.") from None
+    return found | {"cells": cells}
+
+
+def code_cells(notebook: str, absent: Collection[str] = ()) -> str:
+    """Source of the code cells of ``notebook_to_run``: prose may change without consequences."""
+    cells = notebook_to_run(notebook, absent)["cells"]
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-def code_state(notebook: str) -> list[str]:
-    """A hash of a notebook's code cells, and one of the code that they use."""
-    cells = code_cells(notebook)
+def code_state(notebook: str, absent: Collection[str] = ()) -> list[str]:
+    """A hash of these code cells, and one of the code that they use."""
+    cells = code_cells(notebook, absent)
     try:
         return [syntax_hash(cells), code_hash(cells)]
     except SyntaxError as error:
@@ -92,7 +101,7 @@ def inputs(study: Study, stage: Stage) -> dict[str, str] | None:
 
 def key(study: Study, stage: Stage) -> str:
     """Hash of all that a stage's outputs depend on: parameters, cells, code, packages, and what earlier stages left."""
-    code = [*code_state(stage.notebook), lock_hash(COMPUTING + SHOWING)]
+    code = [*code_state(stage.notebook, absent_systems(study)), lock_hash(COMPUTING + SHOWING)]
     return sha256_json([stage_params(study, stage.notebook), code, inputs(study, stage)])
 
 

@@ -5,7 +5,6 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import get_args
 
 import papermill
 from jupyter_client import AsyncKernelManager
@@ -13,20 +12,20 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.base.errors import StudyError, plain
-from lgffem_core.base.files import REMEDIES, read_json, refused, sha256_file, write_json, write_text
+from lgffem_core.base.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.base.progress import STAGE_VARIABLE, emit
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import machine
-from lgffem_core.config.params import System
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import watching
 from lgffem_core.data import check_unchanged
 from lgffem_core.data.census import look
 from lgffem_core.report.notebook import notebook_page
-from lgffem_core.run.due import data_state, inputs, is_finished, key
+from lgffem_core.run.due import data_state, inputs, is_finished, key, notebook_to_run
 from lgffem_core.run.stages import (
     Request,
     Stage,
+    absent_systems,
     declared,
     executed_notebook,
     failed_notebook,
@@ -83,7 +82,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     outputs = [path for path in stage_outputs(study, *stage) if path.parent != final.parent]
     before = {path: look(path) for path in outputs if path.is_relative_to(study.results)}  # weights may stay
     try:
-        write_json(failed, cells_to_run(study, notebook))
+        write_json(failed, notebook_to_run(notebook, absent_systems(study)))
         papermill.execute_notebook(
             no_format(failed),
             no_format(failed),
@@ -117,14 +116,6 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     write_text(final.with_suffix(".html"), notebook_page(failed, stage.name))
     write_text(final, failed.read_text(encoding="utf-8"))
     failed.unlink()
-
-
-def cells_to_run(study: Study, notebook: str) -> dict:
-    """A notebook without the cells that are tagged with the name of a system which the profile does not run."""
-    found = read_json(PROJECT / "notebooks" / f"{notebook}.ipynb")
-    others = {*get_args(System)} - {*study.params.systems}
-    cells = [cell for cell in found["cells"] if others.isdisjoint(cell["metadata"].get("tags", ()))]
-    return found | {"cells": cells}
 
 
 def no_format(path: Path) -> str:

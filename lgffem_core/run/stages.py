@@ -6,11 +6,11 @@ What a stage is stands in ``notebooks/stages.yaml`` (see ``registry``). Nothing 
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from lgffem_core.base.files import read_json, write_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.params import DATASETS
+from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import REGISTRY
 from lgffem_core.run.registry import Artefact, Entry, artefacts_of, registry
@@ -56,6 +56,11 @@ def known() -> dict[str, Entry]:
 def entries(study: Study) -> list[Entry]:
     """The entries of the stages of the profile's systems."""
     return [entry for entry in known().values() if entry.system in (None, *study.params.systems)]
+
+
+def absent_systems(study: Study) -> set[str]:
+    """The systems that a profile does not run."""
+    return {*get_args(System)} - {*study.params.systems}
 
 
 def artefacts(study: Study) -> list[Artefact]:

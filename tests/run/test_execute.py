@@ -127,7 +127,8 @@ def small_notebook(tmp_path, monkeypatch):
         (folder := tmp_path / "project {x}" / "notebooks").mkdir(parents=True)
         notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=cells)
         nbformat.write(notebook, folder / "02_model_definition.ipynb")
-        monkeypatch.setattr(execute, "PROJECT", folder.parent)
+        for module in ("due", "execute"):
+            monkeypatch.setattr(f"lgffem_core.run.{module}.PROJECT", folder.parent)
 
     return write
 

@@ -1,5 +1,6 @@
 """Stages: what each leaves, and what makes one run again. Notebooks are not executed here; see ``run_as_planned``."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -26,11 +27,22 @@ from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import data_digest
 from lgffem_core.run import stages
-from lgffem_core.run.due import code_cells, data_state, due, inputs, is_finished, key, raise_flags, stage_params
+from lgffem_core.run.due import (
+    code_cells,
+    code_state,
+    data_state,
+    due,
+    inputs,
+    is_finished,
+    key,
+    raise_flags,
+    stage_params,
+)
 from lgffem_core.run.registry import registry
 from lgffem_core.run.stages import (
     Request,
     Stage,
+    absent_systems,
     all_stages,
     failed_notebook,
     flag_file,
@@ -403,6 +415,15 @@ def test_another_version_runs_again_what_it_computes(project, monkeypatch, packa
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == package else real(name))
     forget()
     assert is_finished(mine, stage) != stages_run_again and (lock_hash() != before) == trained_again
+
+
+def test_which_systems_teach_counts_for_the_notebooks_that_have_cells_of_theirs(project):
+    """Even where the same sets are needed: the executed notebook would lack their cells, or hold too many."""
+    mine = study_of(project)
+    other = dataclasses.replace(mine, params=mine.params.model_copy(update={"systems": ("another",)}))
+    for notebook, matters in (("01_data_preparation", True), ("02_model_definition", False)):
+        assert (code_state(notebook, absent_systems(mine)) != code_state(notebook, absent_systems(other))) == matters
+    assert key(mine, Stage("01_data_preparation")) != key(other, Stage("01_data_preparation"))
 
 
 def test_code_cells_are_python():

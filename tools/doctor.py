@@ -204,6 +204,8 @@ def installed_packages(site: Path) -> dict[str, set[str]]:
     """Package -> its versions in a site-packages folder; two where an installation was stopped half-way."""
     found: dict[str, set[str]] = {}
     for package in distributions(path=[str(site)]):
+        if not package.read_text("METADATA"):  # half removed; importlib_metadata and later Pythons raise at .metadata
+            continue
         name, version = (package.metadata.get(key) for key in ("Name", "Version"))
         if name and version:
             found.setdefault(canonical(name), set()).add(version.partition("+")[0])

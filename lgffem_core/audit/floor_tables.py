@@ -14,7 +14,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import images_root, patch_table
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import read_rgb
-from lgffem_core.model.device import prepare_device
+from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
@@ -43,7 +43,8 @@ def dataset_images(study: Study, dataset: str) -> tuple[list[np.ndarray], np.nda
 def descriptors(study: Study, encoder: Encoder) -> Descriptors:
     """The floors by name, and the trained encoder, which should exceed them."""
     seed, settings = study.params.seeds[0], study.params.model.backbone
-    embed = partial(embed_images, device=prepare_device(study.params.compute))
+    compute = study.params.compute
+    embed = partial(embed_images, device=prepare_device(compute), precision=precision_of(compute))
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,

@@ -227,6 +227,7 @@ class Projection(Section):
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    fast: bool = True  # auto is half precision where the processor has it; false: float32 everywhere
     threads: Positive = 2  # of torch on the CPU: part of the result's last bits
     workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment
     checkpoint_steps: Positive | None = None  # between checkpoints within an epoch; null = only at each epoch's end

@@ -29,3 +29,25 @@ def prepare_device(compute: Compute) -> str:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
     return "cuda" if available and compute.device != "cpu" else "cpu"
+
+
+def precision_of(compute: Compute) -> str:
+    """What networks compute in: "32-true", "bf16-mixed" or "16-mixed", in Fabric's words; losses stay in float32.
+
+    Where ``compute.precision`` is auto, half of it on a processor that multiplies matrices faster so, unless
+    ``compute.fast`` is off.
+    """
+    if compute.precision != "auto":
+        return compute.precision
+    if not compute.fast:
+        return "32-true"
+    if torch.cuda.is_available() and compute.device != "cpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    units = torch.cpu.get_capabilities()
+    return "bf16-mixed" if units.get("avx512_bf16") or units.get("amx_bf16") else "32-true"
+
+
+def autocast(device: str | torch.device, precision: str) -> torch.autocast:
+    """The context in which a network computes in ``precision``."""
+    half = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, half, enabled=precision != "32-true")

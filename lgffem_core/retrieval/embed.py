@@ -29,7 +29,8 @@ def kept_embeddings(study: Study, dataset: str, path: Path, encoder: Encoder) ->
     They are what encoder, PatchTable, way of reading, batch, threads, code and packages make them.
     """
     table, params = patch_table(study, dataset), study.params
-    settings = [channel_order(study, dataset), params.retrieval.batch_size, params.compute.threads]
+    arithmetic = params.compute.model_dump(include={"fast", "precision", "threads"})
+    settings = [channel_order(study, dataset), params.retrieval.batch_size, arithmetic]
     code = [code_hash("import lgffem_core.retrieval.embed"), lock_hash()]
 
     def compute():

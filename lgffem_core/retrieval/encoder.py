@@ -12,7 +12,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, images_root
 from lgffem_core.data.augment import Augment
 from lgffem_core.data.loading import PatchDataset, evaluation_loader, normalise
-from lgffem_core.model.device import prepare_device
+from lgffem_core.model.device import autocast, precision_of, prepare_device
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,14 @@ class Encoder:
 
 
 @torch.no_grad()
-def embed(network: nn.Module, batches: Iterable[Tensor], device: str | torch.device) -> np.ndarray:
+def embed(
+    network: nn.Module, batches: Iterable[Tensor], device: str | torch.device, precision: str = "32-true"
+) -> np.ndarray:
     """The embeddings of normalised images, batch by batch, in eval mode: (N, D) float32."""
     network = network.to(device).eval()
-    return np.concatenate([network(images.to(device)).float().cpu().numpy() for images in batches])
+    with autocast(device, precision):
+        found = [network(images.to(device, non_blocking=True)).float() for images in batches]
+    return torch.cat(found).cpu().numpy()
 
 
 def input_statistics(network: nn.Module) -> tuple[tuple, tuple]:
@@ -49,22 +53,25 @@ def input_statistics(network: nn.Module) -> tuple[tuple, tuple]:
 def embed_table(study: Study, dataset: str, table: pd.DataFrame, encoder: Encoder) -> np.ndarray:
     """The embeddings of a PatchTable's rows, in its order: (N, D) float32.
 
-    It runs on the GPU where there is one, in float32 and not TF32: what is measured does not depend on the
-    training precision.
+    It runs on the GPU where there is one, in the precision of training (``precision_of``).
     """
     params, device, network = study.params, prepare_device(study.params.compute), encoder.network()
     root, order = images_root(study, dataset), channel_order(study, dataset)
     patches = PatchDataset(table.reset_index(drop=True), root, encoder.transform, *input_statistics(network), order)
     loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers)
-    return embed(network, (images for images, _, _ in loader), device)
+    return embed(network, (images for images, _, _ in loader), device, precision_of(params.compute))
 
 
 def embed_images(
-    encoder: Encoder, images: Sequence[np.ndarray], batch_size: int = 32, device: str = "cpu"
+    encoder: Encoder,
+    images: Sequence[np.ndarray],
+    batch_size: int = 32,
+    device: str = "cpu",
+    precision: str = "32-true",
 ) -> np.ndarray:
     """The embeddings of images in memory, uint8 (H, W, 3) RGB: (N, D) float32."""
     network = encoder.network()
     mean, std = input_statistics(network)
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     tensors = (torch.stack([normalise(encoder.transform(i, 0), mean, std) for i in batch]) for batch in batches)
-    return embed(network, tensors, device)
+    return embed(network, tensors, device, precision)

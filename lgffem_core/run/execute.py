@@ -91,6 +91,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
             progress_bar=False,
             kernel_name="python3",
             kernel_manager_class=OwnPython,
+            start_timeout=600,  # seconds; a kernel of a busy machine takes more than papermill's 60
             on_cell_start=lambda cell, cell_index: reached.append(cell_index),
         )
     except PapermillExecutionError as error:

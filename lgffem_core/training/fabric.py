@@ -2,20 +2,16 @@
 
 import os
 
-import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
 from lgffem_core.config.study import Study
-from lgffem_core.model.device import prepare_device
+from lgffem_core.model.device import precision_of, prepare_device
 
 
 def make_fabric(study: Study) -> Fabric:
     """Device, precision and, under torchrun, the processes of a run."""
-    device, precision = prepare_device(study.params.compute), study.params.compute.precision
-    if precision == "auto":
-        fast = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "16-mixed"
-        precision = fast if device == "cuda" else "32-true"
+    device, precision = prepare_device(study.params.compute), precision_of(study.params.compute)
     here, everywhere = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))  # of torchrun
     fabric = Fabric(
         accelerator=device,

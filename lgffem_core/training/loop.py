@@ -32,6 +32,8 @@ from lgffem_core.training.checkpoint import (
     save_checkpoint,
 )
 
+LOOK = 50  # steps after which the losses are looked at: to look, a GPU must be waited for
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -116,25 +118,29 @@ class Trainer:
 
         The losses of an epoch under way stand in its checkpoints, so that its mean is that of all its steps.
         """
-        history, losses, images = list(checkpoint.history), list(checkpoint.losses), 0
+        history, losses, images, unseen = list(checkpoint.history), list(checkpoint.losses), 0, []
         for part in self.wrapped.values():
             part.train()
         for step, batch in enumerate(loader, start=checkpoint.step):
             lr = self.recipe.rate(step, batches.steps)
-            losses.append(self.train_step(step, lr, batch, batches.share_at(step)))
+            unseen.append(self.train_step(step, lr, batch, batches.share_at(step)))
             images += batches.images_at(step)
             epoch, ended = step // batches.steps, (step + 1) % batches.steps == 0
+            keep = ended or (every and (step + 1) % every == 0)
+            if keep or len(unseen) == LOOK:
+                losses += self.mean_losses(step + 1 - len(unseen), unseen)
+                unseen = []
             if ended:
                 history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "lr": lr})
                 losses = []
-            if self.fabric.global_rank == 0 and (ended or (every and (step + 1) % every == 0)):
+            if keep and self.fabric.global_rank == 0:
                 save_checkpoint(folder, self.snapshot(step + 1, checkpoint.fingerprint, history, losses))
             if ended:
                 lines.epoch_done(epoch, images, history[-1]["loss"], lr)
         return history
 
-    def train_step(self, step: int, lr: float, batch, share: float) -> float:
-        """One optimisation step; returns the mean loss of the batch over all processes.
+    def train_step(self, step: int, lr: float, batch, share: float) -> Tensor:
+        """One optimisation step; returns the loss of the batch here, times ``share``, on the device.
 
         ``share``: of the batch's samples, those here, relative to an equal share. Processes average their gradients.
         """
@@ -142,19 +148,24 @@ class Trainer:
         for i in self.scheduled:
             self.optimizer.param_groups[i]["lr"] = lr
         loss = self.step(batch, **self.wrapped) * share
-        value = self.fabric.all_reduce(loss.detach(), reduce_op="mean").item()
-        if not math.isfinite(value):
-            raise StudyError(
-                f"{self.recipe.title}: the loss is {value} at step {step}; lower {self.recipe.lr_key}, "
-                "or set compute.precision=32-true."
-            )
         self.fabric.backward(loss)
         if self.recipe.clip_norm:  # of one part alone: Fabric's own clipping takes all that the optimiser holds
             self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parts[self.recipe.clipped].parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return value
+        return loss.detach()
+
+    def mean_losses(self, first: int, here: list[Tensor]) -> list[float]:
+        """The losses of the steps from ``first`` on, over all processes; ``StudyError`` where one is not finite."""
+        values = self.fabric.all_reduce(torch.stack(here), reduce_op="mean").tolist()
+        for step, value in enumerate(values, first):
+            if not math.isfinite(value):
+                raise StudyError(
+                    f"{self.recipe.title}: the loss is {value} at step {step}; lower {self.recipe.lr_key}, "
+                    "or set compute.precision=32-true."
+                )
+        return values
 
     def snapshot(self, step: int, fingerprint: str, history: list[dict], losses: list[float]) -> Checkpoint:
         """Everything that the steps to come depend on; ``losses`` are those since the last epoch's end."""

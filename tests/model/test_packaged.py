@@ -133,7 +133,10 @@ def test_a_backbone_has_exactly_these_weights(stored):
     )  # the last convolution, its BatchNorm, the classifier
     with torch.no_grad():
         stages = whole.forward_intermediates(images, indices=(1, 2, 3, 4), intermediates_only=True)
-        assert all(torch.equal(mine, theirs) for mine, theirs in zip(ours(images), stages, strict=True))
+        for mine, theirs in zip(ours(images), stages, strict=True):
+            torch.testing.assert_close(
+                mine, theirs, rtol=1e-4, atol=1e-4
+            )  # sums in another order: ours has its channels last
 
 
 def test_the_file_is_the_one_that_the_package_itself_names():

@@ -88,7 +88,7 @@ def compute(threads: int) -> dict[str, list[str]]:
 
     def note(self, *arguments):
         value = original(self, *arguments)
-        losses[self.recipe.name].append(value.hex())
+        losses[self.recipe.name].append(float(value).hex())
         return value
 
     Trainer.train_step = note

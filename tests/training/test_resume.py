@@ -246,8 +246,9 @@ def test_the_mean_of_an_epoch_is_that_of_all_its_steps(stopped, monkeypatch):
     losses, original = list(load_checkpoint(path).losses), loop.Trainer.train_step
 
     def note(self, *arguments):
-        losses.append(original(self, *arguments))
-        return losses[-1]
+        loss = original(self, *arguments)
+        losses.append(float(loss))
+        return loss
 
     monkeypatch.setattr(loop.Trainer, "train_step", note)
     history = train_a(study).history

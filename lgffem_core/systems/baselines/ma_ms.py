@@ -81,7 +81,7 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
             "settings": settings.model_dump(mode="json", exclude={"weights"}),
             "weights": start_hash(study, "baselines.ma_ms", settings.network),
             "size": crop_size(study),
-            "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
+            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_json(training_set(study, SEARCHED).to_dict("list")),
             "order": channel_order(study, SEARCHED),
             "code": code_hash("import lgffem_core.systems.baselines.ma_ms"),

@@ -5,8 +5,9 @@ Shapes: N images, C channels, H × W positions. Every aggregator keeps the shape
 
 import torch
 from timm.layers import LayerNorm2d
-from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
+
+from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
 
 
 def attend(x: Tensor, logits: Tensor, alpha: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def response_norm(kind: str, channels: int) -> nn.Module:
     Raises ``ValueError`` for another ``kind``.
     """
     if kind == "channels":
-        return GlobalResponseNorm(channels, eps=1e-6, channels_last=False)
+        return ResponseNorm(channels, eps=1e-6, channels_last=False)
     if kind == "width":
         return WidthResponseNorm(channels)
     raise ValueError(f"unknown response norm {kind!r}; there are 'channels' and 'width'")
@@ -61,8 +62,7 @@ class LocalAggregator(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
         self.resize = nn.Identity()
         if upsample:
-            up = nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2, groups=channels)
-            self.resize = nn.Sequential(LayerNorm2d(channels), up)
+            self.resize = nn.Sequential(LayerNorm2d(channels), DepthwiseUpsample(channels))
         hidden = channels // reduction
         self.local_operator = nn.Sequential(
             LayerNorm2d(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, channels, 1)

@@ -10,7 +10,7 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import Model, Toggles
 from lgffem_core.config.study import Study
 from lgffem_core.model.backbone import Backbone
-from lgffem_core.model.device import prepare_device
+from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.systems.lgffem.head import GeMHead
 from lgffem_core.systems.lgffem.neck import Neck
 
@@ -82,4 +82,7 @@ def build_model(study: Study, variant: str, seed: int) -> LGFFEM:
     settings = study.params.model
     backbone = Backbone(settings.backbone, study.resolve(settings.backbone.weights), settings.image_size)
     torch.manual_seed(seed)  # the neck's draw does not depend on how the backbone was made
-    return assemble(backbone, settings, study.variant(variant))
+    model = assemble(backbone, settings, study.variant(variant)).to(memory_format=torch.channels_last)
+    if precision_of(study.params.compute) == "bf16-mixed":
+        model.backbone.bfloat16()  # it is frozen: nothing is lost by keeping it in what it computes in
+    return model

@@ -54,7 +54,7 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -
             "backbone": start_hash(study, "model.backbone", params.model.backbone.name),
             "training": training,
             "released": checkpoint and sha256_file(checkpoint),
-            "compute": {"precision": params.compute.precision, "threads": params.compute.threads},
+            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_json(training_set(study, dataset).to_dict("list")),
             "order": channel_order(study, dataset),
             "code": code_hash("import lgffem_core.systems.lgffem.strategies"),

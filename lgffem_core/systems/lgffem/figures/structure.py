@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
-from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, fx, nn
 
+from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
 from lgffem_core.systems.lgffem.aggregators import WidthResponseNorm, attend
 from lgffem_core.systems.lgffem.head import GeM
 from lgffem_core.systems.lgffem.model import LGFFEM, untouched
@@ -42,7 +42,8 @@ def convolution(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[str, str, str]:
     ratio = f" (÷{into // out})" if into > out and into % out == 0 else ""
     stride = f", stride {module.stride[0]}" if module.stride[0] > 1 else ""
     bias = "" if module.bias is not None else ", no bias"
-    return symbol, f"{into}→{out}{ratio}", f"{type(module).__name__}{stride}{bias}"
+    name = "ConvTranspose2d" if isinstance(module, nn.ConvTranspose2d) else type(module).__name__
+    return symbol, f"{into}→{out}{ratio}", f"{name}{stride}{bias}"
 
 
 def named(symbol: str, sizes: Callable[[nn.Module], str]) -> Callable[[nn.Module], tuple[str, str, str]]:
@@ -51,13 +52,13 @@ def named(symbol: str, sizes: Callable[[nn.Module], str]) -> Callable[[nn.Module
 
 MODULES: dict[type, Callable[[nn.Module], tuple[str, str, str]]] = {
     nn.Conv2d: convolution,
-    nn.ConvTranspose2d: convolution,
+    DepthwiseUpsample: convolution,
     nn.Linear: named("FC", lambda m: f"{m.in_features}→{m.out_features}"),
     LayerNorm2d: named("LN", lambda m: f"{m.weight.numel()}"),
     nn.BatchNorm1d: named("BN", lambda m: f"{m.num_features}"),
     nn.Dropout: named("Dropout", lambda m: f"{m.p:g}"),
     nn.GELU: named("GELU", lambda m: ""),
-    GlobalResponseNorm: named("GRN", lambda m: f"{m.weight.numel()}"),
+    ResponseNorm: named("GRN", lambda m: f"{m.weight.numel()}"),
     WidthResponseNorm: named("GRN over width", lambda m: f"{m.weight.numel()}"),
     GeM: named("GeM", lambda m: f"p = {m.p.item():.2f}"),
 }

@@ -1,0 +1,62 @@
+"""The quick layers against the plain ones of torch and timm whose weights they take."""
+
+import pytest
+import torch
+from timm.layers.grn import GlobalResponseNorm
+from torch import nn
+
+from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
+
+
+def draw(module: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+def pairs(dtype: torch.dtype):
+    for last in (True, False):
+        plain = draw(GlobalResponseNorm(16, channels_last=last))
+        quick = ResponseNorm(16, channels_last=last)
+        quick.load_state_dict(plain.state_dict())
+        shape = (3, 5, 7, 16) if last else (3, 16, 5, 7)
+        yield plain.to(dtype), quick.to(dtype), 3 * torch.randn(shape, dtype=dtype)
+    plain, quick = draw(nn.ConvTranspose2d(8, 8, kernel_size=2, stride=2, groups=8)), DepthwiseUpsample(8)
+    quick.load_state_dict(plain.state_dict())
+    yield plain.to(dtype), quick.to(dtype), torch.randn(2, 8, 3, 5, dtype=dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_quick_layers_give_the_plain_ones_values_and_gradients(dtype, tolerance, layout):
+    for plain, quick, x in pairs(dtype):
+        answers = []
+        for module in (plain, quick):
+            given = x.contiguous(memory_format=layout).requires_grad_()
+            value = module(given)
+            value.backward(torch.linspace(-1, 1, value.numel(), dtype=dtype).reshape(value.shape))
+            answers.append([value, given.grad, *(parameter.grad for parameter in module.parameters())])
+            module.zero_grad()
+            x = x.detach()
+        for theirs, ours in zip(*answers, strict=True):
+            scale = theirs.abs().max()
+            torch.testing.assert_close(ours / scale, theirs / scale, rtol=tolerance, atol=tolerance)
+
+
+def test_a_channel_of_zeros_has_a_gradient():
+    norm = draw(ResponseNorm(4))
+    x = torch.zeros(1, 2, 2, 4, requires_grad=True)
+    norm(x).sum().backward()
+    assert x.grad.isfinite().all() and all(p.grad.isfinite().all() for p in norm.parameters())
+
+
+def test_half_precision_whose_squares_leave_its_range():
+    plain, quick, _ = next(pairs(torch.float32))
+    x = torch.full((1, 2, 2, 16), 1000.0)
+    torch.testing.assert_close(quick.half()(x.half()).float(), plain(x), rtol=5e-3, atol=1.0)
+
+
+def test_an_upsampled_map_keeps_its_layout_in_memory():
+    x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    assert DepthwiseUpsample(8)(x).is_contiguous(memory_format=torch.channels_last)

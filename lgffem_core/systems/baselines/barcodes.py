@@ -11,10 +11,8 @@ from lgffem_core.retrieval.index import search
 def barcode(features: np.ndarray) -> np.ndarray:
     """The signs of successive differences: (N, D) -> (N, D − 1) uint8, 1 where the next feature is greater.
 
-    Raises ``ValueError`` where there are fewer than two features, or one of them is NaN.
+    Raises ``ValueError`` where a feature is NaN: the search, which refuses it elsewhere, sees bits alone.
     """
-    if features.ndim != 2 or features.shape[1] < 2:
-        raise ValueError(f"features have shape {features.shape}; a barcode needs (N, D) with D of at least 2")
     if np.isnan(features).any():
         raise ValueError("features contain NaN, which is neither greater nor smaller than another")
     return (features[:, 1:] > features[:, :-1]).astype(np.uint8)

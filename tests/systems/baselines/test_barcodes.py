@@ -38,12 +38,6 @@ def test_scale_and_shift_leave_a_barcode_as_it_is():
     np.testing.assert_array_equal(barcode(-features), 1 - barcode(features))
 
 
-@pytest.mark.parametrize("shape", [(4, 1), (4,)])
-def test_less_than_two_features_have_no_barcode(shape):
-    with pytest.raises(ValueError, match="at least 2"):
-        barcode(np.zeros(shape))
-
-
 def test_nan_has_no_sign():
     with pytest.raises(ValueError, match="NaN"):
         barcode(np.array([[0.0, np.nan, 1.0]]))

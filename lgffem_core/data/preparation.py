@@ -165,7 +165,7 @@ def files_census(study: Study, dataset: str, paths) -> dict[str, str]:
     images, cache = images_root(study, dataset), files_cache(study, dataset)
     if images != study.data_root(dataset):
         cache = cache.with_name(f"{dataset}.converted.files.csv")  # the other one remembers the arrays
-    return census(images, [f"{images}/{path}" for path in paths], cache)
+    return census(images, list(paths), cache)
 
 
 def check_unchanged(study: Study, dataset: str) -> None:

@@ -77,29 +77,25 @@ def missing_weights(study: Study) -> list[str]:
     """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
     items = [f"{key}: {path} is not a file." for key, path in named_files(study).items() if not isfile(path)]
     for key, (name, settings) in wanted_networks(study).items():
-        source = weights_source(name, settings)
-        if source == "package":
-            try:
-                packaged_weights(name, key)
-            except StudyError as error:
-                items.append(str(error))
-        elif source == "hub":
-            items += missing_from_hub(name, key)
+        find = {"package": packaged_weights, "hub": find_on_hub}.get(weights_source(name, settings))
+        try:
+            if find:
+                find(name, key)
+        except StudyError as error:
+            items.append(str(error))
     return items
 
 
-def missing_from_hub(name: str, key: str) -> list[str]:
-    """What is wrong with weights of timm's ``name``: there is no such model, or the hub cannot be reached."""
-    from lgffem_core.run.trial import wrong_name
+def find_on_hub(name: str, key: str) -> None:
+    """``StudyError`` where timm has no model of this name, or the hub cannot be reached."""
+    from lgffem_core.model.backbone import check_name
 
-    if wrong := wrong_name(name, NAMED_BY.get(key, key)):
-        return [str(wrong)]
-    if hub_has(name):
-        return []
-    return [
-        f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
-        f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
-    ]
+    check_name(name, NAMED_BY.get(key, key))
+    if not hub_has(name):
+        raise StudyError(
+            f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
+            f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
+        )
 
 
 def unusable(study: Study) -> list[str]:

@@ -312,7 +312,7 @@ def test_a_damaged_image_is_a_fault_of_every_data_set(tmp_path, picture, damage,
     picture(tmp_path / good, size=32), damage(picture(tmp_path / bad, seed=1, size=32))
     rows = [(path, "x", "train", "x") for path in (good, bad, gone)]
     found = examine(
-        sets.get(dataset), tmp_path, rows, census(tmp_path, [tmp_path / r[0] for r in rows], tmp_path / "c")
+        sets.get(dataset), tmp_path, rows, census(tmp_path, [row[0] for row in rows], tmp_path / "c")
     )
     assert [finding.path for finding in found if finding.severity == "fault"] == [bad, gone]
 

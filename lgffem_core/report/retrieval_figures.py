@@ -153,15 +153,6 @@ def first_patches(table: pd.DataFrame) -> np.ndarray:
     return np.unique(table["label_id"], return_index=True)[1]
 
 
-def query_and_retrieved(study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray) -> Figure:
-    """Figure 3: the first test patch of the first scan, and the patch that ``leave_one_out`` retrieves for it.
-
-    Args:
-        table: the test patches; embeddings: (N, D), theirs.
-    """
-    return query_strip(study, dataset, table, embeddings, int(first_patches(table)[0]), 1, side=2.6, named=True)
-
-
 def thumbnail(path: Path, side: int = THUMBNAIL) -> np.ndarray:
     """An image file as uint8 (≤ side, ≤ side, 3) RGB."""
     image = Image.fromarray(read_rgb(path))

@@ -25,9 +25,7 @@ class Ranking:
     relevant: np.ndarray  # (Q,) gallery items with the query's label, without the query itself
 
     def first(self, k: int) -> np.ndarray:
-        """Labels of the first k neighbours (Q, k); ``ValueError`` where there are not that many."""
-        if not 1 <= k <= self.neighbours.shape[1]:
-            raise ValueError(f"k is {k}; the ranking holds 1 … {self.neighbours.shape[1]} neighbours")
+        """Labels of the first k neighbours, at most K: (Q, k)."""
         return self.neighbours[:, :k]
 
     def matches(self, k: int) -> np.ndarray:

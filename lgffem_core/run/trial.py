@@ -24,16 +24,13 @@ def unusable(study: Study, files: set[str]) -> list[str]:
         prepare_device(study.params.compute)
     except StudyError as error:
         return [str(error)]
-    return [str(fault) for key, trial in trials(study) if key in files and (fault := fault_of(trial))]
-
-
-def fault_of(trial: Callable) -> StudyError | None:
-    """What a trial found, or None."""
-    try:
-        trial()
-    except StudyError as error:
-        return error
-    return None
+    items = []
+    for trial in (trial for key, trial in trials(study) if key in files):
+        try:
+            trial()
+        except StudyError as error:
+            items.append(str(error))
+    return items
 
 
 def trials(study: Study) -> Iterator[tuple[str, Callable]]:

@@ -311,9 +311,7 @@ def test_a_damaged_image_is_a_fault_of_every_data_set(tmp_path, picture, damage,
     good, bad, gone = (f"{name}{sets.get(dataset).suffixes[0]}" for name in ("good", "bad", "gone"))
     picture(tmp_path / good, size=32), damage(picture(tmp_path / bad, seed=1, size=32))
     rows = [(path, "x", "train", "x") for path in (good, bad, gone)]
-    found = examine(
-        sets.get(dataset), tmp_path, rows, census(tmp_path, [row[0] for row in rows], tmp_path / "c")
-    )
+    found = examine(sets.get(dataset), tmp_path, rows, census(tmp_path, [row[0] for row in rows], tmp_path / "c"))
     assert [finding.path for finding in found if finding.severity == "fault"] == [bad, gone]
 
 

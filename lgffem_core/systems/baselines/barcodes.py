@@ -9,13 +9,13 @@ from lgffem_core.retrieval.index import search
 
 
 def barcode(features: np.ndarray) -> np.ndarray:
-    """The signs of successive differences: (N, D) -> (N, D − 1) uint8, 1 where the next feature is greater.
+    """The signs of successive differences: (N, D) -> (N, D − 1) float32, 1 where the next feature is greater.
 
     Raises ``ValueError`` where a feature is NaN: the search, which refuses it elsewhere, sees bits alone.
     """
     if np.isnan(features).any():
         raise ValueError("features contain NaN, which is neither greater nor smaller than another")
-    return (features[:, 1:] > features[:, :-1]).astype(np.uint8)
+    return (features[:, 1:] > features[:, :-1]).astype(np.float32)
 
 
 def hamming_search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,5 +27,5 @@ def hamming_search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np
     Args:
         gallery: (N, B), queries: (Q, B), of 0 and 1.
     """
-    distances, ids = search(gallery.astype(np.float32), queries.astype(np.float32), k)
+    distances, ids = search(gallery, queries, k)
     return distances.astype(np.int64), ids

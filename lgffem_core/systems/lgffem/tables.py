@@ -101,8 +101,5 @@ def beside(known: dict) -> dict:
 
 def pretraining_data(study: Study, strategy: str) -> str:
     """The data of a strategy as Table 1 names it; synthetic sets carry a star."""
-    parts = []
-    for name, (dataset, _, label) in CURRICULUM.items():
-        if name <= strategy:
-            parts.append(label.split(" + ")[-1] + ("*" if study.is_synthetic(dataset) else ""))
-    return " + ".join(parts)
+    known = [entry for name, entry in CURRICULUM.items() if name <= strategy]
+    return " + ".join(label.split(" + ")[-1] + "*" * study.is_synthetic(dataset) for dataset, _, label in known)

@@ -27,7 +27,7 @@ def test_a_bit_is_set_where_the_next_feature_is_greater():
     features[1, 3] = features[1, 4]  # equal features: no rise, no bit
     expected = [[1 if b > a else 0 for a, b in zip(row[:-1], row[1:], strict=True)] for row in features]
     ours = barcode(features)
-    assert ours.shape == (5, 39) and ours.dtype == np.uint8
+    assert ours.shape == (5, 39) and ours.dtype == np.float32
     np.testing.assert_array_equal(ours, expected)
     assert ours[1, 3] == 0
 

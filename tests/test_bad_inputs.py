@@ -545,7 +545,7 @@ DATA = [
         2,
         ("slides/images: has 1 tissues", "two are needed"),
     ),
-    Case("neither layout", data("pannuke", renamed("images", "tiles")), 2, ("neither images/ nor 'Fold 1' is in",)),
+    Case("neither layout", data("pannuke", renamed("images", "tiles")), 2, ("does not hold Fold 1 or images (found",)),
     Case("a fold without images", data("pannuke", official("images.npy", None)), 2, ("images.npy: is missing",)),
     Case("a fold cut off", data("pannuke", official("images.npy", b"\x93NUMPY")), 2, ("images.npy", "download")),
     Case("a fold too short", data("pannuke", official("images.npy", np.ones((1, 8, 8, 3)))), 2, ("differ in length",)),
@@ -577,7 +577,7 @@ DATA = [
         "neither folders nor archive",
         data("imagenet", without("train")),
         2,
-        ("neither train/", "ILSVRC2012_img_train.tar"),
+        ("does not hold train or ILSVRC2012_img_train.tar",),
     ),
 ]
 MACHINE = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from lgffem_core.base.errors import StudyError
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import sets
-from lgffem_core.data.similar import folders_below, near_miss, similar
+from lgffem_core.data.similar import fault_of_root
 from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.stages import needed_sets
 
@@ -30,30 +30,6 @@ def missing_data(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str
             fault = f"{error.filename}: {error.strerror}."
         items += [f"data.{dataset}.root: {fault}"] if fault else []
     return items
-
-
-def fault_of_root(study: Study, dataset: str, root: Path) -> str | None:
-    """What is wrong with the folder that was named for a data set, and what was probably meant; None where it fits."""
-    if not root.is_dir():
-        return f"{root} is a file; name the folder that holds the images." if root.exists() else f"{root} is not there."
-
-    def lacks(folder: Path, name: str = dataset) -> list[tuple[str, ...]]:
-        return list(sets.get(name).missing(folder, getattr(study.params.data, name)))
-
-    if not (missing := lacks(root)):
-        return None
-    says = f"{root} does not hold {' and '.join(' or '.join(either) for either in missing)}"
-    near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
-    alike = filter(None, (similar(root, name) for either in missing for name in either))
-    misnamed = any(folder.parent == root for folder in alike)
-    if not misnamed and (inside := next((folder for folder in folders_below(root) if not lacks(folder)), None)):
-        return f"{says}, but {inside} does. Name that instead."
-    if near:
-        return f"{says} ({near})."
-    given = [name for name in sets.NAMES if name != dataset and not study.is_synthetic(name)]
-    if others := [name for name in given if not lacks(root, name) and lacks(study.data_root(name), name)]:
-        return f"{says}, but what data.{others[0]}.root lacks. Are the two swapped?"
-    return f"{says}. {sets.get(dataset).where}. For slides of your own see docs/own_data.md."
 
 
 def wanted_networks(study: Study) -> dict[str, tuple]:

@@ -9,12 +9,7 @@ from lgffem_core.retrieval.index import search
 
 
 def barcode(features: np.ndarray) -> np.ndarray:
-    """The signs of successive differences: (N, D) -> (N, D − 1) float32, 1 where the next feature is greater.
-
-    Raises ``ValueError`` where a feature is NaN: the search, which refuses it elsewhere, sees bits alone.
-    """
-    if np.isnan(features).any():
-        raise ValueError("features contain NaN, which is neither greater nor smaller than another")
+    """The signs of successive differences: (N, D) -> (N, D − 1) float32, 1 where the next feature is greater."""
     return (features[:, 1:] > features[:, :-1]).astype(np.float32)
 
 

@@ -327,11 +327,6 @@ def test_one_tissue_is_too_few_to_train_on(tmp_path, picture):
     assert "has 0 tissues to train on" in refusal(patch_table, tmp_path, 3)
 
 
-def test_a_folder_that_is_neither_layout(tmp_path):
-    sentence = refusal(patch_table, tmp_path)
-    assert "data.pannuke.root" in sentence and str(tmp_path) in sentence and "Fold 1" in sentence
-
-
 @pytest.mark.parametrize("name", ["fold_1", "Fold_1", "Fold-1", "FOLD1", "download/Fold 1"])
 def test_a_fold_under_another_name_is_recognised(tmp_path, name):
     (tmp_path / name / "images" / "fold1").mkdir(parents=True)

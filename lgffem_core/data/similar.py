@@ -25,7 +25,7 @@ def fault_of_root(study, dataset: str, root: Path) -> str | None:
     says = f"{root} does not hold {' and '.join(' or '.join(either) for either in missing)}"
     near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
     alike = filter(None, (similar(root, name) for either in missing for name in either))
-    misnamed = any(folder.parent == root for folder in alike)
+    misnamed = sets.get(dataset).is_official(root) or any(folder.parent == root for folder in alike)
     if not misnamed and (inside := next((folder for folder in folders_below(root) if not lacks(folder)), None)):
         return f"{says}, but {inside} does. Name that instead."
     if near:

@@ -169,7 +169,7 @@ def test_the_fold_that_trains_alone_will_do(study, official_folds, monkeypatch):
     assert prepare(alone, "pannuke").groupby("split").size().to_dict() == {"train": 3}
     for split, missing in ((2, "Fold 2"), (None, "Fold 2")):  # although the folder has been converted
         other = study(data__pannuke__root=str(source), data__pannuke__split=split)
-        assert refusal(prepare, other, "pannuke").startswith(f"{source / missing}/images/fold2/images.npy: is missing")
+        assert refusal(prepare, other, "pannuke").startswith(f"data.pannuke.root: {source} does not hold {missing}")
 
 
 def test_only_pannukes_files_are_bgr(study):

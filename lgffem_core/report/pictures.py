@@ -37,6 +37,8 @@ def patch_grid(
     images: list[np.ndarray], titles: list[str], heading: str, label: str, columns: int = 8, side: float = 1.2
 ) -> Figure:
     """Images row by row, each under its title; ``side`` is a panel's width in inches."""
+    if not images or len(images) != len(titles):
+        raise ValueError(f"{len(images)} images and {len(titles)} titles; one title an image, one image at least")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = plt.figure(figsize=(max(side * columns, NARROWEST), (side + 0.2) * rows + 0.5), layout="constrained")

@@ -71,9 +71,10 @@ def test_patch_grid_shows_the_images_in_order_under_their_titles():
     assert len(rows) == 2  # three columns: a, b, c above d, e
 
 
-def test_patch_grid_refuses_unequal_titles():
-    with pytest.raises(ValueError, match="longer than argument 1"):
-        pictures.patch_grid([noise(0)], ["a", "b"], "heading", LABEL)
+@pytest.mark.parametrize("images, titles", [([], []), ([noise(0)], ["a", "b"])])
+def test_patch_grid_refuses_nothing_to_show_and_unequal_titles(images, titles):
+    with pytest.raises(ValueError, match=f"{len(images)} images and {len(titles)} titles"):
+        pictures.patch_grid(images, titles, "heading", LABEL)
 
 
 def test_augmentation_grid_starts_each_row_with_the_original():

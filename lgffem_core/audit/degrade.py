@@ -9,10 +9,9 @@ coincide; at t = 1 nothing is left of the scan.
 import numpy as np
 
 from lgffem_core.base.seeds import derive_seed
-from lgffem_core.retrieval.protocols import leave_one_out, released
+from lgffem_core.retrieval.protocols import AMONG_TEST
 
 STEPS = (0.0, *np.linspace(0.4, 1, 25).round(3).tolist())  # below 0.4 every score is 100
-PROTOCOLS = {"leave_one_out": leave_one_out, "released": released}  # of test patches alone
 
 
 def degraded(labels: np.ndarray, share: float, rng: np.random.Generator, dimension: int = 64) -> np.ndarray:
@@ -38,11 +37,11 @@ def degradation(
         labels: (N,) scans of the test patches, ascending.
         steps: shares of noise; draws: of the noise; dimension: D.
     """
-    scores = {name: np.empty((len(steps), draws, 3)) for name in PROTOCOLS}
+    scores = {name: np.empty((len(steps), draws, 3)) for name in AMONG_TEST}
     for draw in range(draws):
         for step, share in enumerate(steps):
             rng = np.random.default_rng(derive_seed("degradation", seed, draw))
             embeddings = degraded(labels, share, rng, dimension)
-            for name, protocol in PROTOCOLS.items():
+            for name, protocol in AMONG_TEST.items():
                 scores[name][step, draw] = protocol(embeddings, labels).scores
     return scores

@@ -60,7 +60,7 @@ def ranking_picture(study: Study, images: list[Path], names: list[str], embedded
 
 def neighbour(panel: Axes, path: Path, name: str, place: str, right: bool | None) -> None:
     """One image of a ranking, framed by whether it shares the query's scan; None for the query itself."""
-    sign_of, colour, style = ("query", "0.2", "-") if right is None else hit_style(right)
+    sign_of, colour, style = hit_style(right)
     panel.imshow(thumbnail(path, IMAGE))
     panel.set(xticks=[], yticks=[])
     panel.set_title(f"{sign_of} {name}\n{place}", fontsize=7)

@@ -124,17 +124,24 @@ class Loss(Section):
     lr: Rate = 1e-4  # of the class centers' own AdamW
 
 
-#: Epochs: paper, section 4.1.3. Where the text is silent, the released scripts: PathML's loader, of B, keeps the last
-#: batch (ledger 19); C alone has AMSGrad (ledger 20).
-PUBLISHED = {"a": {"epochs": 60}, "b": {"epochs": 300, "drop_last": False}, "c": {"epochs": 300, "amsgrad": True}}
-
-
 class Strategy(Section):
-    epochs: Positive
+    """Epochs: paper, section 4.1.3; here of A. Where the text is silent, the released scripts."""
+
+    epochs: Positive = 60
     lr: Rate | None = None  # null = training.lr
     amsgrad: bool = False
     drop_last: bool = True  # leave an epoch's last batch out where it is incomplete
     checkpoint: Path | None = None  # a released checkpoint (.pth) to use instead of training
+
+
+class StrategyB(Strategy):
+    epochs: Positive = 300
+    drop_last: bool = False  # of PathML's loader (ledger 19)
+
+
+class StrategyC(Strategy):
+    epochs: Positive = 300
+    amsgrad: bool = True  # ledger 20
 
 
 class Training(Section):
@@ -146,30 +153,18 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     clip_norm: Rate = 1.0
     loss: Loss = Loss()
-    a: Strategy = Strategy(**PUBLISHED["a"])
-    b: Strategy = Strategy(**PUBLISHED["b"])
-    c: Strategy = Strategy(**PUBLISHED["c"])
-
-    @model_validator(mode="before")
-    @classmethod
-    def published_strategies(cls, values):
-        """A profile that sets one key of a strategy keeps the published values of its other keys."""
-        if not isinstance(values, dict):
-            return values
-        given = {s: {**known, **values[s]} for s, known in PUBLISHED.items() if isinstance(values.get(s), dict)}
-        return {**values, **given}
+    a: Strategy = Strategy()
+    b: StrategyB = StrategyB()
+    c: StrategyC = StrategyC()
 
 
 class Retrieval(Section):
-    #: Of Tables 1 and 2; the audit and the ledger, which compare them, take all three.
-    protocols: tuple[Literal[PROTOCOLS], ...] = PROTOCOLS
+    protocols: tuple[Literal[PROTOCOLS], ...] = PROTOCOLS  # of Tables 1 and 2; audit and ledger compare all three
     batch_size: Positive = 64
     bootstrap: Annotated[int, Field(ge=200, le=100_000)] = 2000  # resamples of a 95 % interval
 
 
 class DenseNet(Section):
-    """DenseNet-121 as a frozen feature extractor (arXiv:2102.07611)."""
-
     weights: Path | None = None  # a local file in timm's naming; null = timm's own from the hub
     pretrained: bool = True  # false: random weights, and the tables say so
 
@@ -198,27 +193,21 @@ class MixedAttention(Section):
 
 
 class Baselines(Section):
-    densenet121: DenseNet = DenseNet()
+    densenet121: DenseNet = DenseNet()  # a frozen feature extractor (arXiv:2102.07611)
     ma_ms: MixedAttention = MixedAttention()
 
 
 class Ledger(Section):
-    """The rows of text against code, each switched alone on a short training of its own (notebook 11)."""
-
     epochs: Positive = 10  # of each training; strategy C alone, from a freshly drawn neck and head
     strategy_b: bool = True  # also the rows about PanNuke, which train B and then C
 
 
 class Explain(Section):
-    """Grad-CAM++ and its sanity checks (notebook 08)."""
-
     patches: Positive = 48  # test patches whose maps are compared with those of a randomised model
     planted: Annotated[int, Field(ge=2)] = 48  # synthetic patches with one distinctive structure
 
 
 class Projection(Section):
-    """The two-dimensional map of figure 7."""
-
     method: Literal["umap", "tsne", "pca"] = "umap"
     neighbours: Annotated[int, Field(ge=2)] = 15  # UMAP's n_neighbors; t-SNE takes twice as many as its perplexity
     seed: Annotated[int, Field(ge=0)] = 0
@@ -240,9 +229,9 @@ class Params(Section):
     training: Training = Training()
     retrieval: Retrieval = Retrieval()
     baselines: Baselines = Baselines()
-    ledger: Ledger = Ledger()
-    explain: Explain = Explain()
-    projection: Projection = Projection()
+    ledger: Ledger = Ledger()  # the rows of text against code, each switched alone (notebook 11)
+    explain: Explain = Explain()  # Grad-CAM++ and its sanity checks (notebook 08)
+    projection: Projection = Projection()  # the map of figure 7
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)

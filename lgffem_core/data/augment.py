@@ -53,23 +53,16 @@ def flips_and_blurs(size: int, flips: float, median: float) -> Augment:
     )
 
 
-def cubic_resize(side: int) -> A.Resize:
-    """Bicubic where the image grows, area averaging where it shrinks.
+def crops_of_resized(side: int, size: int, at_random: bool) -> Augment:
+    """A resize to ``side`` pixels, then a random crop of ``size`` and flips, or else the centre.
 
-    albumentations has no bicubic filter that averages when it shrinks, as Pillow's does, and area averaging is much
-    nearer to that than unfiltered bicubic.
+    The resize is bicubic where the image grows, and averages areas where it shrinks: albumentations has no bicubic
+    filter that averages, as Pillow's does, and area averaging is much nearer to that than unfiltered bicubic.
     """
-    return A.Resize(side, side, interpolation=cv2.INTER_CUBIC, area_for_downscale="image")
-
-
-def crops_of_resized(side: int, size: int) -> Augment:
-    """A resize to ``side`` pixels, a random crop of ``size``, and flips."""
-    return Augment([cubic_resize(side), A.RandomCrop(size, size), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
-
-
-def centre_of_resized(side: int, size: int) -> Augment:
-    """The same resize, then the centre."""
-    return Augment([cubic_resize(side), A.CenterCrop(size, size)])
+    resize = A.Resize(side, side, interpolation=cv2.INTER_CUBIC, area_for_downscale="image")
+    if at_random:
+        return Augment([resize, A.RandomCrop(size, size), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
+    return Augment([resize, A.CenterCrop(size, size)])
 
 
 def evaluation_resize(size: int) -> Augment:

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,20 +25,14 @@ BLOCK = 8192  # files that are handed to the threads at a time
 SETTLED = 2.0  # seconds
 
 
-def census(root: Path, files: Iterable[Path | str], cache: Path) -> dict[str, str]:
-    """Path relative to ``root`` (POSIX) -> SHA-256 of the file's bytes, "" where it cannot be read.
+def census(root: Path, names: Sequence[str], cache: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the file's bytes, "" where it cannot be read.
 
     Args:
-        root: folder that all ``files`` lie below.
+        names: paths relative to ``root``, POSIX.
         cache: a CSV file (``FIELDS``), read first and written where anything changed. One that is damaged is
             made anew.
-
-    Raises ``ValueError`` for a file that does not lie below ``root``.
     """
-    start, paths = os.path.join(root, ""), [os.fspath(path) for path in files]
-    if not all(path.startswith(start) for path in paths):
-        raise ValueError(f"not all files lie below {root}")
-    names = [path[len(start) :].replace(os.sep, "/") for path in paths]
     known, now = read_cache(cache), time.time_ns()
     looks = {name: look(os.path.join(root, name)) for name in names}
     new = [name for name in names if looks[name] is None or known.get(name, ())[:4] != looks[name]]
@@ -69,10 +63,10 @@ def in_threads(function: Callable, items: Sequence) -> Iterator:
             yield from pool.map(function, items[start : start + BLOCK])
 
 
-def hash_file(path: str) -> str:
-    """SHA-256 of a file's bytes, or "" where they cannot be read."""
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, or "" where they cannot be read, as those of a pipe."""
     try:
-        return sha256_file(path)
+        return sha256_file(path) if os.path.isfile(path) else ""
     except OSError:
         return ""
 
@@ -125,9 +119,8 @@ def data_digest(study, dataset: str, files: list[str] | None = None) -> str:
     synthetic images that are not made yet, gives the hash of no files.
     """
     root, files = study.data_root(dataset), study_files(study, dataset).files if files is None else files
-    known = census(root, [os.path.join(root, file) for file in files], files_cache(study, dataset))
     whole = hashlib.sha256()
-    for path, content in sorted(known.items()):
+    for path, content in sorted(census(root, files, files_cache(study, dataset)).items()):
         whole.update(f"{path}\0{content}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
 

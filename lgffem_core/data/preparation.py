@@ -29,6 +29,7 @@ from lgffem_core.data.quarantine import (
 from lgffem_core.data.sets import NAMES
 from lgffem_core.data.sets import get as set_named
 from lgffem_core.data.sets.base import Row
+from lgffem_core.data.similar import fault_of_root
 from lgffem_core.data.table import build_table, read_table
 
 
@@ -72,8 +73,8 @@ def bring_into_place(study: Study, dataset: str) -> Path:
             raise RequestError(f"data.{dataset}.root is not set; this profile does not make synthetic {dataset}.")
         if not root.exists():
             set_named(dataset).make_synthetic(study.params.data.synthetic, root)
-    elif not root.is_dir():
-        raise RequestError(f"data.{dataset}.root: {root} is not a folder.")
+    elif fault := fault_of_root(study, dataset, root):
+        raise RequestError(f"data.{dataset}.root: {fault}")
     elif images != root:
         set_named(dataset).convert(root, images, settings_of(study, dataset))
     return images
@@ -165,7 +166,7 @@ def files_census(study: Study, dataset: str, paths) -> dict[str, str]:
     images, cache = images_root(study, dataset), files_cache(study, dataset)
     if images != study.data_root(dataset):
         cache = cache.with_name(f"{dataset}.converted.files.csv")  # the other one remembers the arrays
-    return census(images, [f"{images}/{path}" for path in paths], cache)
+    return census(images, list(paths), cache)
 
 
 def check_unchanged(study: Study, dataset: str) -> None:

@@ -1,14 +1,39 @@
-"""Near misses: the folder that was most likely meant where a data set's layout asks for one that is not there."""
+"""What a data set's root lacks, and near misses: the folder that was most likely meant instead."""
 
 import re
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from lgffem_core.base.errors import StudyError
+from lgffem_core.data import sets
 from lgffem_core.data.listing import printable, subfolders
 
 DEPTH, SEARCHED = 3, 1000  # how deep, and in how many folders of a level, a similar name is looked for
 ALIKE = 0.7  # difflib's ratio
+
+
+def fault_of_root(study, dataset: str, root: Path) -> str | None:
+    """What is wrong with the folder that was named for a data set, and what was probably meant; None where it fits."""
+    if not root.is_dir():
+        return f"{root} is a file; name the folder that holds the images." if root.exists() else f"{root} is not there."
+
+    def lacks(folder: Path, name: str = dataset) -> list[tuple[str, ...]]:
+        return list(sets.get(name).missing(folder, getattr(study.params.data, name)))
+
+    if not (missing := lacks(root)):
+        return None
+    says = f"{root} does not hold {' and '.join(' or '.join(either) for either in missing)}"
+    near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
+    alike = filter(None, (similar(root, name) for either in missing for name in either))
+    misnamed = sets.get(dataset).is_official(root) or any(folder.parent == root for folder in alike)
+    if not misnamed and (inside := next((folder for folder in folders_below(root) if not lacks(folder)), None)):
+        return f"{says}, but {inside} does. Name that instead."
+    if near:
+        return f"{says} ({near})."
+    given = [name for name in sets.NAMES if name != dataset and not study.is_synthetic(name)]
+    if others := [name for name in given if not lacks(root, name) and lacks(study.data_root(name), name)]:
+        return f"{says}, but what data.{others[0]}.root lacks. Are the two swapped?"
+    return f"{says}. {sets.get(dataset).where}. For slides of your own see docs/own_data.md."
 
 
 def near_miss(root: Path, *wanted: str) -> str:

@@ -25,9 +25,9 @@ ROW = 1.2  # tiles from one row of the gallery to the next: an image and its lin
 GAP = 0.5  # tiles between blocks of rows
 
 
-def hit_style(right: bool) -> tuple[str, tuple, str]:
-    """(sign, colour, line style) of a retrieved patch, so that it also reads without colour."""
-    return ("✓", RIGHT, "-") if right else ("✗", WRONG, "--")
+def hit_style(right: bool | None) -> tuple[str, tuple | str, str]:
+    """(sign, colour, line style) of a retrieved patch, so that it also reads without colour; None for the query."""
+    return {None: ("query", "0.2", "-"), True: ("✓", RIGHT, "-"), False: ("✗", WRONG, "--")}[right]
 
 
 def squared(distance: float) -> str:
@@ -49,7 +49,7 @@ def neighbour_strip(
     size = (side * len(images), side + 0.14 * lines + 0.25)
     figure, ax = plt.subplots(1, len(images), figsize=size, layout="constrained")
     for i, (panel, image, scan, distance) in enumerate(zip(ax, images, scans, distances, strict=True)):
-        sign_of, colour, style = ("query", "0.2", "-") if i == 0 else hit_style(scan == scans[0])
+        sign_of, colour, style = hit_style(scan == scans[0] if i else None)
         panel.imshow(image)
         panel.set(xticks=[], yticks=[], anchor="S")  # what the layout leaves free lies above, where the titles are
         words = [
@@ -107,13 +107,8 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
             spread = np.abs(part[["eta_p_low", "eta_p_high"]].to_numpy().T - part["eta_p"].to_numpy())
             ax.bar(x, part["eta_p"], 0.24, yerr=spread, capsize=2, color=COLOURS[i], label=protocol)
             ax.scatter(x, part["paper_eta_p"], **paper)
-        ax.set(
-            xticks=range(len(strategies)),
-            xticklabels=strategies,
-            ylim=(0, 105),
-            title=f"variant {variant}",
-            xlabel="strategy",
-        )
+        ax.set(xticks=range(len(strategies)), xticklabels=strategies, ylim=(0, 105))
+        ax.set(title=f"variant {variant}", xlabel="strategy")
     panels[0][0].set_ylabel("η_p, %")
     panels[0][0].scatter([], [], **paper, label="paper, on Kimia Path24C")
     entries, columns = panels[0][0].get_legend_handles_labels(), 2 * len(variants)
@@ -153,15 +148,6 @@ def first_patches(table: pd.DataFrame) -> np.ndarray:
     return np.unique(table["label_id"], return_index=True)[1]
 
 
-def query_and_retrieved(study: Study, dataset: str, table: pd.DataFrame, embeddings: np.ndarray) -> Figure:
-    """Figure 3: the first test patch of the first scan, and the patch that ``leave_one_out`` retrieves for it.
-
-    Args:
-        table: the test patches; embeddings: (N, D), theirs.
-    """
-    return query_strip(study, dataset, table, embeddings, int(first_patches(table)[0]), 1, side=2.6, named=True)
-
-
 def thumbnail(path: Path, side: int = THUMBNAIL) -> np.ndarray:
     """An image file as uint8 (≤ side, ≤ side, 3) RGB."""
     image = Image.fromarray(read_rgb(path))
@@ -187,12 +173,9 @@ def gallery(
         for column, row in enumerate([query, *ids]):
             scan, path = table["label"].iloc[row], root / table["path"].iloc[row]
             corner = (i // rows * width + column + (0.15 if column else 0), -ROW * (i % rows))
-            if column == 0:
-                draw_tile(ax, thumbnail(path), corner, f"query {scan}", "0.2", "-")
-            else:
-                right, colour, style = hit_style(scan == table["label"].iloc[query])
-                text = f"{right} {scan}  {squared(distances[column - 1])}"
-                draw_tile(ax, thumbnail(path), corner, text, colour, style)
+            sign_of, colour, style = hit_style(scan == table["label"].iloc[query] if column else None)
+            distance = f"  {squared(distances[column - 1])}" if column else ""
+            draw_tile(ax, thumbnail(path), corner, f"{sign_of} {scan}{distance}", colour, style)
     ax.set(xlim=(-0.05, blocks * width - GAP + 0.2), ylim=(-ROW * (rows - 1) - 0.05, ROW), aspect="equal")
     ax.set_axis_off()
     ax.set_title("query and its nearest others: ✓ solid, same scan; ✗ dashed, another; d² beside the scan", fontsize=8)

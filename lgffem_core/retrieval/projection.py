@@ -42,8 +42,6 @@ def project(embeddings: np.ndarray, params: Projection) -> np.ndarray:
     Raises ``StudyError`` where there are too few points or all are equal, ``ValueError`` for NaN or infinity.
     """
     neighbours = fitting_neighbours(len(embeddings), params.neighbours)
-    if not np.isfinite(embeddings).all():
-        raise ValueError("embeddings contain NaN or infinity")
     if (embeddings == embeddings[0]).all():  # t-SNE would end the whole process
         raise StudyError(
             "all test patches have the same embedding; there is nothing to project, the model has collapsed."

@@ -92,6 +92,7 @@ def released(test: np.ndarray, labels: np.ndarray) -> Outcome:
 
 
 test_to_train.__test__ = False  # the protocol's name, not a test, to pytest
+AMONG_TEST = {"leave_one_out": leave_one_out, "released": released}  # the protocols of test patches alone
 
 
 def evaluate(protocol: str, embeddings: np.ndarray, labels: np.ndarray, test: np.ndarray) -> Outcome:
@@ -101,11 +102,6 @@ def evaluate(protocol: str, embeddings: np.ndarray, labels: np.ndarray, test: np
         protocol: "test_to_train", "leave_one_out" or "released".
         embeddings: (N, D); labels: (N,); test: (N,) bool, True for test patches.
     """
-    queries, query_labels = embeddings[test], labels[test]
     if protocol == "test_to_train":
-        return test_to_train(queries, query_labels, embeddings[~test], labels[~test])
-    if protocol == "leave_one_out":
-        return leave_one_out(queries, query_labels)
-    if protocol == "released":
-        return released(queries, query_labels)
-    raise ValueError(f"unknown protocol {protocol!r}")
+        return test_to_train(embeddings[test], labels[test], embeddings[~test], labels[~test])
+    return AMONG_TEST[protocol](embeddings[test], labels[test])

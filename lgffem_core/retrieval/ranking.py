@@ -18,23 +18,14 @@ from lgffem_core.retrieval.metrics import count_by_scan
 
 @dataclass(frozen=True)
 class Ranking:
-    """The first K neighbours of Q queries, as labels. Raises ``ValueError`` where the arrays contradict."""
+    """The first K neighbours of Q queries, as labels."""
 
     neighbours: np.ndarray  # (Q, K) labels, nearest first, without the query itself
     labels: np.ndarray  # (Q,) labels of the queries
     relevant: np.ndarray  # (Q,) gallery items with the query's label, without the query itself
 
-    def __post_init__(self):
-        if self.neighbours.ndim != 2 or not len(self.neighbours) == len(self.labels) == len(self.relevant) > 0:
-            shapes = [array.shape for array in (self.neighbours, self.labels, self.relevant)]
-            raise ValueError(f"a ranking takes (Q, K), (Q,) and (Q,) with Q of 1 or more, not {shapes}")
-        if (self.matches(self.neighbours.shape[1]).sum(axis=1) > self.relevant).any():
-            raise ValueError("a query has more neighbours of its label than relevant items")
-
     def first(self, k: int) -> np.ndarray:
-        """Labels of the first k neighbours (Q, k); ``ValueError`` where there are not that many."""
-        if not 1 <= k <= self.neighbours.shape[1]:
-            raise ValueError(f"k is {k}; the ranking holds 1 … {self.neighbours.shape[1]} neighbours")
+        """Labels of the first k neighbours, at most K: (Q, k)."""
         return self.neighbours[:, :k]
 
     def matches(self, k: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lgffem_core.base.errors import StudyError
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import sets
-from lgffem_core.data.similar import folders_below, near_miss, similar
+from lgffem_core.data.similar import fault_of_root
 from lgffem_core.model.packaged import packaged_weights, weights_source
 from lgffem_core.run.stages import needed_sets
 
@@ -32,30 +32,6 @@ def missing_data(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str
     return items
 
 
-def fault_of_root(study: Study, dataset: str, root: Path) -> str | None:
-    """What is wrong with the folder that was named for a data set, and what was probably meant; None where it fits."""
-    if not root.is_dir():
-        return f"{root} is a file; name the folder that holds the images." if root.exists() else f"{root} is not there."
-
-    def lacks(folder: Path, name: str = dataset) -> list[tuple[str, ...]]:
-        return list(sets.get(name).missing(folder, getattr(study.params.data, name)))
-
-    if not (missing := lacks(root)):
-        return None
-    says = f"{root} does not hold {' and '.join(' or '.join(either) for either in missing)}"
-    near = "; ".join(filter(None, (near_miss(root, *either) for either in missing)))
-    alike = filter(None, (similar(root, name) for either in missing for name in either))
-    misnamed = any(folder.parent == root for folder in alike)
-    if not misnamed and (inside := next((folder for folder in folders_below(root) if not lacks(folder)), None)):
-        return f"{says}, but {inside} does. Name that instead."
-    if near:
-        return f"{says} ({near})."
-    given = [name for name in sets.NAMES if name != dataset and not study.is_synthetic(name)]
-    if others := [name for name in given if not lacks(root, name) and lacks(study.data_root(name), name)]:
-        return f"{says}, but what data.{others[0]}.root lacks. Are the two swapped?"
-    return f"{says}. {sets.get(dataset).where}. For slides of your own see docs/own_data.md."
-
-
 def wanted_networks(study: Study) -> dict[str, tuple]:
     """Section of the parameters -> (timm's name, the section's settings) of each network that a run builds."""
     backbone, baselines = study.params.model.backbone, study.params.baselines
@@ -77,29 +53,25 @@ def missing_weights(study: Study) -> list[str]:
     """One item for each network's weights, and each released checkpoint, neither here nor to be had."""
     items = [f"{key}: {path} is not a file." for key, path in named_files(study).items() if not isfile(path)]
     for key, (name, settings) in wanted_networks(study).items():
-        source = weights_source(name, settings)
-        if source == "package":
-            try:
-                packaged_weights(name, key)
-            except StudyError as error:
-                items.append(str(error))
-        elif source == "hub":
-            items += missing_from_hub(name, key)
+        find = {"package": packaged_weights, "hub": find_on_hub}.get(weights_source(name, settings))
+        try:
+            if find:
+                find(name, key)
+        except StudyError as error:
+            items.append(str(error))
     return items
 
 
-def missing_from_hub(name: str, key: str) -> list[str]:
-    """What is wrong with weights of timm's ``name``: there is no such model, or the hub cannot be reached."""
-    from lgffem_core.run.trial import wrong_name
+def find_on_hub(name: str, key: str) -> None:
+    """``StudyError`` where timm has no model of this name, or the hub cannot be reached."""
+    from lgffem_core.model.backbone import check_name
 
-    if wrong := wrong_name(name, NAMED_BY.get(key, key)):
-        return [str(wrong)]
-    if hub_has(name):
-        return []
-    return [
-        f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
-        f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
-    ]
+    check_name(name, NAMED_BY.get(key, key))
+    if not hub_has(name):
+        raise StudyError(
+            f"{key}: the weights of {name} are not in this machine's cache and the model hub cannot "
+            f"be reached. Connect the machine, or set {key}.weights to a local .safetensors or .pth file."
+        )
 
 
 def unusable(study: Study) -> list[str]:

@@ -21,6 +21,7 @@ from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_
 from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
 
 COMMANDS = ("verify", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
+DEMO = str(PROJECT / "params" / "demo.yaml")
 GOES_ON = "the same command goes on from the last checkpoint."
 
 
@@ -155,7 +156,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     verify_parser.add_argument(
         "--rerun", action="store_true", help="run a profile again and compare with the reference"
     )
-    run_parser.add_argument("params", nargs="?", default=str(PROJECT / "params" / "demo.yaml"), help="a profile")
+    run_parser.add_argument("params", nargs="?", default=DEMO, help="a profile")
     for some in (run_parser, verify_parser):
         some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
         some.add_argument("--cores", type=positive, default=os.cpu_count() or 1)
@@ -200,9 +201,7 @@ def perform(options: argparse.Namespace) -> int:
     if options.command == "checkpoint":
         return checkpoint(options.file)
     if options.command == "verify" and options.rerun:
-        return verify_by_rerun(
-            *(options.folders or [str(PROJECT / "params" / "demo.yaml")]), options.pairs, options.cores
-        )
+        return verify_by_rerun(*(options.folders or [DEMO]), options.pairs, options.cores)
     if options.command == "verify":
         return verify(options.folders)
     return run(options.params, options.pairs, options.cores)

@@ -82,7 +82,7 @@ def file_content(study: Study, name: str) -> str | None:
     if not path.is_file():
         return None
     cache = study.artifacts / "index" / f"{sha256_json(str(path))[:12]}.files.csv"
-    return census(path.parent, [path], cache)[path.name]
+    return census(path.parent, [path.name], cache)[path.name]
 
 
 def inputs(study: Study, stage: Stage) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from functools import cache, partial
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.config.study import CURRICULUM, Study
-from lgffem_core.model.backbone import Backbone, check_name
+from lgffem_core.model.backbone import Backbone
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.baselines.networks import build_densenet, build_mixed_attention
 from lgffem_core.systems.lgffem.model import assemble
@@ -24,21 +24,13 @@ def unusable(study: Study, files: set[str]) -> list[str]:
         prepare_device(study.params.compute)
     except StudyError as error:
         return [str(error)]
-    return [str(fault) for key, trial in trials(study) if key in files and (fault := fault_of(trial))]
-
-
-def wrong_name(name: str, key: str) -> str | None:
-    """What is wrong with the name of a timm model, which ``key`` gives."""
-    return fault_of(partial(check_name, name, key))
-
-
-def fault_of(trial: Callable) -> StudyError | None:
-    """What a trial found, or None."""
-    try:
-        trial()
-    except StudyError as error:
-        return error
-    return None
+    items = []
+    for trial in (trial for key, trial in trials(study) if key in files):
+        try:
+            trial()
+        except StudyError as error:
+            items.append(str(error))
+    return items
 
 
 def trials(study: Study) -> Iterator[tuple[str, Callable]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.base.files import sha256_file
 from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.study import Study
+from lgffem_core.data.census import hash_file
 from lgffem_core.run.record import MANIFEST, Manifest
 
 #: Of a remark about the code: the files are whole all the same.
@@ -105,7 +105,7 @@ def check_artefacts(manifest: Manifest, folder: Path, project: Path, findings: F
     for name, artefact in manifest.artefacts.items():
         holders[artefact.sha256].append(name.removeprefix(inside))
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
-        contents = dict(zip(wanted, pool.map(content, wanted.values()), strict=True))
+        contents = dict(zip(wanted, pool.map(hash_file, wanted.values()), strict=True))
     below = [name for name in wanted if name.startswith("artifacts/")]
     if len(below) > 1 and not any(map(contents.get, below)):
         where = os.path.commonpath(map(os.path.dirname, below))
@@ -114,7 +114,7 @@ def check_artefacts(manifest: Manifest, folder: Path, project: Path, findings: F
         contents = {name: found for name, found in contents.items() if name not in below}
     for name, found in contents.items():
         artefact, shown = manifest.artefacts[name], name.removeprefix(inside)
-        if found is None:
+        if not found:
             findings.add(shown, "is missing, or cannot be read")
         elif found != artefact.sha256 and found in holders:
             findings.add(shown, f"holds {holders[found][0]}")
@@ -125,14 +125,6 @@ def check_artefacts(manifest: Manifest, folder: Path, project: Path, findings: F
         says = "is there, though the manifest says that it was left out" if known else "is not in the manifest"
         findings.add(path.relative_to(folder).as_posix(), says)
     findings.checked, findings.left_out = len(wanted), len(manifest.left_out)
-
-
-def content(path: Path) -> str | None:
-    """SHA-256 of a file; None where there is none that can be read."""
-    try:
-        return sha256_file(path) if path.is_file() else None
-    except OSError:
-        return None
 
 
 def strangers(folder: Path, known: set[Path]) -> list[Path]:
@@ -154,7 +146,7 @@ def check_parameters(manifest: Manifest, project: Path, findings: Findings) -> N
     except RequestError as error:
         return findings.add(asked.params, f"can no longer be used: {str(error).removesuffix('.')}")
     changed = [found for found in differing(now, manifest.parameters) if found[0] not in asked.withheld]
-    if content(path) == asked.sha256:
+    if hash_file(path) == asked.sha256:
         if changed:  # then the defaults have changed, which are code
             keys = ", ".join(key for key, *_ in changed)
             findings.remarks.append(f"{asked.params} is as it was, but the code's defaults are not: {keys}{TODAY}")

@@ -16,13 +16,9 @@ def learning_rate(
     Args:
         schedule: "cosine" falls once over all ``total_steps``, the last step running at ``low``;
             "warm_restarts" falls anew every ``restart_epochs`` epochs, as the released scripts can.
-
-    Raises ``ValueError`` for another schedule.
     """
     if schedule == "cosine":
         return cosine(step / max(total_steps - 1, 1), high, low)
-    if schedule != "warm_restarts":
-        raise ValueError(f"unknown schedule {schedule!r}; there are 'cosine' and 'warm_restarts'")
     period = restart_epochs * steps_per_epoch
     return cosine((step % period) / period, high, low)
 

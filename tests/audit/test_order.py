@@ -65,11 +65,3 @@ def test_drawn_first_patches_are_of_their_scans_and_each_can_be_drawn():
     assert (LABELS[first] == np.arange(4)).all()
     assert set(first.ravel()) == set(range(len(LABELS)))
     assert (drawn_first(LABELS, 500) == first).all() and (drawn_first(LABELS, 500, seed=1) != first).any()
-
-
-@pytest.mark.parametrize(
-    ("labels", "orders"), [(LABELS[::-1], [[0, 1, 2, 3]]), (LABELS, [[0, 1, 2, 2]]), (LABELS + 1, [[0, 1, 2, 3, 4]])]
-)
-def test_labels_and_orders_that_contradict_are_refused(labels, orders):
-    with pytest.raises(ValueError, match="labels must|each order must"):
-        correct_counts(embeddings(tied=False), labels, np.array(orders))

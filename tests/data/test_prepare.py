@@ -82,7 +82,17 @@ def test_a_damaged_image_leaves_no_table(study, kimia_folder, damage):
 def test_a_missing_root_is_named(study, tmp_path):
     for dataset in ("imagenet", "pannuke", "kimia"):
         mine = study(**{f"data.{dataset}.root": str(tmp_path / "nowhere")})
-        assert refusal(prepare, mine, dataset) == f"data.{dataset}.root: {tmp_path / 'nowhere'} is not a folder."
+        assert refusal(prepare, mine, dataset) == f"data.{dataset}.root: {tmp_path / 'nowhere'} is not there."
+
+
+def test_a_root_of_another_layout_is_refused_as_the_checklist_does(study, tmp_path):
+    for dataset, lacks in {
+        "imagenet": "train or ILSVRC2012",
+        "pannuke": "Fold 1 or images",
+        "kimia": "train and",
+    }.items():
+        sentence = refusal(prepare, study(**{f"data.{dataset}.root": str(tmp_path)}), dataset)
+        assert sentence.startswith(f"data.{dataset}.root: {tmp_path} does not hold {lacks}")
 
 
 def test_synthetic_images_are_made_only_where_the_profile_says_so(study):
@@ -159,7 +169,7 @@ def test_the_fold_that_trains_alone_will_do(study, official_folds, monkeypatch):
     assert prepare(alone, "pannuke").groupby("split").size().to_dict() == {"train": 3}
     for split, missing in ((2, "Fold 2"), (None, "Fold 2")):  # although the folder has been converted
         other = study(data__pannuke__root=str(source), data__pannuke__split=split)
-        assert refusal(prepare, other, "pannuke").startswith(f"{source / missing}/images/fold2/images.npy: is missing")
+        assert refusal(prepare, other, "pannuke").startswith(f"data.pannuke.root: {source} does not hold {missing}")
 
 
 def test_only_pannukes_files_are_bgr(study):

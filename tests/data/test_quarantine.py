@@ -14,7 +14,8 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare, sets
 from lgffem_core.data.census import census
 from lgffem_core.data.quarantine import LISTED, Finding, examine, report_rows
-from lgffem_core.systems.lgffem import strategies as run
+from lgffem_core.systems.lgffem.ledger import base_study
+from lgffem_core.systems.lgffem.strategies import train_strategy
 
 SMOKE = PROJECT / "params" / "smoke.yaml"
 
@@ -311,9 +312,7 @@ def test_a_damaged_image_is_a_fault_of_every_data_set(tmp_path, picture, damage,
     good, bad, gone = (f"{name}{sets.get(dataset).suffixes[0]}" for name in ("good", "bad", "gone"))
     picture(tmp_path / good, size=32), damage(picture(tmp_path / bad, seed=1, size=32))
     rows = [(path, "x", "train", "x") for path in (good, bad, gone)]
-    found = examine(
-        sets.get(dataset), tmp_path, rows, census(tmp_path, [tmp_path / r[0] for r in rows], tmp_path / "c")
-    )
+    found = examine(sets.get(dataset), tmp_path, rows, census(tmp_path, [row[0] for row in rows], tmp_path / "c"))
     assert [finding.path for finding in found if finding.severity == "fault"] == [bad, gone]
 
 
@@ -369,8 +368,8 @@ def test_no_training_starts_on_changed_files(kimia, picture):
     root, study = kimia
     prepare(study(), "kimia")
     changed = picture(root / "train" / "s0" / "2.jpg", seed=99)
-    recipe = run.strategy_recipe(study().params, "c")
-    assert str(changed) in refusal(run.fit, None, study(), recipe, "paper", 0, None, None, "")
+    alone = base_study(study())  # C, without those that it starts from
+    assert str(changed) in refusal(train_strategy, alone, "c", "paper", 0)
 
 
 def test_examining_reads_no_hash_of_its_own(tmp_path, picture):

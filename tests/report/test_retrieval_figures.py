@@ -73,10 +73,16 @@ def test_distances_are_printed_in_few_characters(distance, text):
     assert figures.squared(distance) == text
 
 
+def figure_3(made, table, embeddings):
+    """As notebook 07 draws it."""
+    tests = table[table["split"] == "test"]
+    return figures.query_strip(made, "kimia", tests, embeddings, query=0, neighbours=1, side=2.6, named=True)
+
+
 def test_figure_3_is_the_first_query_and_what_leave_one_out_retrieves_for_it(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    figure = figures.query_and_retrieved(made, "kimia", table[table["split"] == "test"], embeddings)
+    figure = figure_3(made, table, embeddings)
     assert [int(ax.images[0].get_array()[0, 0, 0]) for ax in figure.axes] == [40, 120]
     assert [ax.get_title() for ax in figure.axes] == ["query s0\ns0_0.png", "✗ s1\ns1_2.png\nd² = 1.000"]
     assert leave_one_out(embeddings, np.array([0, 0, 1, 1])).hits.tolist()[0] is False  # the protocol agrees
@@ -85,7 +91,7 @@ def test_figure_3_is_the_first_query_and_what_leave_one_out_retrieves_for_it(stu
 def test_no_title_of_figure_3_is_cut_off(study):
     made, table = study
     embeddings = np.array([[0.0], [3.0], [1.0], [9.0]], dtype=np.float32)
-    figure = figures.query_and_retrieved(made, "kimia", table[table["split"] == "test"], embeddings)
+    figure = figure_3(made, table, embeddings)
     figure.draw_without_rendering()
     for ax in figure.axes:
         extent = ax.title.get_window_extent()

@@ -121,7 +121,7 @@ def test_evaluate_separates_test_from_train():
     labels, test = np.array([0, 1, 0, 1]), np.array([False, False, True, True])
     assert evaluate("test_to_train", embeddings, labels, test).scores.eta_p == 100
     assert evaluate("leave_one_out", embeddings, labels, test).scores.eta_p == 0
-    with pytest.raises(ValueError, match="unknown protocol"):
+    with pytest.raises(KeyError, match="recall"):
         evaluate("recall", embeddings, labels, test)
 
 

@@ -266,16 +266,5 @@ def test_names_of_the_table():
 
 
 def test_errors():
-    ranking = ranking_of([1, 2], 1, 1)
-    for k in (0, 3):
-        for measure in (ranked.hit_rate, ranked.recall, ranked.average_precision, ranked.voted):
-            with pytest.raises(ValueError, match="1 … 2 neighbours"):
-                measure(ranking, k)
-    with pytest.raises(ValueError, match="more neighbours of its label"):
-        ranking_of([1, 1], 1, 1)
-    with pytest.raises(ValueError, match="a ranking takes"):
-        Ranking(np.array([[1, 2]]), np.array([1, 2]), np.array([1]))
-    with pytest.raises(ValueError, match="a ranking takes"):
-        Ranking(np.empty((0, 2), dtype=int), np.empty(0, dtype=int), np.empty(0, dtype=int))
     with pytest.raises(ValueError, match="a gallery of 2"):
         rank_others(np.eye(2, dtype=np.float32), np.array([0, 0]), 2)

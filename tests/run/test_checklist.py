@@ -121,6 +121,7 @@ def test_either_layout_of_pannuke_will_do_and_of_the_folds_the_one_that_trains(t
         ("pannuke", ["a/images", "b/train", "b/test"], "/mine/a does. Name that instead."),
         ("kimia", ["images"], "not hold train and test. Kimia Path24C: "),  # what the other lacks not
         ("pannuke", ["tiles"], "PanNuke: download the three folds"),
+        ("pannuke", ["Fold 1/images"], "not hold Fold 2 and Fold 3. PanNuke: download the three folds"),
     ],
 )
 def test_a_similar_folder_is_named(tmp_path, dataset, there, said):

@@ -256,8 +256,8 @@ def test_a_name_that_leaves_the_run_is_a_fault_and_is_not_opened(project, name, 
     manifest = read(project)
     manifest["artefacts"][name] = {"producer": "x", "stage": None, "sha256": "0" * 64}
     write(project, sealed(manifest))
-    opened, content = [], verify.content
-    monkeypatch.setattr(verify, "content", lambda path: (opened.append(path), content(path))[1])
+    opened, hash_file = [], verify.hash_file
+    monkeypatch.setattr(verify, "hash_file", lambda path: (opened.append(path), hash_file(path))[1])
     file, sentence = found(project)[0]
     assert file == "manifest.json" and repr(name) in sentence and len(found(project)) == 1
     assert sorted({path.relative_to(project).as_posix() for path in opened}) == sorted([*FILES, "params/tiny.yaml"])

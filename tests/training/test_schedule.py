@@ -31,11 +31,6 @@ def test_warm_restarts_equal_torch():
         scheduler.step((step + 1) / 10)
 
 
-def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ValueError, match="unknown schedule 'linear'"):
-        learning_rate(0, 50, 10, 5e-3, 8e-5, "linear", 3)
-
-
 def test_ends_and_the_one_step_run():
     assert cosine(0, 50, 10) == 5e-3
     assert cosine(49, 50, 10) == pytest.approx(8e-5)

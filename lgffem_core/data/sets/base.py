@@ -87,9 +87,7 @@ class DataSet:
         raise StudyError(f"data.{self.name}.root: is not set, and there is no synthetic {self.name}; set it.")
 
     def make_synthetic(self, settings, root: Path) -> Path:
-        """Make ``root``, and return it; the same settings give the same bytes. ``StudyError`` where it exists."""
-        if root.exists():
-            raise StudyError(f"{root}: exists already; remove it to have the synthetic {self.name} made again.")
+        """Make ``root``, which must not exist, and return it; the same settings give the same bytes."""
         with atomic_folder(root) as building:
             self.write_synthetic(settings, building)
         return root

@@ -14,7 +14,6 @@ from lgffem_core.base.files import atomic_folder
 from lgffem_core.data.listing import subfolders, what_is_there
 from lgffem_core.data.sets import facts
 from lgffem_core.data.sets.base import DataSet, Row
-from lgffem_core.data.similar import near_miss
 
 ARCHIVE = "ILSVRC2012_img_train.tar"  # read while there is no folder train/
 
@@ -45,18 +44,12 @@ def extract_archive(root: Path) -> None:
     """Unpack the official training archive into ``root/train``; a damaged or hostile archive is an error."""
     from torchvision.datasets.imagenet import parse_train_archive  # imports torch, which no other module here needs
 
-    archive = root / ARCHIVE
-    if not archive.is_file():
-        raise RequestError(
-            f"data.imagenet.root: neither train/<wnid>/*.JPEG nor {archive.name} is in {root}; "
-            f"{near_miss(root, 'train') or SET.where}."
-        )
     with atomic_folder(root / "train") as building:
         try:
             with plain_members():
                 parse_train_archive(str(root), folder=building.name)
         except (RuntimeError, tarfile.TarError, StudyError) as error:
-            raise StudyError(f"{archive}: {error}; download it again.") from None
+            raise StudyError(f"{root / ARCHIVE}: {error}; download it again.") from None
 
 
 class ImageNet(DataSet):

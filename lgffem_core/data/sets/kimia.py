@@ -12,7 +12,6 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.data.listing import what_is_there
 from lgffem_core.data.sets import facts
 from lgffem_core.data.sets.base import DataSet, Row
-from lgffem_core.data.similar import near_miss
 
 
 def scan_of(relative: PurePosixPath) -> str | None:
@@ -36,16 +35,13 @@ class Kimia(DataSet):
     label_in_name = re.compile(r"(s\d+)_")
 
     def layout(self, root: Path, settings) -> tuple[list[Row], list[str]]:
-        """Train first. Raises ``RequestError`` where a split or a scan is missing, or a patch is of none expected."""
+        """Train first. Raises ``RequestError`` where a scan is missing, or a patch is of none expected."""
         scans, files = [f"s{number}" for number in range(settings.scans)], self.image_files(root)
         return [row for split in self.folders for row in self.split_rows(root, files, split, scans)], scans
 
     def split_rows(self, root: Path, files: list[str], split: str, scans: list[str]) -> list[Row]:
         """Rows of one split of ``files``, in scan order s0, s1, …, and within a scan in the order of ``files``."""
         folder = root / split
-        if not folder.is_dir():
-            near = near_miss(root, split) or "data.kimia.root holds train/ and test/"
-            raise RequestError(f"data.kimia.root: {folder} is not there; {near}.")
         by_scan: dict[str, list[str]] = {scan: [] for scan in scans}
         for path in (path for path in files if path.startswith(f"{split}/")):
             scan = scan_of(PurePosixPath(path.removeprefix(f"{split}/")))

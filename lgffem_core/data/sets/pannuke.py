@@ -59,9 +59,6 @@ class PanNuke(DataSet):
         Raises ``RequestError`` naming the file where a name is malformed or a tissue unknown.
         """
         folder, split = root / "images", settings.split
-        if not folder.is_dir():
-            near = near_miss(root, f"Fold {split or 1}", "images") or self.where
-            raise RequestError(f"data.pannuke.root: neither images/ nor 'Fold {split or 1}' is in {root}; {near}.")
         official = {file_tissue(tissue) for tissue in PANNUKE_TISSUES}
         rows = []
         for path in self.image_files(root):

@@ -83,13 +83,11 @@ def check_values(path: Path, images: np.ndarray) -> None:
 
 
 def convert_folds(source: Path, target: Path, split: int | None = None) -> Path:
-    """Write the official folds in ``source`` as the prepared layout in ``target``, which must not exist.
+    """Write the official folds in ``source`` as the prepared layout in ``target``, which must not exist, or be empty.
 
     All three are needed, with a ``split`` only the one that trains. Masks are optional: they are written where all
     folds have them.
     """
-    if (target / "images").exists():
-        raise RequestError(f"{target}: already holds images/; remove it first, or use it as data.pannuke.root.")
     folds = {fold: load_fold(source, fold) for fold in folds_of(source, split)}
     with_masks = all(masks is not None for _, _, masks in folds.values())
     with atomic_folder(target) as building:

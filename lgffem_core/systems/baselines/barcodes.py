@@ -9,15 +9,8 @@ from lgffem_core.retrieval.index import search
 
 
 def barcode(features: np.ndarray) -> np.ndarray:
-    """The signs of successive differences: (N, D) -> (N, D − 1) uint8, 1 where the next feature is greater.
-
-    Raises ``ValueError`` where there are fewer than two features, or one of them is NaN.
-    """
-    if features.ndim != 2 or features.shape[1] < 2:
-        raise ValueError(f"features have shape {features.shape}; a barcode needs (N, D) with D of at least 2")
-    if np.isnan(features).any():
-        raise ValueError("features contain NaN, which is neither greater nor smaller than another")
-    return (features[:, 1:] > features[:, :-1]).astype(np.uint8)
+    """The signs of successive differences: (N, D) -> (N, D − 1) float32, 1 where the next feature is greater."""
+    return (features[:, 1:] > features[:, :-1]).astype(np.float32)
 
 
 def hamming_search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,5 +22,5 @@ def hamming_search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np
     Args:
         gallery: (N, B), queries: (Q, B), of 0 and 1.
     """
-    distances, ids = search(gallery.astype(np.float32), queries.astype(np.float32), k)
+    distances, ids = search(gallery, queries, k)
     return distances.astype(np.int64), ids

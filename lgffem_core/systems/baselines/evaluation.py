@@ -18,7 +18,7 @@ from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
 from lgffem_core.systems.baselines.barcodes import barcode
 from lgffem_core.systems.baselines.ma_ms import (
     crop_size,
-    ma_ms_evaluation,
+    ma_ms_transform,
     train_mixed_attention,
     train_or_load_mixed_attention,
 )
@@ -49,7 +49,8 @@ def mixed_attention_encoder(study: Study, seed: int) -> Encoder:
     """MA + MS-loss, which is trained first if that has not been done yet."""
     size = crop_size(study)
     identity = sha256_json([sha256_file(train_mixed_attention(study, seed).weights), size])
-    return Encoder(MA_MS, identity, partial(train_or_load_mixed_attention, study, seed), ma_ms_evaluation(size))
+    network, transform = partial(train_or_load_mixed_attention, study, seed), ma_ms_transform(size, training=False)
+    return Encoder(MA_MS, identity, network, transform)
 
 
 def densenet_variant(study: Study) -> str:
@@ -64,15 +65,10 @@ def mixed_attention_variant(study: Study) -> str:
     return f"{settings.network}, {start}, {settings.epochs} epoch{'s' * (settings.epochs != 1)}"
 
 
-def bits(embeddings: np.ndarray) -> np.ndarray:
-    """Barcodes as the search takes them: (N, D) -> (N, D − 1) float32 of 0 and 1."""
-    return barcode(embeddings).astype(np.float32)
-
-
 #: Table 2's name -> the baseline, in the table's order.
 BASELINES = {
     DENSENET: Baseline("densenet121", densenet_encoder, densenet_variant),
-    BARCODE: Baseline("densenet121", densenet_encoder, densenet_variant, bits),
+    BARCODE: Baseline("densenet121", densenet_encoder, densenet_variant, barcode),
     MA_MS: Baseline("ma_ms", mixed_attention_encoder, mixed_attention_variant),
 }
 

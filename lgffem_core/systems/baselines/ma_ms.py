@@ -18,7 +18,7 @@ from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import MixedAttention
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data import channel_order, check_unchanged
-from lgffem_core.data.augment import Augment, centre_of_resized, crops_of_resized
+from lgffem_core.data.augment import Augment, crops_of_resized
 from lgffem_core.data.loading import PatchDataset
 from lgffem_core.model.weights import start_hash
 from lgffem_core.systems.baselines.networks import MixedAttentionNet, build_mixed_attention
@@ -29,7 +29,7 @@ from lgffem_core.training.losses import MultiSimilarity
 from lgffem_core.training.patches import training_patches, training_set
 from lgffem_core.training.schedule import step_decay
 
-RESIZED, CROPPED = 300, 224  # pixels a side in the publication, which says bicubic; see ``cubic_resize``
+RESIZED, CROPPED = 300, 224  # pixels a side in the publication, which says bicubic; see ``crops_of_resized``
 
 
 def crop_size(study: Study) -> int:
@@ -37,24 +37,14 @@ def crop_size(study: Study) -> int:
     return study.params.baselines.ma_ms.image_size or study.params.model.image_size
 
 
-def resized(size: int) -> int:
-    """The side that a patch has before a crop of ``size`` pixels, in the publication's proportion."""
-    return round(size * RESIZED / CROPPED)
-
-
-def ma_ms_augment(size: int) -> Augment:
-    """What MA + MS-loss trains with: a random crop of ``size`` pixels, and flips."""
-    return crops_of_resized(resized(size), size)
-
-
-def ma_ms_evaluation(size: int) -> Augment:
-    """What MA + MS-loss is evaluated with: the same resize, then the centre."""
-    return centre_of_resized(resized(size), size)
+def ma_ms_transform(size: int, training: bool) -> Augment:
+    """What MA + MS-loss sees of a patch resized in the publication's proportion: crops of ``size``, or the centre."""
+    return crops_of_resized(round(size * RESIZED / CROPPED), size, at_random=training)
 
 
 def mixed_attention_patches(study: Study, seed: int) -> PatchDataset:
     """Kimia's training patches as MA + MS-loss trains on them: cropped, flipped, in [0, 1]."""
-    table, augment = training_set(study, SEARCHED), ma_ms_augment(crop_size(study))
+    table, augment = training_set(study, SEARCHED), ma_ms_transform(crop_size(study), training=True)
     return training_patches(study, SEARCHED, table, augment, MixedAttentionNet, seed)
 
 

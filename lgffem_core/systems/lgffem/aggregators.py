@@ -35,15 +35,10 @@ class WidthResponseNorm(nn.Module):
 
 
 def response_norm(kind: str, channels: int) -> nn.Module:
-    """GRN over channels as in ConvNeXt V2 (``"channels"``, the text) or over the width (``"width"``).
-
-    Raises ``ValueError`` for another ``kind``.
-    """
-    if kind == "channels":
-        return ResponseNorm(channels, eps=1e-6, channels_last=False)
+    """GRN over channels as in ConvNeXt V2 (``"channels"``, the text) or over the width (``"width"``)."""
     if kind == "width":
         return WidthResponseNorm(channels)
-    raise ValueError(f"unknown response norm {kind!r}; there are 'channels' and 'width'")
+    return ResponseNorm(channels, eps=1e-6, channels_last=False)
 
 
 class LocalAggregator(nn.Module):

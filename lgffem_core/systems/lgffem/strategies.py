@@ -83,23 +83,31 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
         patch_table(study, dataset)  # one process prepares the data, the others then read its table
     fabric.barrier()
     table, recipe = training_set(study, dataset), strategy_recipe(study.params, strategy)
-    released = study.resolve(getattr(study.params.training, strategy).checkpoint)
+    released, settings = study.resolve(getattr(study.params.training, strategy).checkpoint), study.variant(variant)
     if not released:  # refused before those that it starts from are trained
-        check_last_batch(recipe, len(table), fabric.world_size, study.variant(variant).head_norm)
+        check_last_batch(recipe, len(table), fabric.world_size, settings.head_norm)
     start = train_strategy(study, parent, variant, seed, fabric).weights if parent else None
-    identity = strategy_fingerprint(study, strategy, variant, seed)
+    identity, folder = strategy_fingerprint(study, strategy, variant, seed), study.checkpoints(strategy, variant, seed)
 
     def train() -> tuple[dict, list[dict]]:
-        model, history = build_model(study, variant, seed), []
+        model = build_model(study, variant, seed)
         if released:
             load_released(model, released)
-        else:
-            if start:
-                model.load_trainable_state(load_tensors(start)[0])
-            history = fit(fabric, study, recipe, variant, seed, model, table, identity)
+            return model.trainable_state(), []
+        if start:
+            model.load_trainable_state(load_tensors(start)[0])
+        check_unchanged(study, dataset)
+        if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
+            raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")
+        torch.manual_seed(seed)  # of the class centers' first values
+        size, loss = 4 * study.params.model.neck.channels, study.params.training.loss
+        parts = {"model": model, "loss": LOSSES[loss.name](loss, table["label_id"].max() + 1, size, settings)}
+        patches = strategy_patches(study, strategy, variant, seed, model, table)
+        trainer = Trainer(fabric, recipe, parts, labelled_images, seed)
+        history = trainer.fit(patches, folder, identity, study.params.compute)
         return model.trainable_state(), history
 
-    return train_once(fabric, study.checkpoints(strategy, variant, seed), identity, train)
+    return train_once(fabric, folder, identity, train)
 
 
 def strategy_patches(
@@ -110,29 +118,6 @@ def strategy_patches(
     backbone = (model or build_model(study, variant, seed)).backbone
     table = training_set(study, dataset) if table is None else table
     return training_patches(study, dataset, table, augment, backbone, seed)
-
-
-def fit(
-    fabric: Fabric,
-    study: Study,
-    recipe: Recipe,
-    variant: str,
-    seed: int,
-    model: LGFFEM,
-    table: pd.DataFrame,
-    identity: str,
-) -> list[dict]:
-    """Train ``model`` in place on ``table``, as the strategy of ``recipe``; returns the history of epochs."""
-    check_unchanged(study, CURRICULUM[recipe.name][0])
-    settings = study.variant(variant)
-    if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
-        raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")
-    torch.manual_seed(seed)  # of the class centers' first values
-    size, loss = 4 * study.params.model.neck.channels, study.params.training.loss
-    parts = {"model": model, "loss": LOSSES[loss.name](loss, table["label_id"].max() + 1, size, settings)}
-    patches = strategy_patches(study, recipe.name, variant, seed, model, table)
-    folder = study.checkpoints(recipe.name, variant, seed)
-    return Trainer(fabric, recipe, parts, labelled_images, seed).fit(patches, folder, identity, study.params.compute)
 
 
 def check_last_batch(recipe: Recipe, images: int, processes: int, head_norm: bool) -> None:

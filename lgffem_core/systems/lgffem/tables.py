@@ -29,10 +29,8 @@ def chance_note(study: Study, protocols: tuple[str, ...]) -> str:
     """What random embeddings are expected to score at this run's counts, in closed form: one sentence."""
     patches = patch_table(study, SEARCHED)
     test, train = (np.bincount(patches.loc[patches["split"] == s, "label_id"]) for s in ("test", "train"))
-    parts = []
-    for protocol in protocols:
-        expected = chance(protocol, test, train)
-        parts.append(f"`{protocol}` {expected.eta_p:.1f} / {expected.eta_w:.1f} / {expected.eta_tot:.1f}")
+    expected = {protocol: chance(protocol, test, train) for protocol in protocols}
+    parts = [f"`{name}` {by.eta_p:.1f} / {by.eta_w:.1f} / {by.eta_tot:.1f}" for name, by in expected.items()]
     return f"Random embeddings are expected to score (eta_p / eta_w / eta_tot): {', '.join(parts)}."
 
 
@@ -48,8 +46,7 @@ def table1(study: Study, outcomes: Outcomes) -> pd.DataFrame:
     Args:
         outcomes: (strategy, variant, protocol) -> one outcome a seed; scores are means over seeds.
     """
-    paper = published("table1")
-    rows = []
+    paper, rows = published("table1"), []
     for (strategy, variant, protocol), runs in outcomes.items():
         known = paper["rows"][strategy] if protocol == paper["protocol"] else {}
         named = {"strategy": strategy.upper(), "pretraining_data": pretraining_data(study, strategy)}
@@ -101,8 +98,5 @@ def beside(known: dict) -> dict:
 
 def pretraining_data(study: Study, strategy: str) -> str:
     """The data of a strategy as Table 1 names it; synthetic sets carry a star."""
-    parts = []
-    for name, (dataset, _, label) in CURRICULUM.items():
-        if name <= strategy:
-            parts.append(label.split(" + ")[-1] + ("*" if study.is_synthetic(dataset) else ""))
-    return " + ".join(parts)
+    known = [entry for name, entry in CURRICULUM.items() if name <= strategy]
+    return " + ".join(label.split(" + ")[-1] + "*" * study.is_synthetic(dataset) for dataset, _, label in known)

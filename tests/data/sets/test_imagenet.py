@@ -154,11 +154,6 @@ def test_a_damaged_archive_is_named_and_leaves_no_folder(archived):
     assert not (archived / "train").exists()
 
 
-def test_neither_archive_nor_folder(tmp_path):
-    sentence = refusal(tmp_path)
-    assert "data.imagenet.root" in sentence and "ILSVRC2012_img_train.tar" in sentence and str(tmp_path) in sentence
-
-
 def test_an_empty_class_folder_is_named(extracted):
     empty = extracted / "train" / "n015"
     empty.mkdir()

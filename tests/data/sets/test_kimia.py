@@ -116,13 +116,6 @@ def test_what_systems_leave_is_no_patch(kimia_folder, picture):
     assert patch_table(root, 3).equals(before)
 
 
-@pytest.mark.parametrize(("split", "found"), [("train", "Training"), ("test", "RGBPatches-test")])
-def test_the_archives_own_names_are_recognised(kimia_folder, split, found):
-    root = kimia_folder()
-    (root / split).rename(root / found)
-    assert f"{root / split} is not there; found {found}/, rename or link it to {split}/." in refusal(root)
-
-
 def test_an_empty_scan_folder_is_named(kimia_folder):
     root = kimia_folder(flat=False)
     for path in (root / "test" / "s2").iterdir():
@@ -139,14 +132,6 @@ def test_a_patch_of_an_unexpected_scan_is_named(kimia_folder, picture, name, sca
 
 def test_more_scans_on_disk_than_expected_are_not_ignored(kimia_folder):
     assert "belongs to s2, but data.kimia.scans expects s0 … s1" in refusal(kimia_folder(), scans=2)
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_missing_split_says_where_to_get_the_data(kimia_folder, split):
-    root = kimia_folder()
-    shutil.rmtree(root / split)
-    sentence = refusal(root)
-    assert f"{root / split} is not there" in sentence and "data.kimia.root" in sentence
 
 
 def test_the_published_counts_add_up():

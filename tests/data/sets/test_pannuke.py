@@ -100,7 +100,8 @@ def test_a_conversion_that_was_stopped_leaves_nothing_that_looks_complete(offici
 
 def test_a_folder_with_images_is_not_written_over(official_folds, prepared):
     before = sorted(path.name for path in (prepared / "images").iterdir())
-    assert "already holds images/" in refusal(convert_folds, official_folds(), prepared)
+    with pytest.raises(OSError, match="not empty"):
+        convert_folds(official_folds(), prepared)
     assert sorted(path.name for path in (prepared / "images").iterdir()) == before
 
 
@@ -324,11 +325,6 @@ def test_one_tissue_is_too_few_to_train_on(tmp_path, picture):
     assert len(patch_table(tmp_path)) == 2
     assert "has 1 tissues to train on" in refusal(patch_table, tmp_path, 1)
     assert "has 0 tissues to train on" in refusal(patch_table, tmp_path, 3)
-
-
-def test_a_folder_that_is_neither_layout(tmp_path):
-    sentence = refusal(patch_table, tmp_path)
-    assert "data.pannuke.root" in sentence and str(tmp_path) in sentence and "Fold 1" in sentence
 
 
 @pytest.mark.parametrize("name", ["fold_1", "Fold_1", "Fold-1", "FOLD1", "download/Fold 1"])

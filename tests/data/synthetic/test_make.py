@@ -109,13 +109,6 @@ def test_pannuke_files_have_red_and_blue_swapped(made):
     assert (np.load(made["pannuke"] / "masks" / "fold1_0_Adrenal-gland.npy") == masks).all()
 
 
-def test_an_existing_root_is_left_alone(tmp_path):
-    (tmp_path / "kimia").mkdir()
-    with pytest.raises(StudyError, match="exists already"):
-        sets.get("kimia").make_synthetic(SMALL, tmp_path / "kimia")
-    assert list((tmp_path / "kimia").iterdir()) == []
-
-
 def test_an_interrupted_make_leaves_nothing(tmp_path, monkeypatch):
     drawn = []
 

@@ -14,8 +14,7 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import sha256_file
 from lgffem_core.systems.baselines import ma_ms as baselines
 from lgffem_core.systems.baselines.ma_ms import (
-    ma_ms_augment,
-    ma_ms_evaluation,
+    ma_ms_transform,
     mixed_attention_patches,
     mixed_attention_recipe,
     train_mixed_attention,
@@ -146,13 +145,13 @@ def test_evaluation_is_near_to_pillows_bicubic_resize_to_300_and_its_centre(side
     image = texture(side)
     theirs = Image.fromarray(image).resize((300, 300), Image.Resampling.BICUBIC).crop((38, 38, 262, 262))
     unfiltered = cv2.resize(image, (300, 300), interpolation=cv2.INTER_CUBIC)[38:262, 38:262]
-    ours, theirs = ma_ms_evaluation(224)(image, 0).astype(float), np.asarray(theirs).astype(float)
+    ours, theirs = ma_ms_transform(224, training=False)(image, 0).astype(float), np.asarray(theirs).astype(float)
     assert abs(ours - theirs).mean() < min(4, 0.9 * abs(unfiltered - theirs).mean())
 
 
 def test_training_crops_wander_and_flip():
     ramp = np.broadcast_to(np.arange(240, dtype=np.uint8)[:, None, None], (240, 240, 3)).copy()
-    crops = [ma_ms_augment(112)(ramp, seed) for seed in range(40)]
+    crops = [ma_ms_transform(112, training=True)(ramp, seed) for seed in range(40)]
     assert {crop.shape for crop in crops} == {(112, 112, 3)}
     rising = [crop[-1, 0, 0] > crop[0, 0, 0] for crop in crops]
     assert 8 < sum(rising) < 32  # a vertical flip in about half

@@ -165,11 +165,6 @@ def test_channels_compete_only_in_the_paper_variant():
         assert torch.allclose(module(quiet)[:, 0], module(loud)[:, 0], rtol=1e-4) != competes
 
 
-def test_an_unknown_response_norm_is_refused():
-    with pytest.raises(ValueError, match="unknown response norm 'height'"):
-        response_norm("height", 5)
-
-
 def test_width_response_norm_is_an_affine_map_of_each_channel():
     module = randomised(WidthResponseNorm(3))
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)

@@ -217,9 +217,3 @@ def test_where_one_side_asks_once_a_scan_scans_are_the_units():
 def test_the_same_answers_have_no_difference():
     same = from_hits(hits(0.6, 0), LABELS)
     assert paired_difference(same, same, 100) == (0, 0, 0, 1)
-
-
-def test_other_patches_are_refused():
-    text, code = from_hits(hits(0.6, 0), LABELS), from_hits(hits(0.6, 0)[:-1], LABELS[:-1])
-    with pytest.raises(ValueError, match="same test patches"):
-        paired_difference(text, code, 100)

@@ -10,6 +10,7 @@ from lgffem_core.systems.lgffem import strategies as run
 from lgffem_core.systems.lgffem.evaluation import train_and_embed
 from lgffem_core.systems.lgffem.ledger import base_study, measure, read_ledger, readings, row_embeddings
 from lgffem_core.systems.lgffem.model import build_model
+from lgffem_core.training.loop import Trainer
 
 ROWS = {row.row: row for row in read_ledger()}
 
@@ -17,13 +18,14 @@ ROWS = {row.row: row for row in read_ledger()}
 @pytest.fixture
 def trained(monkeypatch):
     """(run's name, strategy, first weights) of every training, in order."""
-    started, original = [], run.fit
+    started, original = [], Trainer.fit
 
-    def spy(fabric, study, recipe, variant, seed, model, *rest):
-        started.append((study.name, recipe.name, {k: v.clone() for k, v in model.trainable_state().items()}))
-        return original(fabric, study, recipe, variant, seed, model, *rest)
+    def spy(self, patches, folder, *rest):
+        first = {k: v.clone() for k, v in self.parts["model"].trainable_state().items()}
+        started.append((folder.parent.name, self.recipe.name, first))
+        return original(self, patches, folder, *rest)
 
-    monkeypatch.setattr(run, "fit", spy)
+    monkeypatch.setattr(Trainer, "fit", spy)
     return started
 
 

@@ -34,13 +34,13 @@ def weights(study, strategy, variant="paper", seed=0):
 
 def test_the_chain_trains_each_strategy_from_the_one_before(tiny_study, monkeypatch):
     study, started = tiny_study(), {}
-    original = run.fit
+    original = loop.Trainer.fit
 
-    def spy(fabric, study, recipe, variant, seed, model, table, identity):
-        started[recipe.name] = {k: v.clone() for k, v in model.trainable_state().items()}
-        return original(fabric, study, recipe, variant, seed, model, table, identity)
+    def spy(self, *arguments):
+        started[self.recipe.name] = {k: v.clone() for k, v in self.parts["model"].trainable_state().items()}
+        return original(self, *arguments)
 
-    monkeypatch.setattr(run, "fit", spy)
+    monkeypatch.setattr(loop.Trainer, "fit", spy)
     trained = train_strategy(study, "c", "paper", 0)
     fresh = build_model(study, "paper", 0).trainable_state()
     for strategy, before in (
@@ -56,7 +56,7 @@ def test_the_chain_trains_each_strategy_from_the_one_before(tiny_study, monkeypa
 def test_finished_strategies_are_not_trained_again(tiny_study, monkeypatch):
     study = tiny_study()
     train_strategy(study, "b", "paper", 0)
-    monkeypatch.setattr(run, "fit", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(loop.Trainer, "fit", lambda *a: pytest.fail("trained again"))
     assert train_strategy(study, "b", "paper", 0).weights == weights(study, "b")
 
 
@@ -125,9 +125,10 @@ def test_a_changed_parameter_trains_anew(tiny_study, change):
 @pytest.mark.parametrize(("strategy", "steps", "amsgrad"), [("a", 4, False), ("b", 5, False), ("c", 4, True)])
 def test_each_strategy_trains_as_its_released_script(tiny_study, monkeypatch, strategy, steps, amsgrad):
     """22 images in batches of 5: PathML's loader keeps the last two, and C alone has AMSGrad (ledger 19 and 20)."""
-    study, seen, original = tiny_study(training__batch_size=5, **{f"training__{strategy}__epochs": 1}), [], run.fit
-    monkeypatch.setattr(run, "fit", lambda *a: original(*a[:6], a[6].iloc[:22], a[7]) if a[2].name == strategy else [])
-    step = loop.Trainer.train_step
+    study, seen = tiny_study(training__batch_size=5, **{f"training__{strategy}__epochs": 1}), []
+    step, fit, whole = loop.Trainer.train_step, loop.Trainer.fit, run.training_set
+    monkeypatch.setattr(run, "training_set", lambda *a: whole(*a).iloc[:22])
+    monkeypatch.setattr(loop.Trainer, "fit", lambda self, *a: fit(self, *a) if self.recipe.name == strategy else [])
     monkeypatch.setattr(loop.Trainer, "train_step", lambda self, *a: seen.append(self) or step(self, *a))
     train_strategy(study, strategy, "paper", 0)
     assert len(seen) == steps
@@ -167,7 +168,7 @@ def test_a_released_checkpoint_stands_in_for_training(tiny_study, tmp_path, monk
     monkeypatch.setattr(
         run, "load_released", lambda model, path: torch.nn.init.constant_(model.head.mini_heads[0].gem.p, 2.5)
     )
-    monkeypatch.setattr(run, "fit", lambda *a: pytest.fail("trained"))
+    monkeypatch.setattr(loop.Trainer, "fit", lambda *a: pytest.fail("trained"))
     trained = train_strategy(study, "b", "paper", 0)
     assert load_file(trained.weights)["head.mini_heads.0.gem.p"].item() == 2.5
     assert trained.history.empty and not weights(study, "a").exists()

@@ -54,12 +54,8 @@ def margin_curve(loss: Loss, label: str) -> Figure:
     theta = np.linspace(0, 180, 361)
     ax.plot(theta, loss.scale * np.cos(np.radians(theta)), color="0.5", label="s·cos θ (other classes)")
     shifted = theta[theta <= 180 - loss.margin]
-    ax.plot(
-        shifted,
-        loss.scale * np.cos(np.radians(shifted + loss.margin)),
-        color=COLOURS[0],
-        label="s·cos(θ + m) (own class)",
-    )
+    own = loss.scale * np.cos(np.radians(shifted + loss.margin))
+    ax.plot(shifted, own, color=COLOURS[0], label="s·cos(θ + m) (own class)")
     ax.set(xlabel="angle θ to the center, degrees", ylabel="logit", title=f"m = {loss.margin}°, s = {loss.scale:g}")
     ax.legend(frameon=False)
     return sign(figure, label)

@@ -90,7 +90,7 @@ def finite(vectors: np.ndarray) -> np.ndarray:
 
 def opened(path: Path, mapped: bool = True) -> faiss.Index:
     """An index from its file: ``mapped``, so that only what a search touches comes into memory, or read whole."""
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
 
 
 def on_gpus(index: faiss.Index) -> tuple[faiss.Index, str]:

@@ -8,27 +8,25 @@ from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, axes
 from lgffem_core.systems.archive.comparison import FAMILIES
 
-AREA = 0.25  # square points a byte
+AREA = 0.06  # square points a byte
 SIZES = (256, 1024, 4096)  # bytes a vector, of the legend
 STYLES = dict(zip(("exact", *FAMILIES.values(), "other"), COLOURS, strict=False))  # family -> colour
 
 
 def trade_off(table: pd.DataFrame, k: int, heading: str, label: str) -> Figure:
     """Recall@k against queries a second; area = bytes a vector, filled = ``pareto``, bars = lowest to highest rate."""
-    figure, ax = axes(7.5, 4.2)
+    figure, ax = axes(7.5, 5.2)
     for (name, index), rows in table.groupby(["family", "index"], sort=False):
         ax.plot(rows["recall"], rows["rate"], color=STYLES[name], linewidth=0.8, zorder=1)
         ends = np.abs(rows[["rate_low", "rate_high"]].to_numpy().T - rows["rate"].to_numpy())
         ax.errorbar(rows["recall"], rows["rate"], ends, fmt="none", color=STYLES[name], capsize=2, zorder=1)
         faces = [STYLES[name] if best else "white" for best in rows["pareto"]]
         ax.scatter(rows["recall"], rows["rate"], AREA * rows["file_bytes"], faces, edgecolors=[STYLES[name]], alpha=0.7)
-        ax.scatter([], [], 30, STYLES[name], label=f"{name}: {index}")
+        ax.scatter([], [], 30, color=[STYLES[name]], label=f"{name}: {index}")
     for size in SIZES:
         ax.scatter([], [], AREA * size, "white", edgecolors="0.4", label=f"{size:,} bytes a vector")
     ax.set(xlabel=f"recall@{k}, %", ylabel="queries a second", yscale="log")
-    figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=7, labelspacing=1.3
-    )
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=7, labelspacing=1.2)
     return finish(figure, heading, label)
 
 

@@ -18,7 +18,7 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.seeds import derive_seed
 
 EXACT = "Flat"  # the factory string of exact search
-BLOCK = 1 << 16  # vectors that are read at a time
+BLOCK = 1 << 14  # vectors that are read at a time
 PER_LIST = 39  # training vectors that FAISS's k-means wants for each inverted list
 ALONE = 20  # queries that are asked one at a time
 TOLERANCE = 1e-6  # relative; a distance this close to the k-th is a tie with it
@@ -167,8 +167,7 @@ def measure(path: Path, queries: np.ndarray, k: int, setting: str = "", repeats:
     All queries at once, ``repeats`` times, then each of the first ``ALONE`` by itself, which gives the median of their
     times; all of it after a search that is not counted.
     """
-    index = opened(path, mapped=not gpu)
-    tune(index, setting)
+    tune(index := opened(path), setting)
     index, device = on_gpus(index) if gpu else (index, "CPU")
     found = search(index, queries, k)
     middle, low, high = rates(lambda: search(index, queries, k), len(queries), repeats)

@@ -74,7 +74,7 @@ def test_one_cell_is_named_with_row_column_and_both_values(pair):
     assert (found.conclusion, found.exit_code) == ("differs, UNEXPECTED", 1)
 
 
-@pytest.mark.parametrize("name", ["tables/archive.csv", "tables/archive.md", "figures/archive.png"])
+@pytest.mark.parametrize("name", ["tables/archive.csv", "tables/archive.md", "figures/archive_recall.png"])
 def test_what_is_measured_anew_by_each_run_is_not_compared_but_must_be_there(pair, tmp_path, name):
     found = pair()
     for number, folder in enumerate((found.reference, found.rerun)):

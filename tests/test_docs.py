@@ -119,6 +119,11 @@ def test_values_are_set(typed):
     assert params.seeds == (0, 1) and params.training.c.epochs == 20
 
 
+def test_an_archive_needs_no_images(typed):
+    params = starts(typed("./run_all.sh params/archive.yaml"))
+    assert params.systems == ("archive",) and params.archive.vectors * params.archive.dimension == 2_048_000_000
+
+
 def test_the_demo_starts_under_conda(typed):
     assert starts(typed("python -I -m lgffem_core params/demo.yaml")).profile == "demo"
     assert yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))["name"] == "lgffem"
@@ -195,6 +200,7 @@ HERE = {
     '"model.backbone.options={pad_type: same, bn_eps: 0.001}" '
     '"model.backbone.mean=[0.5, 0.5, 0.5]" "model.backbone.std=[0.5, 0.5, 0.5]"',
     './run_all.sh params/demo.yaml --set "seeds=[0, 1]" training.c.epochs=20',
+    "./run_all.sh params/archive.yaml",
     "conda activate lgffem",
     "python -I -m lgffem_core params/demo.yaml",
     "./run_all.sh params/paper.yaml",

@@ -44,11 +44,12 @@ def keep(results: Path, reference: Path) -> list[Path]:
         ) from None
     secrets = withhold_paths(manifest)
     synthetic = all(data.synthetic for data in manifest.inputs.values())
-    files = [f for a in artefacts_of(registry().values()) if synthetic or not a.shows_patches for f in a.files(results)]
+    shown = [a for a in artefacts_of(registry().values()) if synthetic or not a.shows_patches]
+    files = [f for a in shown for f in a.files(results) if place(f, results, manifest) in manifest.artefacts]
     if synthetic and not secrets:  # the report shows the command, and with it every path that was given
         files.append(results / REPORT)
     names = [path.relative_to(results) for path in files]
-    held = {f"results/{manifest.profile}/{name.as_posix()}" for name in names}
+    held = {place(path, results, manifest) for path in files}
     manifest.left_out = sorted({*manifest.artefacts} - held)
     new, old = (reference.with_name(f".{reference.name}.{state}") for state in ("new", "old"))
     if old.exists() and not reference.exists():  # stopped between the two renames of ``swap``
@@ -67,6 +68,11 @@ def keep(results: Path, reference: Path) -> list[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return [reference / name for name in [*names, MANIFEST]]
+
+
+def place(path: Path, results: Path, manifest: Manifest) -> str:
+    """What the manifest calls a file of the run; of systems that were not run, it has none."""
+    return f"results/{manifest.profile}/{path.relative_to(results).as_posix()}"
 
 
 def link_to_sources(reference: Path, manifest: Manifest) -> None:

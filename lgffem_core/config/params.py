@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 STRATEGIES = ("a", "b", "c")
 System = Literal[
     "lgffem",  # a folder of lgffem_core/systems with stages of its own
+    "archive",
 ]
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 
@@ -213,6 +214,29 @@ class Projection(Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class Index(Section):
+    """A FAISS index: its factory string, and settings of its search, each a point of the figure."""
+
+    factory: Annotated[str, Field(pattern=r"^[A-Za-z_,()]+([1-9]\d*[A-Za-z_,()]*)*$")]
+    search: Annotated[tuple[Annotated[str, Field(pattern=r"^\w+=[1-9]\d*(,\w+=[1-9]\d*)*$")], ...], Field(min_length=1)]
+
+
+class Archive(Section):
+    """Search among many embeddings by indices beside exact search (notebook 12)."""
+
+    embeddings: Path | None = None  # a file that a run kept; null = generated vectors, as the next five say
+    vectors: Positive = 1_000_000
+    dimension: Annotated[int, Field(ge=2)] = 2048
+    classes: Positive = 1000  # clusters
+    between: Fraction = 0.6  # of the variance lies between classes
+    decay: Rate = 1.5  # eigenvalue i of either part falls as i to the power of minus this
+    queries: Positive = 500
+    k: Positive = 10  # neighbours
+    training_vectors: Positive = 100_000  # the sample that an index is trained on
+    repeats: Annotated[int, Field(ge=5)] = 5  # of each timing
+    indices: tuple[Index, ...] = ()  # exact search comes first by itself
+
+
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -232,6 +256,7 @@ class Params(Section):
     ledger: Ledger = Ledger()  # the rows of text against code, each switched alone (notebook 11)
     explain: Explain = Explain()  # Grad-CAM++ and its sanity checks (notebook 08)
     projection: Projection = Projection()  # the map of figure 7
+    archive: Archive = Archive()  # search among a million (notebook 12)
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)

@@ -10,7 +10,7 @@ from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import sets
 from lgffem_core.data.similar import fault_of_root
 from lgffem_core.model.packaged import packaged_weights, weights_source
-from lgffem_core.run.stages import needed_sets
+from lgffem_core.run.stages import entries, needed_sets
 
 NAMED_BY = {"model.backbone": "model.backbone.name", "baselines.ma_ms": "baselines.ma_ms.network"}  # timm's models
 
@@ -35,11 +35,13 @@ def missing_data(study: Study, datasets: Iterable[str] = sets.NAMES) -> list[str
 def wanted_networks(study: Study) -> dict[str, tuple]:
     """Section of the parameters -> (timm's name, the section's settings) of each network that a run builds."""
     backbone, baselines = study.params.model.backbone, study.params.baselines
-    return {
+    networks = {
         "model.backbone": (backbone.name, backbone),
         "baselines.densenet121": ("densenet121", baselines.densenet121),
         "baselines.ma_ms": (baselines.ma_ms.network, baselines.ma_ms),
     }
+    stages = entries(study)
+    return {key: found for key, found in networks.items() if any(e.declares(f"{key}.weights") for e in stages)}
 
 
 def named_files(study: Study) -> dict[str, Path]:
@@ -121,9 +123,18 @@ def server_answers(server: str, timeout: float = 1.5) -> bool:
     return True
 
 
+def unusable_indices(study: Study) -> list[str]:
+    """One item for each index of an archive that FAISS cannot make; FAISS is loaded where a stage reads them."""
+    if not any(entry.declares("archive.indices") for entry in entries(study)):
+        return []
+    from lgffem_core.systems.archive.vectors import faults
+
+    return faults(study)
+
+
 def checklist(study: Study) -> list[str]:
     """Everything that is missing or cannot be used; empty where the study can start."""
-    return missing_data(study, needed_sets(study)) + missing_weights(study) + unusable(study)
+    return missing_data(study, needed_sets(study)) + missing_weights(study) + unusable(study) + unusable_indices(study)
 
 
 def format_checklist(params: Path | str, items: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Two runs of one profile side by side: what differs, and whether another machine or environment may explain it.
 
-Tables are compared cell by cell and exactly, figures within a tolerance, the manifests' measures exactly.
+Tables are compared cell by cell and exactly, figures within a tolerance, the manifests' measures exactly. Artefacts of
+times (``measured`` in the registry) must be there, and are not compared.
 ``report.html`` and executed notebooks hold times and are not compared.
 """
 
@@ -11,6 +12,8 @@ from pathlib import Path
 from lgffem_core.base.errors import StudyError
 from lgffem_core.run.compare_files import COMPARE, Comparison
 from lgffem_core.run.record import MANIFEST, Manifest
+from lgffem_core.run.registry import artefacts_of
+from lgffem_core.run.stages import known
 from lgffem_core.run.verify import ABSENT, differing
 
 MACHINE = {"processor": "processor", "architecture": "architecture", "gpu": "GPU", "driver": "GPU driver"}
@@ -31,6 +34,8 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
             found.structural.append(f"{name} is in the rerun only.")
         elif name not in files[1] and name not in absent[1]:
             found.structural.append(f"{name} is missing from the rerun.")
+        elif name in files[0] & files[1] and name.split(".")[0] in measured():
+            found.remarks.append(f"{name} holds times, which no two runs share: it was not compared.")
         elif name in files[0] & files[1]:
             found.compared += 1
             try:
@@ -43,6 +48,11 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
     found.reasons = reasons(*manifests)
     found.causes = causes(*manifests)
     return found
+
+
+def measured() -> set[str]:
+    """Tables and figures, without a suffix, that are of times."""
+    return {artefact.file for artefact in artefacts_of(known().values()) if artefact.measured}
 
 
 def manifest_of(folder: Path) -> Manifest:

@@ -71,7 +71,7 @@ def stage_params(study: Study, notebook: str) -> dict:
     values = leaves(study.params.model_dump()) | paper
     chosen = {key: value for key, value in values.items() if entry.declares(key)}
     for key, value in chosen.items():
-        if key.endswith((".weights", ".checkpoint")) and value and not key.startswith("published."):
+        if key.endswith((".weights", ".checkpoint", ".embeddings")) and value and not key.startswith("published."):
             chosen[key] = file_content(study, value)
     return {**chosen, "label": study.label}
 

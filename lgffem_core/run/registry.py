@@ -43,6 +43,7 @@ class Artefact(Section):
     caption: str
     notebook: str
     shows_patches: bool = False  # pictures of a user's own tissue stay on the user's machine
+    measured: bool = False  # holds times, which no two runs share: it is not compared
 
     def files(self, results: Path) -> list[Path]:
         """Its files below ``results``, one a format."""

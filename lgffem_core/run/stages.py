@@ -54,8 +54,9 @@ def known() -> dict[str, Entry]:
 
 
 def entries(study: Study) -> list[Entry]:
-    """The entries of the stages of the profile's systems."""
-    return [entry for entry in known().values() if entry.system in (None, *study.params.systems)]
+    """The entries of the stages of the profile's systems; data are prepared where one of them reads some."""
+    chosen = [entry for entry in known().values() if entry.system in (None, *study.params.systems)]
+    return [entry for entry in chosen if entry.data != "all" or any(other.data for other in chosen if other != entry)]
 
 
 def absent_systems(study: Study) -> set[str]:

@@ -221,8 +221,8 @@ def test_pairs_are_read_as_yaml():
 
 def test_the_keys_of_paths_are_those_that_the_schema_gives_a_path():
     values = flat(Params(profile="x").model_dump())
-    paths = {key for key in values if key.split(".")[-1] in ("root", "weights", "checkpoint")}
-    assert paths == PATH_KEYS and len(paths) == len(DATASETS) + 6
+    paths = {key for key in values if key.split(".")[-1] in ("root", "weights", "checkpoint", "embeddings")}
+    assert paths == PATH_KEYS and len(paths) == len(DATASETS) + 7
     assert TEXT_KEYS - PATH_KEYS == {"profile", "model.backbone.name", "baselines.ma_ms.network"}
 
 

@@ -74,6 +74,18 @@ def test_one_cell_is_named_with_row_column_and_both_values(pair):
     assert (found.conclusion, found.exit_code) == ("differs, UNEXPECTED", 1)
 
 
+@pytest.mark.parametrize("name", ["tables/archive.csv", "tables/archive.md", "figures/archive_recall.png"])
+def test_what_is_measured_anew_by_each_run_is_not_compared_but_must_be_there(pair, tmp_path, name):
+    found = pair()
+    for number, folder in enumerate((found.reference, found.rerun)):
+        (folder / name).write_text(f"index,rate\nFlat,{number}\n")
+    again = compare_results(found.reference, found.rerun)
+    assert (again.conclusion, again.compared) == ("equal", found.compared)
+    assert again.remarks == [f"{name} holds times, which no two runs share: it was not compared."]
+    (tmp_path / "rerun" / name).unlink()
+    assert compare_results(found.reference, found.rerun).structural == [f"{name} is missing from the rerun."]
+
+
 def test_the_table_for_people_is_compared_by_lines(pair, tmp_path):
     found = pair()
     (tmp_path / "rerun/tables/table1.md").write_text("| A | 32.81 |\n| B | 40.00 |\n")

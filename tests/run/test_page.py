@@ -14,10 +14,9 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.report import columns
 from lgffem_core.run import page
-from lgffem_core.run.registry import artefacts_of, registry
-from lgffem_core.run.stages import Request, measuring
+from lgffem_core.run.stages import Request, artefacts, measuring
 
-ARTEFACTS = artefacts_of(registry().values())
+ARTEFACTS = artefacts(Study.load(PROJECT / "params" / "demo.yaml"))
 CSV = """strategy,variant,seeds,eta_p,eta_p_low,eta_p_high,paper_eta_p,paper_eta_w,paper_eta_tot
 A,paper <b>,0 1,51.2,48.0,54.4,,,
 B,paper <b>,,,,,77.36,79.28,61.33

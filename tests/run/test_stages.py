@@ -38,7 +38,6 @@ from lgffem_core.run.due import (
     raise_flags,
     stage_params,
 )
-from lgffem_core.run.registry import registry
 from lgffem_core.run.stages import (
     Request,
     Stage,
@@ -51,7 +50,7 @@ from lgffem_core.run.stages import (
     upstream,
 )
 
-NOTEBOOKS = registry()
+NOTEBOOKS = [entry.notebook for entry in stages.entries(Study.load(PROJECT / "params" / "demo.yaml"))]
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 ALL = {name[:2] for name in NOTEBOOKS}  # "01" … "11"
 TRAINING, TABLES = {"03", "04", "05"}, {"07", "10"}

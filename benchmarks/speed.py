@@ -120,7 +120,9 @@ def authors_training(folder: Path, study: Study, images: int, steps: int, amp: b
     """Their training step on Kimia: two AdamW, gradients clipped, ``--amp`` on a GPU alone."""
     model, (batch, labels, _) = authors_model(folder, study).train(), batch_of(study, images)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    loss = SubCenterArcFaceLoss(CLASSES, 4 * study.params.model.neck.channels, margin=17.5, scale=17.5, sub_centers=6)
+    loss = SubCenterArcFaceLoss(
+        num_classes=CLASSES, embedding_size=4 * study.params.model.neck.channels, margin=17.5, scale=17.5, sub_centers=6
+    )
     loss.to(batch.device)
     optimizers = [torch.optim.AdamW(parameters, weight_decay=1e-5, amsgrad=True), torch.optim.AdamW(loss.parameters())]
     scaler = torch.amp.GradScaler(enabled=amp)

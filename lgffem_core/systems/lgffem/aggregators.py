@@ -12,6 +12,7 @@ from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
 
 def attend(x: Tensor, logits: Tensor, alpha: Tensor) -> Tensor:
     """α·X + (1−α)·X ⊙ σ(logits): the gate that both aggregators share (equations 3 and 5), X factored out."""
+    alpha = alpha.to(logits.dtype)
     return x * (alpha + (1 - alpha) * torch.sigmoid(logits))
 
 

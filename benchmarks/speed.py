@@ -10,6 +10,7 @@ with a GPU measures that GPU. Tables go to results/reference/benchmarks/ (--out 
 """
 
 import argparse
+import os
 import platform
 import statistics
 import sys
@@ -26,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lgffem_core.base.files import write_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.base.surroundings import PINNED, clean
 from lgffem_core.config.parameter_files import parse_pairs
 from lgffem_core.config.study import Study
 from lgffem_core.model.device import precision_of, prepare_device
@@ -241,4 +243,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if any(os.environ.get(name) != value for name, value in PINNED.items()):  # as run_all.sh starts everything
+        os.execve(sys.executable, [sys.executable, *sys.argv], clean(os.environ))
     main()

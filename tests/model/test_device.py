@@ -12,7 +12,10 @@ import torch
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import Compute
-from lgffem_core.model.device import prepare_device
+from lgffem_core.config.study import Study
+from lgffem_core.model.device import autocast, precision_of, prepare_device
+from lgffem_core.retrieval.encoder import embed
+from lgffem_core.systems.lgffem.model import build_model
 
 ASK = """
 import json, os, torch
@@ -75,3 +78,48 @@ def put_back():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("asked", "unit", "found"),
+    [
+        ({}, "avx512_bf16", "bf16-mixed"),
+        ({}, "amx_bf16", "bf16-mixed"),
+        ({}, "avx2", "32-true"),
+        ({"fast": False}, "avx512_bf16", "32-true"),
+        ({"precision": "32-true"}, "avx512_bf16", "32-true"),
+        ({"precision": "16-mixed", "fast": False}, "avx2", "16-mixed"),
+    ],
+)
+def test_half_precision_on_a_processor_that_has_it_unless_something_else_is_asked(monkeypatch, asked, unit, found):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True})
+    assert precision_of(Compute(device="cpu", **asked)) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "bf16", "found"),
+    [({}, True, "bf16-mixed"), ({}, False, "16-mixed"), ({"fast": False}, True, "32-true")],
+)
+def test_half_precision_on_a_gpu(monkeypatch, asked, bf16, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+    assert precision_of(Compute(**asked)) == found
+
+
+def test_embeddings_in_half_precision_point_where_those_in_float32_do(tmp_path):
+    """The issue's bound, a cosine of 0.999, with the paper's family of backbones and three neck layers."""
+    pairs = {"model.neck.channels": 64, "model.neck.layers": 3, "model.toggles.head_norm": False}
+    studies = {p: Study.load(PROJECT / "params/smoke.yaml", {**pairs, "compute.precision": p}, root=tmp_path)
+               for p in ("32-true", "bf16-mixed")}  # fmt: skip
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain, half = (
+        torch.from_numpy(embed(build_model(study, "paper", 0), [images], "cpu", precision))
+        for precision, study in studies.items()
+    )
+    assert plain.dtype == half.dtype == torch.float32 and not torch.equal(plain, half)
+    assert torch.cosine_similarity(plain, half).min() >= 0.999
+
+
+def test_without_half_precision_the_context_changes_nothing():
+    with autocast("cpu", "32-true"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

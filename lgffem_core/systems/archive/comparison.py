@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lgffem_core.config.study import Study
+from lgffem_core.model.device import prepare_device
 from lgffem_core.retrieval.archive import EXACT, build, measure, recall, resident
 
 #: Part of a factory string -> what such an index is called; the first that fits.
@@ -27,7 +28,7 @@ def compared(study: Study, vectors: np.ndarray, queries: np.ndarray) -> pd.DataF
     (``held_bytes``) or maps it (``mapped_bytes``) and searches; seconds to build; ``pareto``, as ``unbeaten`` says.
     """
     settings, rows, exact = study.params.archive, [], None
-    gpu = study.params.compute.device != "cpu"
+    gpu = prepare_device(study.params.compute) == "cuda"
     faiss.omp_set_num_threads(study.params.compute.threads)
     path = study.artifacts / f".index.{os.getpid()}.tmp"
     for factory, searches in [(EXACT, ("",)), *((index.factory, index.search) for index in settings.indices)]:

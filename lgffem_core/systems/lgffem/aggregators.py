@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
 
 
-def attend(x: Tensor, logits: Tensor, alpha: Tensor) -> Tensor:
+def attend(x: Tensor, logits: Tensor, alpha: Tensor | float) -> Tensor:
     """α·X + (1−α)·X ⊙ σ(logits): the gate that both aggregators share (equations 3 and 5), X factored out."""
-    alpha = alpha.to(logits.dtype)
+    alpha = torch.as_tensor(alpha).squeeze()  # a number without an axis leaves maps in half precision as they are
     return x * (alpha + (1 - alpha) * torch.sigmoid(logits))
 
 

@@ -47,7 +47,7 @@ def normalised_weights(weights: Tensor, epsilon: float, relu: bool) -> Tensor:
 
 def fast_normalised_fusion(terms: list[Tensor], weights: Tensor, epsilon: float, relu: bool) -> Tensor:
     """Σ wᵢ·Tᵢ / (Σ wᵢ + ε) (EfficientDet, section 3.3; equation 6); ``terms`` are tensors of one shape."""
-    weights = normalised_weights(weights, epsilon, relu).to(terms[0].dtype)
+    weights = normalised_weights(weights, epsilon, relu)
     total = weights[0] * terms[0]
     for weight, term in zip(weights[1:], terms[1:], strict=True):
         total = torch.addcmul(total, weight, term)

@@ -392,7 +392,7 @@ def test_the_live_line_says_stage_epoch_speed_and_time_left(console):
 def fake_snakemake(monkeypatch, events, code=0):
     command = said(events)
     command[-1] += f"; raise SystemExit({code})"
-    monkeypatch.setattr(cli, "snakemake_command", lambda study, request_file, cores: command)
+    monkeypatch.setattr(cli, "snakemake_command", lambda *_: command)
 
 
 def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsys):

@@ -228,10 +228,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if os.environ.get(OUTPUT):  # notebooks run in another folder
         os.environ[OUTPUT] = os.path.abspath(os.environ[OUTPUT])
-    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for sign in previous:
         if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
             signal.signal(sign, signal.default_int_handler)  # a polite kill, or a closed terminal, is like Ctrl-C
+    if previous[signal.SIGINT] == signal.SIG_IGN:  # behind & in a script: what is started must heed it all the same,
+        signal.signal(signal.SIGINT, lambda *_: None)  # or Snakemake would be killed with its jobs left in a queue
     try:
         return perform(options)
     except (StudyError, OSError) as error:

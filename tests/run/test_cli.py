@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -524,6 +525,18 @@ STUBBORN = (
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
     "print(child.pid, flush=True); time.sleep(60)"
 )
+
+
+def test_what_is_started_behind_an_ampersand_can_be_interrupted(monkeypatch):
+    code, seen = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)", []
+    output = partial(subprocess.check_output, [sys.executable, "-c", code], text=True)
+    monkeypatch.setattr(cli, "perform", lambda options: seen.append(output()) or 0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell without job control has it
+    try:
+        assert main([]) == 0 and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["False\n"]
 
 
 def alive(pid):

@@ -6,12 +6,11 @@
 import sys
 from pathlib import Path
 
-from lgffem_core.run.stages import Request, Stage, all_stages, entries, flag_file, upstream
+from lgffem_core.run.stages import Request, Stage, all_stages, entries, flag_file, resources, upstream
 
 request = Path(config["request"])
 study = Request.read(request).study
 run_notebook = [sys.executable, "-m", "lgffem_core", "notebook", str(request)]
-cores = min(study.params.compute.threads, workflow.cores)
 
 
 wildcard_constraints:
@@ -44,5 +43,6 @@ for entry in entries(study):
         input: [done(earlier) for earlier in upstream(study, stage)]
         output: done(stage)
         params: words=[entry.notebook, *run]
-        threads: cores
+        threads: study.params.compute.threads
+        resources: **resources(study, entry)
         shell: "{run_notebook:q} {params.words:q}"

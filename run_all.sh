@@ -3,6 +3,8 @@
 #
 #   ./run_all.sh                                        profile demo: everything synthetic, minutes
 #   ./run_all.sh params/FILE.yaml [--set key.path=value …] [--cores N]
+#   ./run_all.sh params/FILE.yaml … --dry-run           the jobs of a run, and what each asks for; starts nothing
+#   ./run_all.sh params/FILE.yaml … --cluster FOLDER    on a cluster: profiles/slurm, profiles/kubernetes
 #   ./run_all.sh verify [results/FOLDER …]              whether results are what their run left
 #   ./run_all.sh verify --rerun [params/FILE.yaml …]    whether a rerun gives what is kept under results/reference
 #   ./run_all.sh checkpoint FILE.pth                    what one of the authors' checkpoints settles

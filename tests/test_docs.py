@@ -29,6 +29,7 @@ LOSS = (
     "--set training.loss.name=cosine_softmax profile=losstry"
 )
 STAGE = ".venv/bin/python -m lgffem_core notebook artifacts/smoke/request.json"
+SWEEP = './run_all.sh params/paper.yaml --set "seeds=[0, 1, 2]" "variants=[paper, released]" --dry-run'
 HISTOLOGY = "./run_all.sh params/histology.yaml --set data.kimia.root=DIR data.pannuke.root=DIR"
 #: Commands that take a connection, hours or another environment -> the tests that run what is behind them.
 ELSEWHERE = {
@@ -57,6 +58,15 @@ ELSEWHERE = {
         "tests/test_environment.py::test_environment_file_has_what_pathml_needs_and_a_python_that_fits",
     ),
     "./run_all.sh test-pathml": ("tests/pathml/test_pathml.py::test_pathml_dataset_reads_our_folder",),
+    "./run_all.sh params/paper.yaml --cluster profiles/slurm": (
+        "tests/run/test_cluster.py::test_snakemake_is_told_the_clusters_profile_and_cores_only_where_they_are_given",
+    ),
+    ".venv/bin/python -m pip install --no-deps -r profiles/slurm/requirements.txt": (
+        "tests/run/test_cluster.py::test_a_profile_names_options_of_snakemake_or_of_its_plugin",
+    ),
+    "tools/slurm_here.sh": (  # some minutes, and as root
+        "tests/run/test_cluster.py::test_a_profile_names_options_of_snakemake_or_of_its_plugin",
+    ),
     ".venv-pathml/bin/python tools/prepare_pannuke_pathml.py DIR": (
         "tests/pathml/test_pathml.py::test_both_write_the_same_folder",
     ),
@@ -136,6 +146,11 @@ def test_the_published_schedule_says_what_is_missing(typed, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sweep_is_listed_before_there_are_data(typed, capsys, tmp_path):
+    assert main(typed(SWEEP)) == 0
+    assert capsys.readouterr().out.count("\n") == 1 + 3 * 6 + 8 and not (tmp_path / "out").exists()
+
+
 def test_a_checkpoint_says_what_it_holds(typed, capsys, released_file, tmp_path):
     words = typed("./run_all.sh checkpoint FILE.pth")
     assert main([*words[:-1], str(released_file(tmp_path / words[-1]))]) == 0
@@ -204,6 +219,7 @@ HERE = {
     "conda activate lgffem",
     "python -I -m lgffem_core params/demo.yaml",
     "./run_all.sh params/paper.yaml",
+    SWEEP,
     "./run_all.sh checkpoint FILE.pth",
     "./run_all.sh verify results/reference/demo",
     f"{TORCHRUN} --strategy a --variant paper",

@@ -10,9 +10,12 @@ import ast
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import COMPUTING, installed_versions
+from lgffem_core.config.watched import REGISTRY
 
 PACKAGE = "lgffem_core"
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -112,7 +115,13 @@ def syntax_hash(source: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Hash of a file that counts as code: Python by its syntax, anything else by its bytes."""
+    """Hash of a file that counts as code: Python by its syntax, anything else by its bytes.
+
+    The registry of stages counts without what its stages ask a cluster for.
+    """
+    if path.name == Path(REGISTRY).name:
+        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return sha256_json({name: {**entry, "resources": None} for name, entry in known.items()})
     return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)
 
 

@@ -14,8 +14,10 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
+from lgffem_core.run.cluster import cluster_profile
 from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
+from lgffem_core.run.plan import plan
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
 from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
@@ -25,14 +27,22 @@ DEMO = str(PROJECT / "params" / "demo.yaml")
 GOES_ON = "the same command goes on from the last checkpoint."
 
 
-def run(params: str, pairs: list[str], cores: int) -> int:
-    """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
+def asked_for(params: str, pairs: list[str]) -> Request:
+    """The request of a command line whose results have a folder of their own."""
     close = difflib.get_close_matches(params, COMMANDS, n=1)
     if close and not Path(params).exists():
         raise RequestError(f"{params}: no such command or parameter file; did you mean ./run_all.sh {close[0]}?")
     request = make_request(params, pairs)
     check_profile(request)
+    return request
+
+
+def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = None) -> int:
+    """Run a profile from data to tables; 0, or 2 with a checklist where something is missing."""
+    request = asked_for(params, pairs)
     study = request.study
+    profile = cluster_profile(cluster) if cluster else None
+    cores = cores or (None if cluster else os.cpu_count() or 1)
     missing = checklist(study)
     if missing:
         raise RequestError(format_checklist(params, missing))
@@ -40,9 +50,10 @@ def run(params: str, pairs: list[str], cores: int) -> int:
     with sole_run(study):
         request_file = request.write(study.artifacts / "request.json")
         waiting, stages = raise_flags(study), all_stages(study)
-        console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {cores} cores", markup=False)
+        where = f"{cores} cores" if profile is None else f"on {cluster}"
+        console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {where}", markup=False)
         if waiting:
-            run_stages(study, snakemake_command(study, request_file, cores), Reporter(console))
+            run_stages(study, snakemake_command(study, request_file, cores, profile), Reporter(console))
             check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
@@ -105,7 +116,7 @@ def verify(folders: list[str]) -> int:
     return report([Path(folder).resolve() for folder in folders], PROJECT, output)
 
 
-def verify_by_rerun(params: str, pairs: list[str], cores: int) -> int:
+def verify_by_rerun(params: str, pairs: list[str], cores: int | None) -> int:
     """Run a profile from nothing in a folder of its own and compare it with the kept reference.
 
     Returns 0 where all is equal, 3 where it differs as another processor or other versions make it differ, else 1.
@@ -159,7 +170,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     run_parser.add_argument("params", nargs="?", default=DEMO, help="a profile")
     for some in (run_parser, verify_parser):
         some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
-        some.add_argument("--cores", type=positive, default=os.cpu_count() or 1)
+        some.add_argument("--cores", type=positive, help="how many are used at a time")
+    run_parser.add_argument("--cluster", metavar="FOLDER", help="run on a cluster: profiles/slurm, profiles/kubernetes")
+    run_parser.add_argument("--dry-run", action="store_true", help="list the jobs and what they ask for; start nothing")
     checkpoint_parser = commands.add_parser("checkpoint", help="what a released .pth settles", allow_abbrev=False)
     checkpoint_parser.add_argument("file", type=Path)
     stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
@@ -170,7 +183,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
     options, unknown = parser.parse_known_args(arguments if named else ["run", *arguments])
     if unknown:  # told by the command that was meant, which shows its own options
-        close = difflib.get_close_matches(unknown[0], ("--set", "--cores", "--rerun"), n=1)
+        close = difflib.get_close_matches(unknown[0], ("--set", "--cores", "--cluster", "--dry-run", "--rerun"), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if options.command == "verify" and options.rerun and len(options.folders) > 1:
@@ -204,7 +217,10 @@ def perform(options: argparse.Namespace) -> int:
         return verify_by_rerun(*(options.folders or [DEMO]), options.pairs, options.cores)
     if options.command == "verify":
         return verify(options.folders)
-    return run(options.params, options.pairs, options.cores)
+    if options.dry_run:
+        print(plan(asked_for(options.params, options.pairs).study))
+        return 0
+    return run(options.params, options.pairs, options.cores, options.cluster)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -212,10 +228,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if os.environ.get(OUTPUT):  # notebooks run in another folder
         os.environ[OUTPUT] = os.path.abspath(os.environ[OUTPUT])
-    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for sign in previous:
         if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
             signal.signal(sign, signal.default_int_handler)  # a polite kill, or a closed terminal, is like Ctrl-C
+    if previous[signal.SIGINT] == signal.SIG_IGN:  # behind & in a script: what is started must heed it all the same,
+        signal.signal(signal.SIGINT, lambda *_: None)  # or Snakemake would be killed with its jobs left in a queue
     try:
         return perform(options)
     except (StudyError, OSError) as error:

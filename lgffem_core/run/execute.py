@@ -1,9 +1,11 @@
 """Executing one stage: a notebook, in a kernel of its own, by papermill."""
 
+import fcntl
 import os
 import resource
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import papermill
@@ -52,6 +54,15 @@ def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
     return parameters | ({"variant": variant, "seed": int(seed)} if variant else {})
 
 
+@contextmanager
+def alone(study: Study, stage: Stage):
+    """Wait until no other process runs the stage: a cluster's jobs may outlive the run that submitted them."""
+    note_file(study, stage).parent.mkdir(parents=True, exist_ok=True)
+    with open(note_file(study, stage).with_suffix(".lock"), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def execute_stage(request: Request, notebook: str, variant: str = "", seed: str = "") -> None:
     """Run a notebook headless unless its stage is finished, and note what it ran from and what it left.
 
@@ -59,18 +70,19 @@ def execute_stage(request: Request, notebook: str, variant: str = "", seed: str 
     ``StudyError`` naming notebook and cell.
     """
     study, stage = request.study, Stage(notebook, variant, int(seed) if seed != "" else "")
-    if not is_finished(study, stage):
-        os.environ[STAGE_VARIABLE] = stage.name  # inherited by the kernel
-        emit("started")
-        began = time.monotonic()
-        # What is noted is what was there before: a change while the notebook runs makes the stage run again.
-        before = {"key": key(study, stage), "inputs": inputs(study, stage), "data": data_state(study, stage)}
-        with watching(declared(study, stage), note_file(study, stage).with_suffix(".declared")) as reads:
-            run_notebook(request, study, stage)
-            before["reads"] = reads()
-        record_stage(study, stage, before, time.monotonic() - began)
-        emit("finished", seconds=time.monotonic() - began)
-    flag_file(study, *stage).touch()
+    with alone(study, stage):
+        if not is_finished(study, stage):
+            os.environ[STAGE_VARIABLE] = stage.name  # inherited by the kernel
+            emit("started")
+            began = time.monotonic()
+            # What is noted is what was there before: a change while the notebook runs makes the stage run again.
+            before = {"key": key(study, stage), "inputs": inputs(study, stage), "data": data_state(study, stage)}
+            with watching(declared(study, stage), note_file(study, stage).with_suffix(".declared")) as reads:
+                run_notebook(request, study, stage)
+                before["reads"] = reads()
+            record_stage(study, stage, before, time.monotonic() - began)
+            emit("finished", seconds=time.monotonic() - began)
+        flag_file(study, *stage).touch()
 
 
 def run_notebook(request: Request, study: Study, stage: Stage) -> None:

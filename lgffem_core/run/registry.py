@@ -56,6 +56,14 @@ class Artefact(Section):
         return (0, found[1] == "Figure", int(found[2])) if found else (1,)
 
 
+class Resources(Section):
+    """What one run of a stage asks a cluster for, at the published schedule. Nothing that it computes depends on it."""
+
+    memory: Annotated[int, Field(gt=0)] = 16000  # MB
+    minutes: Annotated[int, Field(gt=0)] = 240  # after which a cluster ends it; the next run goes on from there
+    gpu: bool = False
+
+
 class Entry(Section):
     """One notebook of the study; ``notebooks/stages.yaml`` says at its head what each key means."""
 
@@ -70,6 +78,7 @@ class Entry(Section):
     data: tuple[DataSet, ...] | Literal["all"] = ()
     leaves: tuple[str, ...] = ()
     measures: bool = False
+    resources: Resources = Resources()
     artefacts: tuple[Artefact, ...] = ()
 
     @property

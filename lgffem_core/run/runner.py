@@ -50,16 +50,18 @@ def events_file(study: Study) -> Path:
     return study.artifacts / "events.jsonl"
 
 
-def snakemake_command(study: Study, request_file: Path, cores: int) -> list[str]:
-    """Snakemake on our Snakefile; what is to be done follows from the stages' flags, not from file times."""
+def snakemake_command(study: Study, request_file: Path, cores: int | None, cluster: Path | None = None) -> list[str]:
+    """Snakemake on our Snakefile, here or on a ``cluster``; what is to be done follows from the stages' flags.
+
+    ``cores`` is how many run at a time; None, on a cluster alone, leaves it to the cluster's profile.
+    """
     options = {
         "--snakefile": str(PROJECT / "Snakefile"),
         "--directory": str(study.artifacts),
-        "--cores": str(cores),
-        "--workflow-profile": "none",  # not profiles/default of the folder in which the command is typed
+        "--workflow-profile": str(cluster or "none"),  # not profiles/default of where the command is typed
         "--rerun-triggers": "params",
         "--config": f"request={os.path.relpath(request_file, study.artifacts)}",  # as YAML: a full path may hold ": "
-    }
+    } | ({"--cores": str(cores)} if cores else {})
     switches = ["--nolock", "--rerun-incomplete", "--drop-metadata"]
     return [sys.executable, "-m", "snakemake", *switches, *(word for option in options.items() for word in option)]
 

@@ -107,6 +107,17 @@ def upstream(study: Study, stage: Stage) -> list[Stage]:
     return found
 
 
+def resources(study: Study, entry: Entry) -> dict[str, int]:
+    """What a run of a stage asks a cluster for, by Snakemake's names; no GPU where the profile computes without."""
+    compute, asked = study.params.compute, entry.resources
+    return {
+        "cpus_per_task": compute.threads + compute.workers,
+        "mem_mb": asked.memory,
+        "runtime": asked.minutes,
+        "gpu": int(asked.gpu and compute.device != "cpu"),
+    }
+
+
 # -- where things are ------------------------------------------------------------------------------------------
 
 

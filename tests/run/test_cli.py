@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def study(root, profile="smoke"):
 
 def test_without_words_the_demo_runs():
     options = parse([])
-    assert (options.command, options.pairs) == ("run", []) and options.cores >= 1
+    assert (options.command, options.pairs) == ("run", []) and options.cores is None
     assert Path(options.params) == PROJECT / "params" / "demo.yaml"
 
 
@@ -392,7 +393,7 @@ def test_the_live_line_says_stage_epoch_speed_and_time_left(console):
 def fake_snakemake(monkeypatch, events, code=0):
     command = said(events)
     command[-1] += f"; raise SystemExit({code})"
-    monkeypatch.setattr(cli, "snakemake_command", lambda study, request_file, cores: command)
+    monkeypatch.setattr(cli, "snakemake_command", lambda *_: command)
 
 
 def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsys):
@@ -524,6 +525,18 @@ STUBBORN = (
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
     "print(child.pid, flush=True); time.sleep(60)"
 )
+
+
+def test_what_is_started_behind_an_ampersand_can_be_interrupted(monkeypatch):
+    code, seen = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)", []
+    output = partial(subprocess.check_output, [sys.executable, "-c", code], text=True)
+    monkeypatch.setattr(cli, "perform", lambda options: seen.append(output()) or 0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell without job control has it
+    try:
+        assert main([]) == 0 and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["False\n"]
 
 
 def alive(pid):

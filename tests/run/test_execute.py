@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from threading import Thread
 
 import nbformat
 import papermill
@@ -61,6 +62,20 @@ def test_a_stage_gets_its_parameters_and_is_noted(request_in, monkeypatch):
     assert note["producer"] == "notebooks/03_strategy_a_imagenet.ipynb" and len(note["outputs"]) == 4
     executed = executed_notebook(study, *STAGE)
     assert executed.exists() and "<html" in executed.with_suffix(".html").read_text()
+
+
+def test_a_stage_waits_for_whoever_runs_it_and_then_finds_it_finished(request_in, monkeypatch):
+    """A job of a cluster may outlive the run that submitted it, and the next run submits it again."""
+    study = request_in.study
+    calls = pretend(monkeypatch, lambda: write_outputs(study))
+    second = Thread(target=execute.execute_stage, args=(request_in, *STAGE))
+    with execute.alone(study, Stage(*STAGE)):
+        second.start()
+        second.join(1)
+        assert second.is_alive() and not calls
+    second.join(60)
+    execute.execute_stage(request_in, *STAGE)
+    assert len(calls) == 1 and not second.is_alive()
 
 
 def test_a_notebook_that_leaves_no_output_has_not_finished(request_in, monkeypatch):

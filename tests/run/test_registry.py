@@ -67,6 +67,13 @@ def parameters():
         ("  system: lgffem\n", "  system: ffnir\n", "stage 02_model_definition, system: Input should be .*'lgffem'"),
         ("      file: tables/data_report\n", "", "stage 01_data_preparation, artefacts, 0, file: Field required"),
         ("file: tables/data_report", "file: ../report", "stage 01_data_preparation, artefacts, 0, file: String should"),
+        (
+            "{minutes: 2880, gpu",
+            "{minutes: 0, gpu",
+            "stage 03_strategy_a_imagenet, resources, minutes: Input should be gr",
+        ),
+        ("{minutes: 2880, gpu", "{hours: 48, gpu", "stage 03_strategy_a_imagenet, resources, hours: Extra inputs"),
+        ("{minutes: 2880, gpu: true}", "48 h", "stage 03_strategy_a_imagenet, resources: Input should be a valid dict"),
         ("  gives: –\n", "", "stage 02_model_definition, gives: Field required"),
         ("02_model_definition:", "model:", "stage model, notebook: String should match"),
         (
@@ -233,6 +240,18 @@ def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, mon
     assert "request.json 05_strategy_c_kimia --variant paper --seed 3" in graph
     rule = graph.split("\nrule grad_cam:")[1].split("\nrule ")[0]
     assert rule.split("request.json ")[1].split()[0] == "08_grad_cam" and "05_strategy_c_kimia_paper_seed3.done" in rule
+
+
+def test_each_rule_asks_for_what_its_stage_is_declared_to_need(tmp_path, monkeypatch):
+    monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
+    graph = dry_run(Request("params/smoke.yaml", {"compute.device": "cuda", "compute.workers": 3}), PROJECT)
+    found = dict(re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", graph, re.MULTILINE))
+    asked = {name: {*re.findall(r"(cpus_per_task|mem_mb|runtime|gpu)=(\d+)", line)} for name, line in found.items()}
+    few, shared = {("mem_mb", "16000"), ("cpus_per_task", "4")}, {("runtime", "240")}
+    assert asked["data_preparation"] == few | shared | {("gpu", "0")}
+    assert asked["grad_cam"] == few | shared | {("gpu", "1")}
+    assert asked["strategy_a_imagenet"] == few | {("runtime", "2880"), ("gpu", "1")}
+    assert len(asked) == len(registry()) + 1  # rule all asks for nothing
 
 
 def dry_run(request, project):

@@ -38,6 +38,7 @@ from lgffem_core.run.due import (
     raise_flags,
     stage_params,
 )
+from lgffem_core.run.registry import registry
 from lgffem_core.run.stages import (
     Request,
     Stage,
@@ -222,6 +223,26 @@ def test_comments_docstrings_and_layout_everywhere_run_nothing_again(project):
     for notebook in NOTEBOOKS:
         edit_cell(project, notebook, "code", "\n\n# more\n")
     assert run_as_planned(mine) == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [
+        ("{minutes: 2880, gpu: true}", "{memory: 99, minutes: 9}", set()),
+        ("title: Table 1\n", "title: Table 9\n", {"01"}),
+    ],
+)
+def test_what_a_stage_asks_a_cluster_for_runs_nothing_again(project, before, after, again):
+    mine, entries = study_of(project), project / "notebooks" / "stages.yaml"
+    run_as_planned(mine)
+    text = entries.read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    entries.write_text(text.replace(before, after), encoding="utf-8")
+    registry.cache_clear()
+    try:
+        assert run_as_planned(mine) == again
+    finally:
+        registry.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from lgffem_core.base.kept import kept
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, patch_table
+from lgffem_core.data.table import table_hash
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 
 
@@ -39,6 +40,6 @@ def kept_embeddings(study: Study, dataset: str, path: Path, encoder: Encoder) ->
         test = torch.tensor((table["split"] == "test").tolist())
         return {"embeddings": torch.from_numpy(vectors), "labels": labels, "test": test}, {"ids": list(table["path"])}
 
-    made_from = sha256_json([encoder.identity, table.to_dict("list"), settings, code])
+    made_from = sha256_json([encoder.identity, table_hash(table), settings, code])
     tensors, header = kept(path, made_from, compute)
     return Embedded(*(tensors[name].numpy() for name in ("embeddings", "labels", "test")), np.array(header["ids"]))

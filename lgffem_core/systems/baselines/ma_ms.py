@@ -20,6 +20,7 @@ from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data import channel_order, check_unchanged
 from lgffem_core.data.augment import Augment, crops_of_resized
 from lgffem_core.data.loading import PatchDataset
+from lgffem_core.data.table import table_hash
 from lgffem_core.model.weights import start_hash
 from lgffem_core.systems.baselines.networks import MixedAttentionNet, build_mixed_attention
 from lgffem_core.training.fabric import make_fabric
@@ -72,7 +73,7 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
             "weights": start_hash(study, "baselines.ma_ms", settings.network),
             "size": crop_size(study),
             "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
-            "data": sha256_json(training_set(study, SEARCHED).to_dict("list")),
+            "data": table_hash(training_set(study, SEARCHED)),
             "order": channel_order(study, SEARCHED),
             "code": code_hash("import lgffem_core.systems.baselines.ma_ms"),
             "lock": lock_hash(),

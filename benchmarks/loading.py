@@ -150,7 +150,7 @@ def memory(folder: Path, args: argparse.Namespace) -> pd.DataFrame:
         patch_table(study_of(folder / str(images), []), "imagenet")  # indexed here, so that it counts nowhere
         for how, cache in (("decoded", 0), ("kept", 16)):
             table.append({"images": images, "how": how, **alone("epochs", folder / str(images), cache)})
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).drop(columns="seconds")  # which compare nothing: one run, one after the other
 
 
 def epochs(folder: Path, cache: float) -> None:

@@ -10,13 +10,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lgffem_core.base.files import REMEDIES, atomic_path, refused, remove_leftovers, sha256_json
+from lgffem_core.base.files import REMEDIES, atomic_path, refused, sha256_json
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, files_census, images_root, patch_table
@@ -58,7 +59,7 @@ class Pixels:
             print(f"{self.path}: is damaged at image {slot}, which is decoded again.")
         image = np.ascontiguousarray(decode())
         if image.shape == (height, width, 3):
-            self.write((start, image.data.cast("B")), (check, zlib.crc32(image, slot).to_bytes(4, "little")))
+            self.write((start, image.reshape(-1).data), (check, zlib.crc32(image, slot).to_bytes(4, "little")))
         return image
 
     def write(self, *parts: tuple[int, bytes | memoryview]) -> None:
@@ -140,10 +141,10 @@ def make_file(path: Path, shapes: np.ndarray, most: int) -> bool:
     size = slots.nbytes + 3 * int(shapes.prod(axis=1).sum())
     if size > most or 2 * size > shutil.disk_usage(path.parent).free:
         return False
-    remove_leftovers(path.parent)
-    others = sorted(path.parent.glob("*.u8"), key=lambda other: other.stat().st_mtime_ns)
-    while others and size + sum(other.stat().st_size for other in others) > most:
-        others.pop(0).unlink()
+    with suppress(FileNotFoundError):  # another process makes room at the same time
+        others = sorted(path.parent.glob("[!.]*.u8"), key=lambda other: other.stat().st_mtime_ns)
+        while others and size + sum(other.stat().st_size for other in others) > most:
+            others.pop(0).unlink()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(slots)
         file.truncate(size)

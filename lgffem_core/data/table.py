@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.files import sha256_json
 from lgffem_core.data.listing import printable
 from lgffem_core.data.sets.base import Row
 
@@ -100,8 +99,3 @@ def read_table(path: Path, further: Mapping[str, str] = {}) -> pd.DataFrame:
     except ValueError as error:  # of the parser, and of bytes that are no UTF-8
         raise StudyError(f"{path}: is no PatchTable ({' '.join(str(error).split())}); run notebook 01 again.") from None
     return checked(table, further, path, "run notebook 01 again")
-
-
-def table_hash(table: pd.DataFrame) -> str:
-    """Hash of what a table's rows hold, in their order, and of its columns' names."""
-    return sha256_json({name: column.tolist() for name, column in table.items()})

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import write_text
+from lgffem_core.base.files import sha256_table, write_text
 from lgffem_core.data.sets.kimia import SET
-from lgffem_core.data.table import COLUMNS, build_table, read_table, table_hash
+from lgffem_core.data.table import COLUMNS, build_table, read_table
 
 
 def test_rows_keep_their_order_and_labels_are_numbered_as_listed(tmp_path, picture):
@@ -139,6 +139,6 @@ def test_a_name_that_no_table_holds_is_refused_by_name(tmp_path, picture, name):
 
 def test_a_tables_hash_is_that_of_its_columns_and_tells_every_change():
     plain = json.dumps(SOUND.to_dict("list"), sort_keys=True, separators=(",", ":"))
-    assert table_hash(SOUND) == table_hash(SOUND.copy()) == hashlib.sha256(plain.encode()).hexdigest()
+    assert sha256_table(SOUND) == sha256_table(SOUND.copy()) == hashlib.sha256(plain.encode()).hexdigest()
     others = [SOUND[::-1], SOUND[:2], SOUND.rename(columns={"path": "paths"}), SOUND.assign(split=SOUND["label"])]
-    assert len({table_hash(SOUND), *map(table_hash, others)}) == 5
+    assert len({sha256_table(SOUND), *map(sha256_table, others)}) == 5

@@ -5,14 +5,13 @@ import torch
 from lightning_fabric import Fabric
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.base.files import sha256_file, sha256_json
+from lgffem_core.base.files import sha256_file, sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import Params
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import channel_order, check_unchanged, patch_table
 from lgffem_core.data.loading import PatchDataset
-from lgffem_core.data.table import table_hash
 from lgffem_core.model.weights import start_hash
 from lgffem_core.systems.lgffem.augmentation import training_augment
 from lgffem_core.systems.lgffem.model import LGFFEM, build_model
@@ -59,7 +58,7 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int, b
             "training": training,
             "released": checkpoint and sha256_file(checkpoint),
             "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
-            "data": table_hash(training_set(study, dataset)),
+            "data": sha256_table(training_set(study, dataset)),
             "order": channel_order(study, dataset),
             "code": code_hash("import lgffem_core.systems.lgffem.strategies"),
             "lock": lock_hash(),

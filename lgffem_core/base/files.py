@@ -165,3 +165,8 @@ def sha256_json(value) -> str:
     """SHA-256 of a JSON-like value in canonical form: equal values give equal hashes."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def sha256_table(table) -> str:
+    """SHA-256 of what the rows of a table of pandas hold, in their order, and of its columns' names."""
+    return sha256_json({name: column.tolist() for name, column in table.items()})

@@ -28,6 +28,7 @@ FREE = {
     "data.faulty_files": "is in the label; which files are left, the index says",
     "data.accept_changed_files": "the files that are used count by their contents",
     "compute.workers": "how fast images come, not which",
+    "compute.cache": "whether pixels are decoded anew or kept; they are the same",
     "compute.checkpoint_steps": "what an interrupted training goes on from; it comes to the same bits",
     **{f"data.{name}.root": "what lies there counts, not where it lies" for name in DATASETS},
 }

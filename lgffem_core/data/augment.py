@@ -21,10 +21,18 @@ class Augment:
 
     All transforms draw from one generator. ``Compose.set_random_seed`` would start a generator of the
     same seed in each of them: both flips would then always happen together.
+
+    ``resize`` is a resize that comes first, if one does: it draws nothing, and leaves an image as it is that went
+    through it.
     """
 
     def __init__(self, transforms: list[A.BasicTransform]):
         self.pipeline = A.Compose(transforms)
+        self.resize = transforms[0] if isinstance(transforms[0], A.Resize) else None
+
+    def begin(self, image: np.ndarray) -> np.ndarray:
+        """``image`` after that resize: all that can be done before a seed is known."""
+        return self.resize.apply(image) if self.resize else image
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))

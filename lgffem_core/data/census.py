@@ -16,8 +16,9 @@ from lgffem_core.base.files import atomic_path, sha256_file, sha256_json
 from lgffem_core.data.listing import Listing, list_tree
 from lgffem_core.data.sets import get as set_named
 
-FIELDS = ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256"]
+FIELDS = ["path", "look", "sha256"]
 
+UNKNOWN = (None, "")  # of a file that is not in the cache
 READERS = 8  # threads that read files; hashing and decoding release the interpreter lock
 BLOCK = 8192  # files that are handed to the threads at a time
 # A file that changed this shortly before it was looked at may change again within one tick of its file system's
@@ -35,25 +36,25 @@ def census(root: Path, names: Sequence[str], cache: Path) -> dict[str, str]:
     """
     known, now = read_cache(cache), time.time_ns()
     looks = {name: look(os.path.join(root, name)) for name in names}
-    new = [name for name in names if looks[name] is None or known.get(name, ())[:4] != looks[name]]
+    new = [name for name in names if looks[name] is None or known.get(name, UNKNOWN)[0] != looks[name]]
     hashed = dict(zip(new, in_threads(lambda name: hash_file(os.path.join(root, name)), new), strict=True))
     if new:
         there = (n for n in known if n in looks or os.path.exists(os.path.join(root, n)))  # asked about, or still there
         kept = {n: known[n] for n in there if n not in hashed}
-        fresh = {n: (*looks[n], digest) for n, digest in hashed.items() if digest and looks[n]}
-        entries = kept | {n: entry for n, entry in fresh.items() if settled(entry, now)}
+        fresh = {n: (looks[n], digest) for n, digest in hashed.items() if digest and looks[n]}
+        entries = kept | {n: entry for n, entry in fresh.items() if settled(entry[0], now)}
         if entries != known:
             write_cache(entries, cache)
-    return {name: hashed[name] if name in hashed else known[name][4] for name in names}
+    return {name: hashed[name] if name in hashed else known[name][1] for name in names}
 
 
-def look(path: str) -> tuple[str, str, str, str] | None:
-    """What tells that a file changed: (size, mtime_ns, ctime_ns, inode); None where there is no such file."""
+def look(path: str) -> str | None:
+    """What tells that a file changed, "size mtime_ns ctime_ns inode"; None where there is no such file."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return str(found.st_size), str(found.st_mtime_ns), str(found.st_ctime_ns), str(found.st_ino)
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def in_threads(function: Callable, items: Sequence) -> Iterator:
@@ -71,24 +72,23 @@ def hash_file(path: str | Path) -> str:
         return ""
 
 
-def settled(entry: tuple[str, ...], now: int) -> bool:
-    """True where an entry's file was last changed long enough before ``now`` (ns) to trust its times."""
-    return max(int(entry[1]), int(entry[2])) < now - SETTLED * 1e9
+def settled(look: str, now: int) -> bool:
+    """True where a file was last changed long enough before ``now`` (ns) to trust its times."""
+    _, mtime, ctime, _ = look.split()
+    return max(int(mtime), int(ctime)) < now - SETTLED * 1e9
 
 
-def read_cache(cache: Path) -> dict[str, tuple[str, ...]]:
-    """Relative path -> (size, mtime_ns, ctime_ns, inode, sha256); nothing where there is no such file."""
+def read_cache(cache: Path) -> dict[str, tuple[str, str]]:
+    """Relative path -> (look, sha256); nothing where there is no such file."""
     try:
         with open(cache, encoding="utf-8", errors="surrogateescape", newline="") as handle:
             rows = csv.reader(handle)
-            if next(rows, None) != FIELDS:
-                return {}
-            return {path: (size, mtime, ctime, inode, digest) for path, size, mtime, ctime, inode, digest in rows}
+            return {path: (seen, digest) for path, seen, digest in rows} if next(rows, None) == FIELDS else {}
     except (OSError, ValueError, csv.Error):
         return {}
 
 
-def write_cache(entries: dict[str, tuple[str, ...]], cache: Path) -> None:
+def write_cache(entries: dict[str, tuple[str, str]], cache: Path) -> None:
     """Write what ``read_cache`` reads, atomically."""
     with atomic_path(cache) as temporary:
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as handle:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.data.augment import Augment
+from lgffem_core.data.pixels import Pixels
 
 
 def read_rgb(path: Path, channel_order: str = "rgb", sha256: str | None = None) -> np.ndarray:
@@ -37,8 +38,11 @@ def read_rgb(path: Path, channel_order: str = "rgb", sha256: str | None = None) 
 
 def normalise(image: np.ndarray, mean: tuple, std: tuple) -> torch.Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W): (x/255 − mean)/std per channel."""
-    scaled = (image.astype(np.float32) / 255.0 - np.float32(mean)) / np.float32(std)
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+    values = (np.arange(256, dtype=np.float32)[:, None] / 255.0 - np.float32(mean)) / np.float32(std)  # of each level
+    scaled = np.empty((3, *image.shape[:2]), np.float32)
+    for channel in range(3):
+        np.take(values[:, channel], image[..., channel], out=scaled[channel], mode="clip")  # which checks no index
+    return torch.from_numpy(scaled)
 
 
 class PatchDataset(Dataset):
@@ -51,6 +55,7 @@ class PatchDataset(Dataset):
         mean, std: input statistics of the backbone.
         channel_order: of the files, see ``read_rgb``.
         seed: of the run.
+        pixels: where images are kept after ``transform.begin``, so that files need not be decoded.
 
     An item is asked for as ``(epoch, row)``, which is how the epoch reaches worker processes, and is
     ``(image (3, S, S) float32, label id, row)``.
@@ -65,18 +70,23 @@ class PatchDataset(Dataset):
         std: tuple,
         channel_order: str = "rgb",
         seed: int = 0,
+        pixels: Pixels | None = None,
     ):
         self.paths, self.labels = table["path"].tolist(), table["label_id"].tolist()
         self.ids, self.hashes = table.index.tolist(), table["sha256"].tolist()
         self.root, self.transform, self.mean, self.std = Path(root), transform, mean, std
-        self.channel_order, self.seed = channel_order, seed
+        self.channel_order, self.seed, self.pixels = channel_order, seed, pixels
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def decode(self, row: int) -> np.ndarray:
+        """An image from its file, uint8 (H, W, 3), as far as it does not depend on the epoch."""
+        return self.transform.begin(read_rgb(self.root / self.paths[row], self.channel_order, self.hashes[row]))
+
     def __getitem__(self, key: tuple[int, int]):
         epoch, row = key
-        image = read_rgb(self.root / self.paths[row], self.channel_order, self.hashes[row])
+        image = self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
         image = self.transform(image, derive_seed("augment", self.seed, epoch, self.ids[row]))
         return normalise(image, self.mean, self.std), self.labels[row], row
 

@@ -7,6 +7,7 @@ table back; ``check_unchanged`` says whether the files are still those that it n
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -134,6 +135,12 @@ def read_index(study: Study, dataset: str) -> pd.DataFrame | None:
         return None
     if sha256_file(index) != made["index_sha256"]:
         raise StudyError(f"{index}: was changed after notebook 01 wrote it; run notebook 01 again.")
+    return parsed(index, made["index_sha256"], dataset).copy(deep=False)
+
+
+@lru_cache(maxsize=len(NAMES))
+def parsed(index: Path, content: str, dataset: str) -> pd.DataFrame:
+    """The PatchTable in a file of this content, which one call of a stage asks for many times."""
     return read_table(index, set_named(dataset).columns)
 
 

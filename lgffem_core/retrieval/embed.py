@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lgffem_core.base.files import sha256_json
+from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.kept import kept
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
@@ -39,6 +39,6 @@ def kept_embeddings(study: Study, dataset: str, path: Path, encoder: Encoder) ->
         test = torch.tensor((table["split"] == "test").tolist())
         return {"embeddings": torch.from_numpy(vectors), "labels": labels, "test": test}, {"ids": list(table["path"])}
 
-    made_from = sha256_json([encoder.identity, table.to_dict("list"), settings, code])
+    made_from = sha256_json([encoder.identity, sha256_table(table), settings, code])
     tensors, header = kept(path, made_from, compute)
     return Embedded(*(tensors[name].numpy() for name in ("embeddings", "labels", "test")), np.array(header["ids"]))

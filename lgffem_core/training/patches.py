@@ -6,6 +6,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, images_root, patch_table
 from lgffem_core.data.augment import Augment
 from lgffem_core.data.loading import PatchDataset
+from lgffem_core.data.pixels import kept_pixels
 
 
 def training_set(study: Study, dataset: str) -> pd.DataFrame:
@@ -18,5 +19,6 @@ def training_patches(
     study: Study, dataset: str, table: pd.DataFrame, transform: Augment, network, seed: int
 ) -> PatchDataset:
     """The images of ``table``'s rows, transformed, and normalised by ``mean`` and ``std`` of the network."""
-    order = channel_order(study, dataset)
-    return PatchDataset(table, images_root(study, dataset), transform, network.mean, network.std, order, seed)
+    root, order = images_root(study, dataset), channel_order(study, dataset)
+    pixels = kept_pixels(study, dataset, table, transform)
+    return PatchDataset(table, root, transform, network.mean, network.std, order, seed, pixels)

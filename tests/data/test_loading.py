@@ -99,6 +99,13 @@ def test_normalise_against_a_loop():
                 assert ours[c, y, x].item() == pytest.approx((image[y, x, c] / 255 - MEAN[c]) / STD[c], abs=1e-5)
 
 
+def test_normalise_gives_the_last_bit_of_the_arithmetic_for_every_level():
+    image = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16)] * 3, axis=2)[::-1, 1:]  # and not contiguous
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    plain = (image.astype(np.float32) / 255.0 - np.float32(mean)) / np.float32(std)
+    assert np.array_equal(normalise(image, mean, std).numpy(), plain.transpose(2, 0, 1))
+
+
 # -- items -------------------------------------------------------------------------------------------------
 
 

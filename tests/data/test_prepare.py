@@ -219,3 +219,22 @@ def test_one_missing_image_in_a_million_is_noticed(study):
     check_counts(study(), "imagenet", train + held_out)
     assert "'test': 49999" in refusal(check_counts, study(), "imagenet", train + held_out[1:])
     assert "1281166" in refusal(check_counts, study(), "imagenet", train[1:])
+
+
+def test_an_index_is_parsed_once_for_its_content_and_no_caller_changes_it_for_the_next(
+    kimia_folder, study, monkeypatch
+):
+    mine, parsed, original = study(data__kimia__root=str(kimia_folder())), [], preparation.read_table
+    monkeypatch.setattr(preparation, "read_table", lambda *a: parsed.append(a[0]) or original(*a))
+    prepare(mine, "kimia")
+    expected = original(mine.index("kimia"))
+    for _ in range(3):
+        table = patch_table(mine, "kimia")
+        pd.testing.assert_frame_equal(table, expected)
+        table.loc[3, "path"], table["sha256"] = "elsewhere", ""
+        table["label_id"] += 1
+    assert parsed == [mine.index("kimia")]
+    other = study(data__kimia__root=str(kimia_folder(scans=4, name="four")), data__kimia__scans=4)
+    assert len(prepare(other, "kimia")) != len(expected)  # the same file, another content
+    pd.testing.assert_frame_equal(patch_table(other, "kimia"), original(mine.index("kimia")))
+    assert len(parsed) == 2

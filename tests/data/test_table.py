@@ -1,6 +1,7 @@
 """The PatchTable: its columns, its hashes, its file, and images that cannot be read."""
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import write_text
+from lgffem_core.base.files import sha256_table, write_text
 from lgffem_core.data.sets.kimia import SET
 from lgffem_core.data.table import COLUMNS, build_table, read_table
 
@@ -134,3 +135,10 @@ def test_a_name_that_no_table_holds_is_refused_by_name(tmp_path, picture, name):
         SET.image_files(tmp_path)
     sentence = str(caught.value)
     assert sentence.isprintable() and repr(f"train/s0/{os.fsdecode(name)}") in sentence and "rename" in sentence
+
+
+def test_a_tables_hash_is_that_of_its_columns_and_tells_every_change():
+    plain = json.dumps(SOUND.to_dict("list"), sort_keys=True, separators=(",", ":"))
+    assert sha256_table(SOUND) == sha256_table(SOUND.copy()) == hashlib.sha256(plain.encode()).hexdigest()
+    others = [SOUND[::-1], SOUND[:2], SOUND.rename(columns={"path": "paths"}), SOUND.assign(split=SOUND["label"])]
+    assert len({sha256_table(SOUND), *map(sha256_table, others)}) == 5

@@ -288,6 +288,7 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
         ("projection.method", "pca", {"09"}),
         ("compute.threads", 2, ALL - {"01"}),
         ("compute.workers", 2, set()),
+        ("compute.cache", 0, set()),
     ],
 )
 def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, again):

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.base.files import sha256_json
+from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import MixedAttention
@@ -72,7 +72,7 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
             "weights": start_hash(study, "baselines.ma_ms", settings.network),
             "size": crop_size(study),
             "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
-            "data": sha256_json(training_set(study, SEARCHED).to_dict("list")),
+            "data": sha256_table(training_set(study, SEARCHED)),
             "order": channel_order(study, SEARCHED),
             "code": code_hash("import lgffem_core.systems.baselines.ma_ms"),
             "lock": lock_hash(),

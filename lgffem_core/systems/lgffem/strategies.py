@@ -5,7 +5,7 @@ import torch
 from lightning_fabric import Fabric
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.base.files import sha256_file, sha256_json
+from lgffem_core.base.files import sha256_file, sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import Params
@@ -39,8 +39,11 @@ def trained_here(study: Study, strategy: str) -> list[str]:
     return chain
 
 
-def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -> str:
-    """Hash of everything that the weights of a strategy depend on, the strategies before it included."""
+def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int, before: str | None = None) -> str:
+    """Hash of everything that the weights of a strategy depend on, the strategies before it included.
+
+    ``before`` is the hash of the one that it starts from, where that is known already.
+    """
     params = study.params
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
     training = params.training.model_dump(mode="json", exclude=set(CURRICULUM) - {strategy})
@@ -55,11 +58,11 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int) -
             "training": training,
             "released": checkpoint and sha256_file(checkpoint),
             "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
-            "data": sha256_json(training_set(study, dataset).to_dict("list")),
+            "data": sha256_table(training_set(study, dataset)),
             "order": channel_order(study, dataset),
             "code": code_hash("import lgffem_core.systems.lgffem.strategies"),
             "lock": lock_hash(),
-            "parent": parent and strategy_fingerprint(study, parent, variant, seed),
+            "parent": parent and (before or strategy_fingerprint(study, parent, variant, seed)),
         }
     )
 
@@ -86,8 +89,9 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
     released, settings = study.resolve(getattr(study.params.training, strategy).checkpoint), study.variant(variant)
     if not released:  # refused before those that it starts from are trained
         check_last_batch(recipe, len(table), fabric.world_size, settings.head_norm)
-    start = train_strategy(study, parent, variant, seed, fabric).weights if parent else None
-    identity, folder = strategy_fingerprint(study, strategy, variant, seed), study.checkpoints(strategy, variant, seed)
+    start = train_strategy(study, parent, variant, seed, fabric) if parent else None
+    identity = strategy_fingerprint(study, strategy, variant, seed, start and start.fingerprint)
+    folder = study.checkpoints(strategy, variant, seed)
 
     def train() -> tuple[dict, list[dict]]:
         model = build_model(study, variant, seed)
@@ -95,7 +99,7 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
             load_released(model, released)
             return model.trainable_state(), []
         if start:
-            model.load_trainable_state(load_tensors(start)[0])
+            model.load_trainable_state(load_tensors(start.weights)[0])
         check_unchanged(study, dataset)
         if fabric.world_size > 1 and settings.head_norm and fabric.device.type == "cpu":
             raise RequestError("toggles.head_norm: BatchNorm cannot be shared between CPU processes; use one process.")

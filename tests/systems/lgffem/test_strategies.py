@@ -246,6 +246,13 @@ def test_embeddings_have_unit_length_iff_the_toggle_of_ours_is_on(tiny_study, va
     assert (abs(lengths - 1) < 1e-5).all() == unit
 
 
+def test_a_strategy_is_known_by_the_same_fingerprint_with_and_without_its_parents(tiny_study):
+    study = tiny_study()
+    for strategy in "cb":
+        alone = run.strategy_fingerprint(study, strategy, "paper", 0)
+        assert train_strategy(study, strategy, "paper", 0).fingerprint == alone
+
+
 def test_embeddings_are_kept_until_the_weights_or_the_code_change(tiny_study, monkeypatch):
     study = tiny_study()
     first = train_and_embed(study, "a", "paper", 0)[0]

@@ -220,6 +220,17 @@ def measure(task: str, args: argparse.Namespace) -> pd.DataFrame:
     return table
 
 
+def projection(rate: float) -> pd.DataFrame:
+    """Hours of the published schedule at ``rate`` training images a second (paper, section 4.1.3: 60 h on its GPU)."""
+    images = {"a": 1_281_167, "b": 7_901, "c": 22_591}  # ImageNet-1k; all folds of PanNuke; Kimia Path24C
+    epochs = {
+        name: getattr(Study.load(PROJECT / "params" / "paper.yaml").params.training, name).epochs for name in images
+    }
+    rows = [{"strategy": n, "images": images[n], "epochs": epochs[n]} for n in images]
+    table = pd.DataFrame(rows).assign(hours=lambda t: t["images"] * t["epochs"] / rate / 3600)
+    return pd.concat([table, pd.DataFrame([{"strategy": "all", "hours": table["hours"].sum()}])])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=["training", "embedding"], choices=["training", "embedding"])
@@ -240,6 +251,10 @@ def main() -> None:
         table.to_csv(args.out / f"speed_{task}.csv", index=False, float_format="%.4g")
         write_json(args.out / f"speed_{task}.json", about | table.attrs)
         print(table.to_string(index=False, float_format="%.3g"))
+        if task == "training":
+            hours = projection(table.loc[table["code"] == "this study", "images_per_s"].item())
+            hours.to_csv(args.out / "projection.csv", index=False, float_format="%.4g")
+            print(hours.to_string(index=False, float_format="%.4g"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a network starts from counts by its content, wherever it came from."""
 
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -78,9 +79,9 @@ def test_a_checkpoint_that_stands_in_for_training_is_named_too(study, tmp_path):
 
 @pytest.mark.parametrize("key", NETWORKS)
 def test_other_weights_of_the_hub_train_anew(study, hub, monkeypatch, key):
-    table = {"label": ["x"]}
+    table = pd.DataFrame({"label": ["x"]})
     for module in (run, baselines):
-        monkeypatch.setattr(module, "training_set", lambda *_: type("", (), {"to_dict": lambda *_: table}))
+        monkeypatch.setattr(module, "training_set", lambda *_: table)
     mine, found = study(**{f"{key}.pretrained": True}), set()
     for number in (0, 1, 0):
         hub(number)

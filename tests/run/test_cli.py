@@ -103,8 +103,8 @@ def test_an_option_that_is_none_is_told_with_those_that_are(capsys):
         (["demo"], "demo: no such parameter file; did you mean params/demo.yaml?"),
         (["params/somke.yaml"], "params/somke.yaml: no such parameter file; did you mean params/smoke.yaml?"),
         (["verfy"], "verfy: no such command or parameter file; did you mean ./run_all.sh verify?"),
-        (["params"], "params: is a folder; name a parameter file, e.g. one of params/demo.yaml, "),
-        (["/tmp"], "/tmp: is a folder; name a parameter file, e.g. one of params/demo.yaml, "),
+        (["params"], "params: is a folder; name a parameter file, e.g. one of params/archive.yaml, params/demo.yaml, "),
+        (["/tmp"], "/tmp: is a folder; name a parameter file, e.g. one of params/archive.yaml, params/demo.yaml, "),
         (["verify", "smoke"], "smoke: no such folder of results; did you mean "),
     ],
 )

@@ -12,6 +12,7 @@ Tables go to results/reference/benchmarks/ (--out FOLDER for elsewhere).
 
 import argparse
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -150,7 +151,9 @@ def memory(folder: Path, args: argparse.Namespace) -> pd.DataFrame:
         patch_table(study_of(folder / str(images), []), "imagenet")  # indexed here, so that it counts nowhere
         for how, cache in (("decoded", 0), ("kept", 16)):
             table.append({"images": images, "how": how, **alone("epochs", folder / str(images), cache)})
-    return pd.DataFrame(table).drop(columns="seconds")  # which compare nothing: one run, one after the other
+    return pd.DataFrame(table).drop(
+        columns=["seconds", "cpu_seconds"]
+    )  # which compare nothing: one run, one after the other
 
 
 def epochs(folder: Path, cache: float) -> None:
@@ -191,18 +194,25 @@ def alone(task: str, folder: Path, cache: float = 0) -> dict:
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     if done.returncode:
         raise SystemExit(done.stderr)
-    took, before, peak = map(float, done.stdout.split()[-3:])
-    print(f"{task} of {folder.name}: {took:.1f} s, {peak:.0f} MiB, of which {before:.0f} before", flush=True)
-    return {"seconds": took, "mib_before": before, "mib_peak": peak}
+    took, busy, before, peak = map(float, done.stdout.split()[-4:])
+    print(f"{task}: {took:.1f} s ({busy:.1f} of the CPU), {peak:.0f} MiB, of which {before:.0f} before", flush=True)
+    return {"seconds": took, "cpu_seconds": busy, "mib_before": before, "mib_peak": peak}
 
 
 def inside(task: str, folder: Path, cache: float) -> None:
-    """Seconds of a task; the peak resident memory of this process (ru_maxrss) in MiB before it and after it."""
-    study, unit = study_of(folder, []), 2**20 if sys.platform == "darwin" else 2**10
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    """Seconds of a task, and of the CPU; the peak resident memory of this process in MiB before it and after it."""
+    study, before = study_of(folder, []), peak_memory()
+    start, busy = time.perf_counter(), time.process_time()
     epochs(folder, cache) if task == "epochs" else ASKED[task](study)
-    took, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(took, before / unit, peak / unit)
+    print(time.perf_counter() - start, time.process_time() - busy, before, peak_memory())
+
+
+def peak_memory() -> float:
+    """In MiB; where there is one, from Linux' account of this program: ru_maxrss counts who started it too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:

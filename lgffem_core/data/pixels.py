@@ -44,14 +44,17 @@ class Pixels:
     def get(self, row: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """A row's pixels; where they are not there, or damaged, what ``decode()`` gives, which is kept."""
         slot = int(self.rows[row])
-        if slot < 0 or not self.path.exists():  # others may have needed the room
+        if slot < 0:
             return decode()
         height, width = self.shapes[slot].tolist()
         size, check = 3 * height * width, slot * SLOT.itemsize + SLOT.fields["check"][1]
         start = int(self.ends[slot]) - size
-        with open(self.path, "rb", buffering=0) as file:  # each time: worker processes get copies of this object
-            known = int.from_bytes(os.pread(file.fileno(), 4, check), "little")
-            pixels = os.pread(file.fileno(), size, start) if known else b""
+        try:
+            with open(self.path, "rb", buffering=0) as file:  # each time: worker processes get copies of this object
+                known = int.from_bytes(os.pread(file.fileno(), 4, check), "little")
+                pixels = os.pread(file.fileno(), size, start) if known else b""
+        except FileNotFoundError:  # others needed the room
+            return decode()
         if known and len(pixels) == size and zlib.crc32(pixels, slot) == known:
             return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
         if known:
@@ -69,6 +72,8 @@ class Pixels:
                     while len(data):  # a full disk takes a part, and refuses the rest
                         written = os.pwrite(file.fileno(), data, place)
                         place, data = place + written, data[written:]
+        except FileNotFoundError:  # others needed the room
+            return
         except OSError as error:
             if error.errno not in REMEDIES:
                 raise

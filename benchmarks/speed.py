@@ -238,7 +238,7 @@ def projection(rate: float) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=["training", "embedding"], choices=["training", "embedding"])
+    parser.add_argument("tasks", nargs="*", metavar="training|embedding")
     parser.add_argument("--authors", type=Path)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--calls", type=int, default=1, help="batches of a timed call")
@@ -246,6 +246,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "reference" / "benchmarks")
     parser.add_argument("--set", dest="pairs", nargs="+", default=[], metavar="key.path=value")
     args = parser.parse_args()
+    args.tasks = args.tasks or ["training", "embedding"]
+    if unknown := set(args.tasks) - {"training", "embedding"}:
+        parser.error(
+            f"there is nothing to measure called {', '.join(sorted(unknown))}; there are training and embedding"
+        )
     device = prepare_device(study_of(args.pairs, True).params.compute)
     machine = torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities()["cpu_name"]
     about = {"device": machine, "threads": torch.get_num_threads(), "python": platform.python_version()}

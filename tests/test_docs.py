@@ -33,6 +33,9 @@ SWEEP = './run_all.sh params/paper.yaml --set "seeds=[0, 1, 2]" "variants=[paper
 HISTOLOGY = "./run_all.sh params/histology.yaml --set data.kimia.root=DIR data.pannuke.root=DIR"
 #: Commands that take a connection, hours or another environment -> the tests that run what is behind them.
 ELSEWHERE = {
+    ".venv/bin/python benchmarks/speed.py --authors FOLDER": [
+        "tests/test_speed.py::test_both_paths_are_measured_in_turn_and_told"
+    ],
     "./run_all.sh": (
         "tests/run/test_cli.py::test_without_words_the_demo_runs",
         "tests/test_end_to_end.py::test_one_command_fills_table_1",

@@ -1,0 +1,23 @@
+"""benchmarks/speed.py on a network that takes a second."""
+
+import subprocess
+import sys
+
+import pandas as pd
+
+from lgffem_core.base.project import PROJECT
+
+TINY = ["model.backbone.name=convnextv2_atto", "model.image_size=64", "model.neck.channels=8", "model.neck.layers=1"]
+
+
+def test_both_paths_are_measured_in_turn_and_told(tmp_path):
+    command = [sys.executable, "benchmarks/speed.py", "--batch", "2", "--repeats", "2", "--out", str(tmp_path)]
+    done = subprocess.run([*command, "--set", *TINY], cwd=PROJECT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for task in ("training", "embedding"):
+        table = pd.read_csv(tmp_path / f"speed_{task}.csv")
+        assert table["code"].tolist() == ["this study, compute.fast=false", "this study"]
+        assert table["ratio"][0] == 1 and (table["images_per_s"] > 0).all()
+        assert (table["lowest"] <= table["images_per_s"]).all() and (table["images_per_s"] <= table["highest"]).all()
+    hours = pd.read_csv(tmp_path / "projection.csv")
+    assert hours["epochs"].tolist()[:3] == [60, 300, 300]  # the paper, section 4.1.3

@@ -30,6 +30,7 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.base.surroundings import PINNED, clean
 from lgffem_core.config.parameter_files import parse_pairs
 from lgffem_core.config.study import Study
+from lgffem_core.data.sets import facts
 from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.retrieval.encoder import embed
 from lgffem_core.systems.lgffem.model import build_model
@@ -86,8 +87,8 @@ def own_training(study: Study, images: int, steps: int) -> Contestant:
 
 def own_embedding(study: Study, images: int, batches: int) -> Contestant:
     """``batches`` batches through the study's one embedding loop."""
-    model, device, precision = build_model(study, "paper", 0), prepare_device(study.params.compute), None
-    precision, (batch, _, _) = precision_of(study.params.compute), batch_of(study, images)
+    model, (batch, _, _) = build_model(study, "paper", 0), batch_of(study, images)
+    device, precision = prepare_device(study.params.compute), precision_of(study.params.compute)
     return row(study, images), lambda: embed(model, [batch] * batches, device, precision), images * batches
 
 
@@ -227,7 +228,7 @@ def measure(task: str, args: argparse.Namespace) -> pd.DataFrame:
 
 def projection(rate: float) -> pd.DataFrame:
     """Hours of the published schedule at ``rate`` training images a second (paper, section 4.1.3: 60 h on its GPU)."""
-    images = {"a": 1_281_167, "b": 7_901, "c": 22_591}  # ImageNet-1k; all folds of PanNuke; Kimia Path24C
+    images = {"a": facts.IMAGENET_TRAIN_TOTAL, "b": sum(facts.PANNUKE_FOLD_SIZES), "c": facts.KIMIA_TRAIN_TOTAL}
     epochs = {
         name: getattr(Study.load(PROJECT / "params" / "paper.yaml").params.training, name).epochs for name in images
     }

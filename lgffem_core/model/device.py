@@ -8,6 +8,11 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import Compute
 
 
+def uses_gpu(compute: Compute) -> bool:
+    """True where torch sees a GPU and ``compute.device`` lets it be used."""
+    return torch.cuda.is_available() and compute.device != "cpu"
+
+
 def prepare_device(compute: Compute) -> str:
     """Set torch up as ``compute`` says and return "cuda", where there is a GPU that may be used, or "cpu".
 
@@ -19,8 +24,7 @@ def prepare_device(compute: Compute) -> str:
 
     ``RequestError`` where ``compute.device`` is cuda and torch sees none.
     """
-    available = torch.cuda.is_available()
-    if compute.device == "cuda" and not available:
+    if compute.device == "cuda" and not uses_gpu(compute):
         raise RequestError("compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu.")
     torch.set_num_threads(compute.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -28,7 +32,7 @@ def prepare_device(compute: Compute) -> str:
     torch.backends.cudnn.benchmark = False  # it picks the algorithm that is fastest today
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before writing it
-    return "cuda" if available and compute.device != "cpu" else "cpu"
+    return "cuda" if uses_gpu(compute) else "cpu"
 
 
 def precision_of(compute: Compute) -> str:
@@ -41,7 +45,7 @@ def precision_of(compute: Compute) -> str:
         return compute.precision
     if not compute.fast:
         return "32-true"
-    if torch.cuda.is_available() and compute.device != "cpu":
+    if uses_gpu(compute):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     units = torch.cpu.get_capabilities()
     return "bf16-mixed" if units.get("avx512_bf16") or units.get("amx_bf16") else "32-true"

@@ -16,6 +16,7 @@ import psutil
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.seeds import derive_seed
+from lgffem_core.retrieval.index import gpus
 
 EXACT = "Flat"  # the factory string of exact search
 BLOCK = 1 << 14  # vectors that are read at a time
@@ -95,9 +96,8 @@ def opened(path: Path, mapped: bool = True) -> faiss.Index:
 
 def on_gpus(index: faiss.Index) -> tuple[faiss.Index, str]:
     """The index where it is searched, and the name of that place: a graph, or RaBitQ, has no form for GPUs in FAISS."""
-    gpus = getattr(faiss, "get_num_gpus", lambda: 0)()
     try:
-        return (faiss.index_cpu_to_all_gpus(index), f"{gpus} GPU") if gpus else (index, "CPU")
+        return (faiss.index_cpu_to_all_gpus(index), f"{gpus()} GPU") if gpus() else (index, "CPU")
     except RuntimeError:
         return index, "CPU"
 

@@ -12,10 +12,15 @@ GPU_LIMIT = 2048  # neighbours that FAISS's GPU indexes can return
 TOLERANCE = 1e-4  # relative error that a float32 distance may have
 
 
+def gpus() -> int:
+    """How many GPUs FAISS may use: none where it was built for the CPU."""
+    return getattr(faiss, "get_num_gpus", lambda: 0)()
+
+
 def flat_index(gallery: np.ndarray, k: int):
     """A FlatL2 index over the gallery, on the GPUs where FAISS has some and ``k`` is in their reach."""
     index = faiss.IndexFlatL2(gallery.shape[1])
-    if getattr(faiss, "get_num_gpus", lambda: 0)() > 0 and k <= GPU_LIMIT:
+    if gpus() > 0 and k <= GPU_LIMIT:
         index = faiss.index_cpu_to_all_gpus(index)
     index.add(np.ascontiguousarray(gallery, dtype=np.float32))
     return index

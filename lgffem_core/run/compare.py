@@ -29,12 +29,13 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
     manifests = [manifest_of(found.reference), manifest_of(found.rerun)]
     files = [result_files(found.reference), result_files(found.rerun)]
     absent = [{path.removeprefix(f"results/{m.profile}/") for path in m.left_out} for m in manifests]
+    timed = measured()
     for name in sorted(files[0] | files[1]):
         if name not in files[0] and name not in absent[0]:
             found.structural.append(f"{name} is in the rerun only.")
         elif name not in files[1] and name not in absent[1]:
             found.structural.append(f"{name} is missing from the rerun.")
-        elif name in files[0] & files[1] and name.split(".")[0] in measured():
+        elif name in files[0] & files[1] and name.split(".")[0] in timed:
             found.remarks.append(f"{name} holds times, which no two runs share: it was not compared.")
         elif name in files[0] & files[1]:
             found.compared += 1

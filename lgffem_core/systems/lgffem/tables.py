@@ -46,7 +46,8 @@ def table1(study: Study, outcomes: Outcomes) -> pd.DataFrame:
     Args:
         outcomes: (strategy, variant, protocol) -> one outcome a seed; scores are means over seeds.
     """
-    paper, rows = published("table1"), []
+    paper = published("table1")
+    rows = []
     for (strategy, variant, protocol), runs in outcomes.items():
         known = paper["rows"][strategy] if protocol == paper["protocol"] else {}
         named = {"strategy": strategy.upper(), "pretraining_data": pretraining_data(study, strategy)}
@@ -99,4 +100,6 @@ def beside(known: dict) -> dict:
 def pretraining_data(study: Study, strategy: str) -> str:
     """The data of a strategy as Table 1 names it; synthetic sets carry a star."""
     known = [entry for name, entry in CURRICULUM.items() if name <= strategy]
-    return " + ".join(label.split(" + ")[-1] + "*" * study.is_synthetic(dataset) for dataset, _, label in known)
+    return " + ".join(
+        label.split(" + ")[-1] + ("*" if study.is_synthetic(dataset) else "") for dataset, _, label in known
+    )

@@ -222,7 +222,7 @@ class Index(Section):
 
 
 class Archive(Section):
-    """Search among many embeddings by indices beside exact search (notebook 12)."""
+    """Search among many embeddings by indices beside exact search (notebook 14)."""
 
     embeddings: Path | None = None  # a file that a run kept; null = generated vectors, as the next five say
     vectors: Positive = 1_000_000
@@ -257,7 +257,7 @@ class Params(Section):
     ledger: Ledger = Ledger()  # the rows of text against code, each switched alone (notebook 11)
     explain: Explain = Explain()  # Grad-CAM++ and its sanity checks (notebook 08)
     projection: Projection = Projection()  # the map of figure 7
-    archive: Archive = Archive()  # search among a million (notebook 12)
+    archive: Archive = Archive()  # search among a million (notebook 14)
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)

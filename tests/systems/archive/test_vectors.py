@@ -83,7 +83,7 @@ def test_embeddings_that_cannot_be_searched_are_refused(tmp_path, test, value, s
 
 def test_the_profile_needs_neither_images_nor_networks(tmp_path):
     study = Study.load(PROJECT / "params" / "archive.yaml", root=tmp_path)
-    assert [entry.notebook for entry in entries(study)] == ["12_archive"]
+    assert [entry.notebook for entry in entries(study)] == ["14_archive"]
     assert wanted_networks(study) == {} and checklist(study) == []
     assert len(wanted_networks(Study.load(PROJECT / "params" / "demo.yaml", root=tmp_path))) == 3
 

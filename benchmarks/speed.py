@@ -31,6 +31,7 @@ from lgffem_core.base.surroundings import PINNED, clean
 from lgffem_core.config.parameter_files import parse_pairs
 from lgffem_core.config.study import Study
 from lgffem_core.data.sets import facts
+from lgffem_core.model.compiled import COMPILE_FROM, compile_for
 from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.retrieval.encoder import embed
 from lgffem_core.systems.lgffem.model import build_model
@@ -75,6 +76,7 @@ def own_training(study: Study, images: int, steps: int) -> Contestant:
     )
     parts = {"model": build_model(study, "paper", 0), "loss": loss}
     trainer = Trainer(make_fabric(study), strategy_recipe(study.params, "c"), parts, labelled_images, 0)
+    compile_for(study.params.compute, COMPILE_FROM, parts["model"])
     batch = batch_of(study, images)
     for part in trainer.wrapped.values():
         part.train()
@@ -88,6 +90,7 @@ def own_training(study: Study, images: int, steps: int) -> Contestant:
 def own_embedding(study: Study, images: int, batches: int) -> Contestant:
     """``batches`` batches through the study's one embedding loop."""
     model, (batch, _, _) = build_model(study, "paper", 0), batch_of(study, images)
+    compile_for(study.params.compute, COMPILE_FROM, model)
     device, precision = prepare_device(study.params.compute), precision_of(study.params.compute)
     return row(study, images), lambda: embed(model, [batch] * batches, device, precision), images * batches
 
@@ -202,8 +205,8 @@ def matrix_rate(device: str, dtype: torch.dtype, size: int = 2048) -> float:
 def measure(task: str, args: argparse.Namespace) -> pd.DataFrame:
     """A row a contestant; ratios are medians over the rounds, each of two calls of one round."""
     found, rates = list(contestants(task, args)), []
-    for _, call, _ in found:
-        call()  # the first call allocates and chooses
+    for names, call, _ in found:  # the first call allocates, chooses, and on a GPU compiles
+        print(f"{task}, first call, {names['code']}, {names['precision']}: {seconds(call):.1f} s", flush=True)
     for number in range(args.repeats):
         rates.append([images / seconds(call) for _, call, images in found])
         print(f"{task}, round {number + 1}: " + ", ".join(f"{rate:.2f}" for rate in rates[-1]), flush=True)

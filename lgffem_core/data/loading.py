@@ -159,9 +159,10 @@ class TrainingBatches(Sampler):
                 yield [(epoch, int(row)) for row in batch[self.rank :: self.world]]
 
 
-def evaluation_loader(dataset: PatchDataset, batch_size: int, workers: int) -> DataLoader:
-    """Every sample once, in table order."""
+def evaluation_loader(dataset: PatchDataset, batch_size: int, workers: int, even: bool = False) -> DataLoader:
+    """Every sample once, in table order; ``even``: the last one again until the last batch is full, too."""
     rows = [(0, row) for row in range(len(dataset))]
+    rows += rows[-1:] * (-len(rows) % batch_size if even else 0)
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     return make_loader(dataset, batches, workers)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import timm
@@ -70,7 +71,9 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:  # (N, 3, S, S) -> 4 × (N, Cᵢ, S/stride, S/stride)
         weight = next(self.parameters())  # float32, or half precision where a run computes in it
-        maps = self.features(images.to(weight.dtype, memory_format=torch.channels_last))
+        half = weight.dtype != torch.float32  # a GPU's autocast would make float32 of what its norms give
+        with torch.autocast(images.device.type, enabled=False) if half else nullcontext():
+            maps = self.features(images.to(weight.dtype, memory_format=torch.channels_last))
         return [(each.permute(0, 3, 1, 2) if self.channels_last else each).to(images.dtype) for each in maps]
 
 

@@ -13,6 +13,7 @@ from lgffem_core.data import channel_order, images_root
 from lgffem_core.data.augment import Augment
 from lgffem_core.data.loading import PatchDataset, evaluation_loader, normalise
 from lgffem_core.data.pixels import kept_pixels
+from lgffem_core.model.compiled import compile_for
 from lgffem_core.model.device import autocast, precision_of, prepare_device
 
 
@@ -60,8 +61,9 @@ def embed_table(study: Study, dataset: str, table: pd.DataFrame, encoder: Encode
     table, pixels = table.reset_index(drop=True), kept_pixels(study, dataset, table, encoder.transform)
     root, order, statistics = images_root(study, dataset), channel_order(study, dataset), input_statistics(network)
     patches = PatchDataset(table, root, encoder.transform, *statistics, order, pixels=pixels)
-    loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers)
-    return embed(network, (images for images, _, _ in loader), device, precision_of(params.compute))
+    even = compile_for(params.compute, len(table), network)  # for one size of batch
+    loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers, even)
+    return embed(network, (images for images, _, _ in loader), device, precision_of(params.compute))[: len(table)]
 
 
 def embed_images(

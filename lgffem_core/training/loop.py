@@ -20,6 +20,7 @@ from lgffem_core.base.progress import EpochLines
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.config.params import Compute
 from lgffem_core.data.loading import TrainingBatches, collate, make_loader
+from lgffem_core.model.compiled import compile_for
 from lgffem_core.training.checkpoint import (
     Checkpoint,
     check_layout,
@@ -76,6 +77,7 @@ class Trainer:
 
     def __init__(self, fabric: Fabric, recipe: Recipe, parts: dict[str, nn.Module], step: Callable, seed: int):
         self.fabric, self.recipe, self.parts, self.step, self.seed = fabric, recipe, parts, step, seed
+        self.compiled = False
         self.wrapped = {name: self.wrap(name, module) for name, module in parts.items()}
         trained = {name: [p for p in module.parameters() if p.requires_grad] for name, module in parts.items()}
         groups = [{"params": own, **recipe.settings.get(name, {})} for name, own in trained.items() if own]
@@ -100,6 +102,7 @@ class Trainer:
         ``fingerprint`` is where training goes on.
         """
         recipe, rank, world = self.recipe, self.fabric.global_rank, self.fabric.world_size
+        self.compiled = compile_for(compute, recipe.epochs * len(dataset), *self.parts.values())
         if rank == 0:
             remove_leftovers(folder)
         checkpoint = newest_checkpoint(folder, fingerprint) or Checkpoint(0, fingerprint)
@@ -175,8 +178,9 @@ class Trainer:
 
     @property
     def arithmetic(self) -> str:
-        """Kind of processor and precision of this run."""
-        return f"{self.fabric.device.type} {self.fabric.strategy.precision.precision}"
+        """Kind of processor and precision of this run, and whether its networks are compiled."""
+        words = [self.fabric.device.type, self.fabric.strategy.precision.precision, *["compiled"] * self.compiled]
+        return " ".join(words)
 
     def state(self) -> dict[str, Tensor]:
         """What is trained: the parts' tensors, under their names in a checkpoint."""

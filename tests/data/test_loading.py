@@ -125,6 +125,11 @@ def test_evaluation_gives_every_sample_once_and_in_order(patches, tmp_path):
     torch.testing.assert_close(batches[2][0][1], normalise(stored, MEAN, STD))  # 20 px stay as they are
 
 
+def test_even_batches_end_with_the_last_sample_again(patches):
+    batches = list(evaluation_loader(patches(transform=evaluation_resize(20)), 4, workers=0, even=True))
+    assert torch.cat([rows for _, _, rows in batches]).tolist() == [*range(10), 9, 9]
+
+
 def items(dataset, workers):
     batches = TrainingBatches(len(dataset), batch_size=4, epochs=2, seed=0)
     return list(make_loader(dataset, batches, workers))

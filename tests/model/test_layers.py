@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from timm.layers import LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch import nn
 
-from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
+from lgffem_core.model.layers import ChannelNorm, DepthwiseUpsample, ResponseNorm
 
 
 def draw(module: nn.Module) -> nn.Module:
@@ -60,3 +61,23 @@ def test_half_precision_whose_squares_leave_its_range():
 def test_an_upsampled_map_keeps_its_layout_in_memory():
     x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
     assert DepthwiseUpsample(8)(x).is_contiguous(memory_format=torch.channels_last)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that passes for one of a GPU."""
+
+    is_cuda = True
+
+
+def test_a_gpus_way_of_upsampling_gives_the_same_bits():
+    layer, x = draw(DepthwiseUpsample(8)), torch.randn(2, 8, 3, 5)
+    there = layer(x.as_subclass(OnGpu)).as_subclass(torch.Tensor)
+    assert torch.equal(there, layer(x))
+
+
+def test_a_norm_over_channels_keeps_half_precision():
+    plain, quick, x = draw(LayerNorm2d(8)), draw(ChannelNorm(8)), torch.randn(2, 8, 3, 5)
+    assert torch.equal(plain(x), quick(x))
+    half = quick(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), plain(x), rtol=0.02, atol=0.05)

@@ -4,10 +4,9 @@ Shapes: N images, C channels, H × W positions. Every aggregator keeps the shape
 """
 
 import torch
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
+from lgffem_core.model.layers import ChannelNorm, DepthwiseUpsample, ResponseNorm
 
 
 def attend(x: Tensor, logits: Tensor, alpha: Tensor | float) -> Tensor:
@@ -58,10 +57,10 @@ class LocalAggregator(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
         self.resize = nn.Identity()
         if upsample:
-            self.resize = nn.Sequential(LayerNorm2d(channels), DepthwiseUpsample(channels))
+            self.resize = nn.Sequential(ChannelNorm(channels), DepthwiseUpsample(channels))
         hidden = channels // reduction
         self.local_operator = nn.Sequential(
-            LayerNorm2d(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, channels, 1)
+            ChannelNorm(channels), nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, channels, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H, W), or (N, C, 2H, 2W)
@@ -87,11 +86,11 @@ class GlobalAggregator(nn.Module):
         self.resize = nn.Identity()
         if downsample:
             down = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
-            self.resize = nn.Sequential(down, LayerNorm2d(channels))
+            self.resize = nn.Sequential(down, ChannelNorm(channels))
         hidden = channels // reduction
         self.global_operator = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            LayerNorm2d(channels),
+            ChannelNorm(channels),
             nn.Conv2d(channels, hidden, 1),
             nn.GELU(),
             response_norm(grn, hidden),

@@ -11,8 +11,8 @@ from lgffem_core.config.params import Model, Toggles
 from lgffem_core.config.study import Study
 from lgffem_core.model.backbone import Backbone
 from lgffem_core.model.device import precision_of, prepare_device
-from lgffem_core.systems.lgffem.head import GeMHead
-from lgffem_core.systems.lgffem.neck import Neck
+from lgffem_core.systems.lgffem.head import GeMHead, MiniHead
+from lgffem_core.systems.lgffem.neck import FusionNode, LateralProjection, Neck
 
 
 class LGFFEM(nn.Module):
@@ -24,6 +24,8 @@ class LGFFEM(nn.Module):
         normalize: L2-normalise the embedding, which neither text nor code do (ledger row 12). The training loss
             is angular and does not see the difference; a Euclidean search does.
     """
+
+    blocks = (LateralProjection, FusionNode, MiniHead)  # what is compiled as one, see ``model.compiled``
 
     def __init__(self, backbone: nn.Module, neck: Neck, head: GeMHead, normalize: bool):
         super().__init__()

@@ -7,9 +7,9 @@ forward pass and the drawing of the architecture both read it, so that they cann
 from typing import NamedTuple
 
 import torch
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from lgffem_core.model.layers import ChannelNorm
 from lgffem_core.systems.lgffem.aggregators import GlobalAggregator, LocalAggregator
 
 
@@ -47,11 +47,12 @@ def normalised_weights(weights: Tensor, epsilon: float, relu: bool) -> Tensor:
 
 def fast_normalised_fusion(terms: list[Tensor], weights: Tensor, epsilon: float, relu: bool) -> Tensor:
     """Σ wᵢ·Tᵢ / (Σ wᵢ + ε) (EfficientDet, section 3.3; equation 6); ``terms`` are tensors of one shape."""
-    weights = normalised_weights(weights, epsilon, relu)
-    total = weights[0] * terms[0]
-    for weight, term in zip(weights[1:], terms[1:], strict=True):
-        total = torch.addcmul(total, weight, term)
-    return total
+    with torch.autocast(terms[0].device.type, enabled=False):  # a GPU's would take the weights' float32 for the maps'
+        weights = normalised_weights(weights, epsilon, relu)
+        total = weights[0] * terms[0]
+        for weight, term in zip(weights[1:], terms[1:], strict=True):
+            total = torch.addcmul(total, weight, term)
+        return total
 
 
 class LateralProjection(nn.Sequential):
@@ -61,7 +62,7 @@ class LateralProjection(nn.Sequential):
         hidden = in_channels // 2
         super().__init__(
             nn.Conv2d(in_channels, hidden, 1, bias=False),
-            LayerNorm2d(hidden),
+            ChannelNorm(hidden),
             nn.GELU(),
             nn.Conv2d(hidden, channels, 1),
         )

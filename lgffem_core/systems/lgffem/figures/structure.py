@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, fx, nn
 
-from lgffem_core.model.layers import DepthwiseUpsample, ResponseNorm
+from lgffem_core.model.layers import ChannelNorm, DepthwiseUpsample, ResponseNorm
 from lgffem_core.systems.lgffem.aggregators import WidthResponseNorm, attend
 from lgffem_core.systems.lgffem.head import GeM
 from lgffem_core.systems.lgffem.model import LGFFEM, untouched
@@ -54,7 +53,7 @@ MODULES: dict[type, Callable[[nn.Module], tuple[str, str, str]]] = {
     nn.Conv2d: convolution,
     DepthwiseUpsample: convolution,
     nn.Linear: named("FC", lambda m: f"{m.in_features}→{m.out_features}"),
-    LayerNorm2d: named("LN", lambda m: f"{m.weight.numel()}"),
+    ChannelNorm: named("LN", lambda m: f"{m.weight.numel()}"),
     nn.BatchNorm1d: named("BN", lambda m: f"{m.num_features}"),
     nn.Dropout: named("Dropout", lambda m: f"{m.p:g}"),
     nn.GELU: named("GELU", lambda m: ""),

@@ -2,5 +2,5 @@
 
 import sys
 
-# jsonschema, a part of Jupyter, can check addresses by a grammar, which takes more than a second to load, in each process.
+# jsonschema, a part of Jupyter, can check addresses by a grammar that takes a second to load, in each process anew.
 sys.modules.setdefault("rfc3987_syntax", None)  # absent, as it may be: no notebook's format asks for it

@@ -29,6 +29,12 @@ def behind(entry):
     return {name for other in next_ones for name in (other.notebook, *behind(other))}
 
 
+def urgency(entry):
+    """Also, what runs once before others goes before what each variant runs: those fill the cores next to it."""
+    waiting = len(behind(entry))
+    return waiting + (100 if waiting and not entry.repeated else 0)
+
+
 rule all:
     input: [done(stage) for stage in all_stages(study)]
 
@@ -39,7 +45,7 @@ for entry in entries(study):
 
     rule:
         name: entry.notebook[3:]
-        priority: len(behind(entry))
+        priority: urgency(entry)
         input: [done(earlier) for earlier in upstream(study, stage)]
         output: done(stage)
         params: words=[entry.notebook, *run]

@@ -30,10 +30,10 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.base.surroundings import PINNED, clean
 from lgffem_core.config.parameter_files import parse_pairs
 from lgffem_core.config.study import Study
-from lgffem_core.data.sets import facts
 from lgffem_core.model.compiled import COMPILE_FROM, compile_for
 from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.retrieval.encoder import embed
+from lgffem_core.run.hours import projection
 from lgffem_core.systems.lgffem.model import build_model
 from lgffem_core.systems.lgffem.strategies import strategy_recipe
 from lgffem_core.training.fabric import make_fabric
@@ -227,17 +227,6 @@ def measure(task: str, args: argparse.Namespace) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table.attrs = {"repeats": args.repeats, "gflop_an_image": work / 1e9, "bf16_gflop_per_s": most / 1e9}
     return table
-
-
-def projection(rate: float) -> pd.DataFrame:
-    """Hours of the published schedule at ``rate`` training images a second (paper, section 4.1.3: 60 h on its GPU)."""
-    images = {"a": facts.IMAGENET_TRAIN_TOTAL, "b": sum(facts.PANNUKE_FOLD_SIZES), "c": facts.KIMIA_TRAIN_TOTAL}
-    epochs = {
-        name: getattr(Study.load(PROJECT / "params" / "paper.yaml").params.training, name).epochs for name in images
-    }
-    rows = [{"strategy": n, "images": images[n], "epochs": epochs[n]} for n in images]
-    table = pd.DataFrame(rows).assign(hours=lambda t: t["images"] * t["epochs"] / rate / 3600)
-    return pd.concat([table, pd.DataFrame([{"strategy": "all", "hours": table["hours"].sum()}])])
 
 
 def main() -> None:

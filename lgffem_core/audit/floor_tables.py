@@ -44,7 +44,8 @@ def descriptors(study: Study, encoder: Encoder) -> Descriptors:
     """The floors by name, and the trained encoder, which should exceed them."""
     seed, settings = study.params.seeds[0], study.params.model.backbone
     compute = study.params.compute
-    embed = partial(embed_images, device=prepare_device(compute), precision=precision_of(compute))
+    device, precision = prepare_device(compute), precision_of(compute)
+    embed = partial(embed_images, device=device, precision=precision, features=compute.features)
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,

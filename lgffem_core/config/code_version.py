@@ -7,6 +7,7 @@ kernel has imported.
 """
 
 import ast
+import os
 from functools import cache
 from pathlib import Path
 
@@ -49,8 +50,8 @@ SETS = f"{PACKAGE}.data.sets.get"
 
 def module_file(name: str) -> Path | None:
     """The source file of a dotted name, None where it names no module of this package."""
-    path = PROJECT.joinpath(*MAKERS.get(name, name).split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    path = os.path.join(PROJECT, *MAKERS.get(name, name).split("."))  # texts: thousands are asked for
+    return next((Path(file) for file in (f"{path}.py", f"{path}/__init__.py") if os.path.isfile(file)), None)
 
 
 @cache

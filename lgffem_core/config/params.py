@@ -244,6 +244,7 @@ class Compute(Section):
     threads: Positive = 2  # of torch on the CPU: part of the result's last bits
     workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment
     cache: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 16  # GiB of decoded pixels kept on disk; 0 = none
+    features: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0  # GiB of a backbone's maps kept in memory
     checkpoint_steps: Positive | None = None  # between checkpoints within an epoch; null = only at each epoch's end
 
 

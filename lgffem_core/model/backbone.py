@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.config.parameter_files import one_line
 from lgffem_core.config.params import Backbone as BackboneParams
+from lgffem_core.model.device import own_precision
+from lgffem_core.model.features import FEATURES
 from lgffem_core.model.layers import ResponseNorm
 from lgffem_core.model.packaged import PACKAGES, packaged_weights, under_timms_names
 
@@ -70,9 +72,12 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:  # (N, 3, S, S) -> 4 × (N, Cᵢ, S/stride, S/stride)
+        return FEATURES.of(self, images, lambda: self.maps(images))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The same, computed."""
         weight = next(self.parameters())  # float32, or half precision where a run computes in it
-        half = weight.dtype != torch.float32  # a GPU's autocast would make float32 of what its norms give
-        with torch.autocast(images.device.type, enabled=False) if half else nullcontext():
+        with nullcontext() if weight.dtype == torch.float32 else own_precision(images):
             maps = self.features(images.to(weight.dtype, memory_format=torch.channels_last))
         return [(each.permute(0, 3, 1, 2) if self.channels_last else each).to(images.dtype) for each in maps]
 

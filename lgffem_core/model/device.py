@@ -1,6 +1,7 @@
 """The device that torch computes on, set so that float32 is float32 and a rerun gives the same bits."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -55,3 +56,8 @@ def autocast(device: str | torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in ``precision``."""
     half = torch.float16 if precision == "16-mixed" else torch.bfloat16
     return torch.autocast(torch.device(device).type, half, enabled=precision != "32-true")
+
+
+def own_precision(x: torch.Tensor) -> AbstractContextManager:
+    """The context in which what is computed from ``x`` stays in its precision: a GPU's autocast would widen it."""
+    return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()

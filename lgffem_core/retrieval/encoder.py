@@ -15,6 +15,7 @@ from lgffem_core.data.loading import PatchDataset, evaluation_loader, normalise
 from lgffem_core.data.pixels import kept_pixels
 from lgffem_core.model.compiled import compile_for
 from lgffem_core.model.device import autocast, precision_of, prepare_device
+from lgffem_core.model.features import FEATURES
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,18 @@ class Encoder:
 
 @torch.no_grad()
 def embed(
-    network: nn.Module, batches: Iterable[Tensor], device: str | torch.device, precision: str = "32-true"
+    network: nn.Module,
+    batches: Iterable[Tensor],
+    device: str | torch.device,
+    precision: str = "32-true",
+    features: float = 0,
 ) -> np.ndarray:
-    """The embeddings of normalised images, batch by batch, in eval mode: (N, D) float32."""
+    """The embeddings of normalised images, batch by batch, in eval mode: (N, D) float32.
+
+    ``features``: GiB of a frozen backbone's maps that may be kept for whoever embeds the same images next.
+    """
     network = network.to(device).eval()
-    with autocast(device, precision):
+    with autocast(device, precision), FEATURES.keeping(features):
         found = [network(images.to(device, non_blocking=True)).float() for images in batches]
     return torch.cat(found).cpu().numpy()
 
@@ -63,7 +71,8 @@ def embed_table(study: Study, dataset: str, table: pd.DataFrame, encoder: Encode
     patches = PatchDataset(table, root, encoder.transform, *statistics, order, pixels=pixels)
     even = compile_for(params.compute, len(table), network)  # for one size of batch
     loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers, even)
-    return embed(network, (images for images, _, _ in loader), device, precision_of(params.compute))[: len(table)]
+    images = (images for images, _, _ in loader)
+    return embed(network, images, device, precision_of(params.compute), params.compute.features)[: len(table)]
 
 
 def embed_images(
@@ -72,10 +81,11 @@ def embed_images(
     batch_size: int = 32,
     device: str = "cpu",
     precision: str = "32-true",
+    features: float = 0,
 ) -> np.ndarray:
     """The embeddings of images in memory, uint8 (H, W, 3) RGB: (N, D) float32."""
     network = encoder.network()
     mean, std = input_statistics(network)
     batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     tensors = (torch.stack([normalise(encoder.transform(i, 0), mean, std) for i in batch]) for batch in batches)
-    return embed(network, tensors, device, precision)
+    return embed(network, tensors, device, precision, features)

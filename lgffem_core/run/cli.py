@@ -43,10 +43,12 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     study = request.study
     profile = cluster_profile(cluster) if cluster else None
     cores = cores or (None if cluster else os.cpu_count() or 1)
-    missing = checklist(study)
+    missing, hours = checklist(study), hours_of(study)
     if missing:
-        raise RequestError(format_checklist(params, missing))
+        raise RequestError("\n\n".join([format_checklist(params, missing), *hours]))
     console = Console(highlight=False, soft_wrap=True)
+    for said in hours:
+        console.print(said, markup=False)
     with sole_run(study):
         request_file = request.write(study.artifacts / "request.json")
         waiting, stages = raise_flags(study), all_stages(study)
@@ -63,6 +65,16 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     page = os.path.relpath(study.report)
     console.print(f"results: {os.path.relpath(study.results)}   all on one page: {page}", markup=False)
     return 0
+
+
+def hours_of(study: Study) -> list[str]:
+    """How long the published schedule will take here, in a sentence; nothing for another schedule."""
+    from lgffem_core.run.hours import published_schedule, told_hours
+
+    try:
+        return [told_hours(study)] if published_schedule(study) else []
+    except StudyError:  # of the device, which is on the checklist
+        return []
 
 
 def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:

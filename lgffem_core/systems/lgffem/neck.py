@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lgffem_core.model.device import own_precision
 from lgffem_core.model.layers import ChannelNorm
 from lgffem_core.systems.lgffem.aggregators import GlobalAggregator, LocalAggregator
 
@@ -47,7 +48,7 @@ def normalised_weights(weights: Tensor, epsilon: float, relu: bool) -> Tensor:
 
 def fast_normalised_fusion(terms: list[Tensor], weights: Tensor, epsilon: float, relu: bool) -> Tensor:
     """Σ wᵢ·Tᵢ / (Σ wᵢ + ε) (EfficientDet, section 3.3; equation 6); ``terms`` are tensors of one shape."""
-    with torch.autocast(terms[0].device.type, enabled=False):  # a GPU's would take the weights' float32 for the maps'
+    with own_precision(terms[0]):
         weights = normalised_weights(weights, epsilon, relu)
         total = weights[0] * terms[0]
         for weight, term in zip(weights[1:], terms[1:], strict=True):

@@ -110,11 +110,12 @@ def upstream(study: Study, stage: Stage) -> list[Stage]:
 def resources(study: Study, entry: Entry) -> dict[str, int]:
     """What a run of a stage asks a cluster for, by Snakemake's names; no GPU where the profile computes without."""
     compute, asked = study.params.compute, entry.resources
+    devices = compute.devices if entry.repeated else 1  # these train
     return {
-        "cpus_per_task": compute.threads + compute.workers,
+        "cpus_per_task": devices * (compute.threads + compute.workers),
         "mem_mb": asked.memory,
         "runtime": asked.minutes,
-        "gpu": int(asked.gpu and compute.device != "cpu"),
+        "gpu": devices * int(asked.gpu and compute.device != "cpu"),
     }
 
 

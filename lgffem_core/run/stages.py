@@ -107,10 +107,15 @@ def upstream(study: Study, stage: Stage) -> list[Stage]:
     return found
 
 
+def processes(study: Study, entry: Entry) -> int:
+    """How many train in a stage at a time: each has compute.threads threads, and a GPU where there are some."""
+    return study.params.compute.devices if entry.repeated else 1
+
+
 def resources(study: Study, entry: Entry) -> dict[str, int]:
     """What a run of a stage asks a cluster for, by Snakemake's names; no GPU where the profile computes without."""
     compute, asked = study.params.compute, entry.resources
-    devices = compute.devices if entry.repeated else 1  # these train
+    devices = processes(study, entry)
     return {
         "cpus_per_task": devices * (compute.threads + compute.workers),
         "mem_mb": asked.memory,

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         if first or not isinstance(error, RequestError):
             print(f"error: {plain(str(error))}", file=sys.stderr)
         return error.exit_code
-    if first:
+    if first and HELD not in os.environ:  # else whoever waits for it says so
         print(f"strategy {options.strategy.upper()}: {trained.weights}")
     return 0
 

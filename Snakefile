@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from lgffem_core.run.stages import Request, Stage, all_stages, entries, flag_file, resources, upstream
+from lgffem_core.run.stages import Request, Stage, all_stages, entries, flag_file, processes, resources, upstream
 
 request = Path(config["request"])
 study = Request.read(request).study
@@ -49,6 +49,6 @@ for entry in entries(study):
         input: [done(earlier) for earlier in upstream(study, stage)]
         output: done(stage)
         params: words=[entry.notebook, *run]
-        threads: study.params.compute.threads
+        threads: study.params.compute.threads * processes(study, entry)
         resources: **resources(study, entry)
         shell: "{run_notebook:q} {params.words:q}"

@@ -242,6 +242,7 @@ class Compute(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     fast: bool = True  # auto is half precision where the processor has it; false: float32 everywhere
     threads: Positive = 2  # of torch on the CPU: part of the result's last bits
+    devices: Positive = 1  # processes that share each batch of a strategy's training, on as many GPUs or on the CPU
     workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment
     cache: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 16  # GiB of decoded pixels kept on disk; 0 = none
     features: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0  # GiB of a backbone's maps kept in memory

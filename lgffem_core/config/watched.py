@@ -29,6 +29,7 @@ FREE = {
     "data.accept_changed_files": "the files that are used count by their contents",
     "compute.workers": "how fast images come, not which",
     "compute.cache": "whether pixels are decoded anew or kept; they are the same",
+    "compute.devices": "how many share a batch, which holds the same samples: as torchrun's number of processes",
     "compute.features": "whether a backbone's maps are computed anew or kept; they are the same",
     "compute.checkpoint_steps": "what an interrupted training goes on from; it comes to the same bits",
     **{f"data.{name}.root": "what lies there counts, not where it lies" for name in DATASETS},

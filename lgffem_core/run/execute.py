@@ -13,6 +13,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 
+from lgffem_core import data
 from lgffem_core.base.errors import StudyError, plain
 from lgffem_core.base.files import REMEDIES, refused, sha256_file, write_json, write_text
 from lgffem_core.base.progress import STAGE_VARIABLE, emit
@@ -20,7 +21,6 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import machine
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import watching
-from lgffem_core.data import check_unchanged
 from lgffem_core.data.census import look
 from lgffem_core.report.notebook import notebook_page
 from lgffem_core.run.due import data_state, inputs, is_finished, key, notebook_to_run
@@ -150,7 +150,7 @@ def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> No
     Data count as they are afterwards: by then synthetic images are made and archives unpacked.
     """
     for dataset in before["data"]:
-        check_unchanged(study, dataset)  # against the index: a file that changed while the others were read
+        data.check_unchanged(study, dataset)  # against the index: a file that changed while the others were read
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the kernel, Linux: KiB
     write_json(
         note_file(study, stage),

@@ -107,14 +107,20 @@ def upstream(study: Study, stage: Stage) -> list[Stage]:
     return found
 
 
+def processes(study: Study, entry: Entry) -> int:
+    """How many train in a stage at a time: each has compute.threads threads, and a GPU where there are some."""
+    return study.params.compute.devices if entry.repeated else 1
+
+
 def resources(study: Study, entry: Entry) -> dict[str, int]:
     """What a run of a stage asks a cluster for, by Snakemake's names; no GPU where the profile computes without."""
     compute, asked = study.params.compute, entry.resources
+    devices = processes(study, entry)
     return {
-        "cpus_per_task": compute.threads + compute.workers,
+        "cpus_per_task": devices * (compute.threads + compute.workers),
         "mem_mb": asked.memory,
         "runtime": asked.minutes,
-        "gpu": int(asked.gpu and compute.device != "cpu"),
+        "gpu": devices * int(asked.gpu and compute.device != "cpu"),
     }
 
 

@@ -244,14 +244,15 @@ def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, mon
 
 def test_each_rule_asks_for_what_its_stage_is_declared_to_need(tmp_path, monkeypatch):
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
-    request = Request("params/smoke.yaml", {"compute.device": "cuda", "compute.workers": 3})
+    request = Request("params/smoke.yaml", {"compute.device": "cuda", "compute.workers": 3, "compute.devices": 2})
     graph = dry_run(request, PROJECT)
     found = dict(re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", graph, re.MULTILINE))
     asked = {name: {*re.findall(r"(cpus_per_task|mem_mb|runtime|gpu)=(\d+)", line)} for name, line in found.items()}
     few, shared = {("mem_mb", "16000"), ("cpus_per_task", "4")}, {("runtime", "240")}
     assert asked["data_preparation"] == few | shared | {("gpu", "0")}
     assert asked["grad_cam"] == few | shared | {("gpu", "1")}
-    assert asked["strategy_a_imagenet"] == few | {("runtime", "2880"), ("gpu", "1")}
+    trains = {("mem_mb", "16000"), ("cpus_per_task", "8"), ("gpu", "2")}  # in two processes
+    assert asked["strategy_a_imagenet"] == trains | {("runtime", "2880")}
     assert len(asked) == len(stages.entries(request.study)) + 1  # rule all asks for nothing
 
 

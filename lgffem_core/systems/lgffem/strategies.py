@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
@@ -17,7 +17,8 @@ from lgffem_core.systems.lgffem.augmentation import training_augment
 from lgffem_core.systems.lgffem.model import LGFFEM, build_model
 from lgffem_core.systems.lgffem.released import load_released
 from lgffem_core.training.fabric import make_fabric
-from lgffem_core.training.finished import TrainedRun, train_once
+from lgffem_core.training.finished import TrainedRun, read_finished, train_once
+from lgffem_core.training.launch import asks_for_several, launch
 from lgffem_core.training.loop import Recipe, Trainer, labelled_images
 from lgffem_core.training.losses import LOSSES
 from lgffem_core.training.patches import training_patches, training_set
@@ -81,6 +82,8 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
     It is kept in ``study.checkpoints(strategy, variant, seed)``; an interrupted run goes on from its last checkpoint.
     """
     dataset, parent = CURRICULUM[strategy][0], starts_from(study, strategy)
+    if fabric is None and type(study) is Study and asks_for_several(study):  # the ledger's short ones take one process
+        train_in_processes(study, strategy, variant, seed)
     fabric = fabric or make_fabric(study)
     if fabric.global_rank == 0:
         patch_table(study, dataset)  # one process prepares the data, the others then read its table
@@ -112,6 +115,19 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
         return model.trainable_state(), history
 
     return train_once(fabric, folder, identity, train)
+
+
+def train_in_processes(study: Study, strategy: str, variant: str, seed: int) -> None:
+    """Have several processes train what of a strategy and those before it is not trained yet; ``StudyError`` if not."""
+    if not trained_here(study, strategy):
+        return
+    folder, identity = study.checkpoints(strategy, variant, seed), strategy_fingerprint(study, strategy, variant, seed)
+    if read_finished(folder, identity) is None:
+        words = ["--strategy", strategy, "--variant", variant, "--seed", str(seed)]
+        title, log = f"strategy {strategy.upper()}", folder / "torchrun.log"
+        launch(study, "lgffem_core.systems.lgffem", words, title, log)
+        if read_finished(folder, identity) is None:
+            raise StudyError(f"{folder}: the weights that {title}'s processes left are of other parameters or data.")
 
 
 def strategy_patches(

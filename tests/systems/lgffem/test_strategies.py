@@ -1,9 +1,5 @@
 """Training runs: the chain A -> B -> C, resuming, and what makes a run start anew."""
 
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -281,41 +277,6 @@ def test_a_last_batch_is_refused_before_the_strategies_that_it_starts_from_are_t
     with pytest.raises(RequestError, match=r"^training\.b: the last batch of an epoch has 1 of"):
         train_strategy(study, "b", "paper", 0)
     assert not weights(study, "a").exists()
-
-
-def test_two_processes_see_the_same_batches_as_one(tiny_study, tiny_data):
-    """torchrun with two CPU processes: the same samples in each batch, so the same losses but for rounding.
-
-    Batches of 3, of which one process has two images and the other one, and a last one that is not full: unequal
-    shares, equal images.
-    """
-    uneven = {"training.batch_size": 3, "training.loss.scale": 4.0, "training.a.drop_last": False}
-    study = tiny_study(**{key.replace(".", "__"): value for key, value in uneven.items()})
-    single = train_strategy(study, "a", "paper", 0).history
-    profile = f"ddp{os.getpid()}"
-    pairs = {**tiny_study.settings, **uneven, "profile": profile, "data.imagenet.root": tiny_data / "imagenet"}
-    pairs["compute.checkpoint_steps"] = 2
-    command = [
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "lgffem_core.systems.lgffem",
-        "params/smoke.yaml",
-    ]
-    command += ["--strategy", "a", "--set", *(f"{key}={value}" for key, value in pairs.items())]
-    artifacts = PROJECT / "artifacts" / profile
-    try:
-        done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        folder = artifacts / "checkpoints" / "paper" / "seed0" / "strategy_a"
-        double = pd.read_csv(folder / "history.csv")
-        assert [path.name[:14] for path in sorted(folder.glob("step_*"))] == ["step_000000014", "step_000000016"]
-    finally:
-        shutil.rmtree(artifacts, ignore_errors=True)
-    pd.testing.assert_frame_equal(double, single, rtol=1e-4)
-    assert done.stdout.count("model.safetensors") == 1
 
 
 def test_the_command_and_a_run_of_the_same_profile_exclude_each_other(tiny_study, monkeypatch, capsys):

@@ -76,7 +76,9 @@ class BreakHis(DataSet):
         for path, name in chosen.items():
             tested = sorted(folds[name.patient])
             split = "test" if first in tested else "train"
-            rows.append((path, name.label, split, name.patient, name.type, name.magnification, " ".join(map(str, tested))))
+            rows.append(
+                (path, name.label, split, name.patient, name.type, name.magnification, " ".join(map(str, tested)))
+            )
         for label in CLASSES.values():
             if lacking := {"train", "test"} - {row[2] for row in rows if row[1] == label}:
                 raise RequestError(

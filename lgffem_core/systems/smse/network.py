@@ -15,7 +15,7 @@ HIDDEN = 256  # of the two fully connected layers
 
 
 class EmbeddingNet(nn.Module):
-    """Images (N, 3, H, W) -> embeddings (N, D), not normalised; ``mean`` and ``std`` are the statistics of its inputs."""
+    """Images (N, 3, H, W) -> embeddings (N, D) of any length; ``mean`` and ``std`` are the statistics of its inputs."""
 
     def __init__(self, body: nn.Module, settings: SMSE | Watched):
         super().__init__()

@@ -31,7 +31,7 @@ class Groups(PatchDataset):
         return self
 
     def rows(self, epoch: int, anchor: int) -> list[int]:
-        """The rows of a group, the anchor first; a partner is never the anchor itself, unless its class has no other."""
+        """The rows of a group, the anchor first; a partner is the anchor itself only where its class has no other."""
         rng = np.random.default_rng(derive_seed("partners", self.seed, epoch, self.ids[anchor]))
         label, chosen = self.labels[anchor], [anchor]
         if self.kind == "triplet" or (self.kind == "pair" and rng.random() < 0.5):

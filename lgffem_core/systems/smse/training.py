@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.base.files import sha256_json, sha256_table
+from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
@@ -203,6 +203,23 @@ def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = 
         return named(model, "model") | named(classifier, "classifier"), history
 
     return train_once(fabric, folder, identity, fitted)
+
+
+def train_all(study: Study, chosen: dict[str, Run], seed: int) -> pd.DataFrame:
+    """Train every run on every fold of ``smse.folds``, and note what was trained: a row for each.
+
+    The note, ``smse/runs.json``, holds the SHA-256 of each file of weights, so that a changed one is found.
+    """
+    rows, noted = [], {}
+    for name, run in chosen.items():
+        for fold in study.params.smse.folds:
+            done = train(study, run, fold, seed)
+            noted[done.weights.relative_to(study.artifacts).as_posix()] = sha256_file(done.weights)
+            count, last = len(training_rows(study, run, fold)), done.history.iloc[-1]
+            row = {"run": name, "losses": run.losses, "magnifications": ", ".join(map(str, run.magnifications))}
+            rows.append(row | {"fold": fold, "images": count, "epochs": int(last["epoch"]), "last loss": last["loss"]})
+    write_json(study.kept("smse", "runs.json"), noted)
+    return pd.DataFrame(rows)
 
 
 def networks(study: Study, seed: int) -> tuple[EmbeddingNet, nn.Module]:

@@ -111,7 +111,7 @@ def rate(found: pd.DataFrame, measure: str, resamples: int) -> tuple[float, floa
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame, measure: str, resamples: int) -> tuple[float, float, float]:
-    """How much larger a measure is in ``a`` than in ``b`` on the same images: points, and the interval over patients."""
+    """How much larger a measure is in ``a`` than in ``b`` on the same images, with its interval over patients."""
     if a["path"].tolist() != b["path"].tolist():
         raise ValueError("the two answered other images")
     return rate(a.assign(change=a[measure] - b[measure]), "change", resamples)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
 
 from lgffem_core.config.study import Study
 from lgffem_core.report.pictures import finish
@@ -56,7 +57,7 @@ def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
     for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
     entries = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*entries, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(*entries, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return finish(figure, "The same three losses, and how hard each pulls", label)
 
 
@@ -86,11 +87,19 @@ def magnification_figure(study: Study, runs: dict[str, Run], found: dict[str, pd
     return finish(figure, heading, study.label)
 
 
-def projection_figure(points: dict[str, np.ndarray], rows: pd.DataFrame, label: str) -> Figure:
-    """Maps of the same images, one a method: coloured by class above and by magnification below."""
+def projection_figure(embedded: dict[str, np.ndarray], rows: pd.DataFrame, label: str) -> Figure:
+    """Two principal components of the same images' embeddings, by method: coloured by class, and by magnification.
+
+    A straight view, which cannot make groups that are not there; its title says how much of the variance it shows.
+    """
     figure, panels = plt.subplots(
-        2, len(points), figsize=(2.9 * len(points) + 1.2, 5.6), layout="constrained", squeeze=False
+        2, len(embedded), figsize=(2.9 * len(embedded) + 1.2, 5.6), layout="constrained", squeeze=False
     )
+    points = {}
+    for name, vectors in embedded.items():
+        fitted = PCA(2, svd_solver="full")
+        places = fitted.fit_transform(vectors.astype(np.float64))
+        points[f"{name}, {100 * fitted.explained_variance_ratio_.sum():.0f} %"] = places
     for row, column, colours in zip(panels, ("label", "magnification"), (COLOURS, COLOURS[4:]), strict=True):
         for panel, (name, places) in zip(row, points.items(), strict=True):
             for value, colour in zip(sorted(rows[column].unique()), colours, strict=False):

@@ -1,4 +1,4 @@
-"""SMSE's own ledger (what the text says, what code that is probably its authors' does, what was chosen), and its claims."""
+"""SMSE's own ledger (what its text says, what code that is probably its authors' does, what was chosen) and claims."""
 
 from pathlib import Path
 from typing import Literal

@@ -162,6 +162,8 @@ def unpack(archive: Path, target: Path, wanted: re.Pattern[str]) -> None:
                 safe = tarfile.data_filter(member, str(target))
                 if member.isreg() and wanted.fullmatch(safe.name.removeprefix("./")):
                     tar.extract(safe, target, filter="data")
+            while tar.fileobj.read(1 << 20):  # to the end, where the checksum is
+                pass
     except (tarfile.TarError, EOFError, StudyError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, and not of the archive
             raise

@@ -19,7 +19,7 @@ from lgffem_core.retrieval.embed import kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.ranking import Ranking, nearest_across, voted
 from lgffem_core.retrieval.statistics import ratio_ends
-from lgffem_core.systems.smse.training import DATASET, Run, folder_of, tested, train, trained
+from lgffem_core.systems.smse.training import DATASET, Run, fold_split, folder_of, train, trained
 
 VOTES = (3, 5)
 Embed = Callable[[int, pd.DataFrame], tuple[np.ndarray, np.ndarray | None]]  # fold, its tested rows -> (N, D), (N,)
@@ -72,7 +72,7 @@ def answers(study: Study, embed: Embed) -> pd.DataFrame:
     """
     found = []
     for fold in study.params.smse.folds:
-        table, inside = tested(study, fold)
+        table, inside = fold_split(study, fold)
         rows = table[inside].reset_index(drop=True)
         embeddings, predicted = embed(fold, rows)
         found.append(answered(rows, embeddings, predicted).assign(fold=fold))

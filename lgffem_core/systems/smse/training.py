@@ -75,7 +75,7 @@ def runs(study: Study) -> dict[str, Run]:
     return found
 
 
-def tested(study: Study, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
+def fold_split(study: Study, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
     """The PatchTable, and which of its rows are tested in a fold: (N,) bool.
 
     ``RequestError`` for a fold that is none, or leaves a class without images to train on or to test.
@@ -93,7 +93,7 @@ def tested(study: Study, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 def training_rows(study: Study, run: Run, fold: int) -> pd.DataFrame:
     """The rows that a run is trained on, with sample ids 0, 1, …; ``RequestError`` where a class has none of them."""
-    table, inside = tested(study, fold)
+    table, inside = fold_split(study, fold)
     rows = table[~inside & table["magnification"].isin(run.magnifications)].reset_index(drop=True)
     if rows["label_id"].nunique() < table["label_id"].nunique():
         raise RequestError(

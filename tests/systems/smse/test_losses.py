@@ -1,4 +1,4 @@
-"""SMSE's losses against loops, other libraries and finite differences; what the reinforced focal loss keeps of its word."""
+"""SMSE's losses against loops, libraries and finite differences; what the reinforced focal loss keeps of its word."""
 
 import math
 

@@ -143,7 +143,7 @@ def test_what_is_declared_is_what_was_read(notebook):
     published = {key.removeprefix("published.").split(".")[0] for key in reads["params"] if covers("published", key)}
     assert below(entry.params, known) - FREE.keys() == set(reads["params"]) & known - FREE.keys()
     assert set(entry.published) == published
-    assert set(entry.after) == set(reads["after"])
+    assert {*entry.after, *entry.beside} == set(reads["after"])
     assert set(stages.sets_of(smoke(), entry)) == set(reads["data"])
 
 
@@ -166,7 +166,7 @@ def first(notebook):
 def mutations():
     """(notebook, key of its entry, what is taken out, the value that is left), for every edge, parameter and set."""
     for notebook, entry in registry().items():
-        for key in ("after", "params", "published", "data"):
+        for key in ("after", "beside", "params", "published", "data"):
             values = stages.sets_of(smoke(), entry) if key == "data" else getattr(entry, key)
             for gone in values:
                 yield notebook, key, gone, tuple(value for value in values if value != gone)

@@ -33,18 +33,18 @@ def questions(study: Study) -> list[Question]:
     held, single = study.params.smse.held_out, study.params.smse.single
     return [
         Question("held_out", "others", "one", "right", f"{held}×"),
-        Question("held_out_of_others", "triplet", "others", "right", f"{held}×"),
-        Question("unseen", "triplet", "one", "right", "unseen"),
-        Question("seen", "triplet", "one", "right", f"{single}×"),
-        Question("similarity", "triplet", "plain", "right", "all"),
-        Question("similarity", "triplet", "plain", "top1", "all"),
-        Question("similarity_pair", "pair", "plain", "right", "all"),
-        Question("similarity_pair", "pair", "plain", "top1", "all"),
-        Question("rfl_cross_entropy", "triplet", "cross_entropy", "right", "all"),
-        Question("rfl_cross_entropy", "triplet", "cross_entropy", "right", "benign"),
-        Question("rfl_focal", "triplet", "focal", "right", "all"),
-        Question("rfl_focal", "triplet", "focal", "right", "benign"),
-        Question("features", "triplet", "backbone", "top1", "all"),
+        Question("held_out_of_others", "pair", "others", "right", f"{held}×"),
+        Question("unseen", "pair", "one", "right", "unseen"),
+        Question("seen", "pair", "one", "right", f"{single}×"),
+        Question("similarity", "pair", "plain", "right", "all"),
+        Question("similarity", "pair", "plain", "top1", "all"),
+        Question("similarity_triplet", "triplet", "plain", "right", "all"),
+        Question("similarity_triplet", "triplet", "plain", "top1", "all"),
+        Question("rfl_cross_entropy", "pair", "cross_entropy", "right", "all"),
+        Question("rfl_cross_entropy", "pair", "cross_entropy", "right", "benign"),
+        Question("rfl_focal", "pair", "focal", "right", "all"),
+        Question("rfl_focal", "pair", "focal", "right", "benign"),
+        Question("features", "pair", "backbone", "top1", "all"),
     ]
 
 

@@ -65,7 +65,7 @@ def magnification_figure(study: Study, runs: dict[str, Run], found: dict[str, pd
     """Accuracy on each magnification of the trainings that differ in theirs; hollow: not seen in training."""
     figure, ax = axes(6.4, 3.6)
     every, resamples = study.params.data.breakhis.magnifications, study.params.retrieval.bootstrap
-    names = [name for name in ("triplet", "others", "one") if name in found]
+    names = [name for name in ("pair", "others", "one") if name in found]
     for number, name in enumerate(names):
         seen, colour = runs[name].magnifications, COLOURS[number]
         x = np.arange(len(every)) + 0.12 * (number - (len(names) - 1) / 2)

@@ -61,17 +61,17 @@ def runs(study: Study) -> dict[str, Run]:
     """
     settings, every = study.params.smse, study.params.data.breakhis.magnifications
     found = {
-        "triplet": Run("triplet", "reinforced_focal", every),
         "pair": Run("pair", "reinforced_focal", every),
+        "triplet": Run("triplet", "reinforced_focal", every),
         "plain": Run("none", "reinforced_focal", every),
-        "focal": Run("triplet", "focal", every),
-        "cross_entropy": Run("triplet", "cross_entropy", every),
+        "focal": Run("pair", "focal", every),
+        "cross_entropy": Run("pair", "cross_entropy", every),
     }
     if settings.held_out in every and settings.single in every and settings.held_out != settings.single:
         rest = tuple(each for each in every if each != settings.held_out)
-        found["one"] = Run("triplet", "reinforced_focal", (settings.single,))
+        found["one"] = Run("pair", "reinforced_focal", (settings.single,))
         if len(rest) > 1:
-            found["others"] = Run("triplet", "reinforced_focal", rest)
+            found["others"] = Run("pair", "reinforced_focal", rest)
     return found
 
 

@@ -157,12 +157,12 @@ def test_an_encoder_without_classes_is_searched_alone(smse):
 def test_questions_compare_on_what_they_say(smse):
     study, table = smse(), rows(patients=12)
     every = runs(study)
-    found = {name: predicted(table, 0.9 if name == "triplet" else 0.5, number) for number, name in enumerate(every)}
+    found = {name: predicted(table, 0.9 if name == "pair" else 0.5, number) for number, name in enumerate(every)}
     compared = comparisons(study, every, found)
     assert set(compared["question"]) == {each.key for each in questions(study)} - {"features"}
     line = compared[compared["question"] == "unseen"].iloc[0]
     mask = table["magnification"] != 40
-    assert line["difference"] == pytest.approx(100 * (found["triplet"]["right"] - found["one"]["right"])[mask].mean())
+    assert line["difference"] == pytest.approx(100 * (found["pair"]["right"] - found["one"]["right"])[mask].mean())
     assert compared["patients"].tolist()[0] == 12
     benign = compared[compared["tested_on"] == "benign"]
     assert (benign["patients"] == 4).all() and len(benign) == 2

@@ -17,7 +17,8 @@ from lgffem_core.data.synthetic.tissue import Architecture, Tissue, absorb, sect
 WIDTH_TO_HEIGHT = 3 / 2  # of a field; BreakHis has 700 × 460 px
 #: Magnification -> pixels of what is drawn to a pixel of the view, in both directions.
 SCALES = {40: 5.0, 100: 2.0, 200: 1.0, 400: 0.5}
-BETWEEN_PATIENTS = Spread(dyes=0.15, hue=0.06, cells=0.12)
+BETWEEN_PATIENTS = Spread(dyes=0.1, hue=0.04, cells=0.1)
+LABORATORIES = 3  # whose stains there are
 CONCENTRATIONS = (0.30, 0.50)  # mean haematoxylin and eosin of a place, whatever it is of
 
 #: Architectures at 200× by the type's sign: benign ones keep glands with a lumen and small nuclei; of the malignant
@@ -40,7 +41,7 @@ PATTERNS = {
 
 def patient_tissue(pattern: Architecture, rng: np.random.Generator) -> Tissue:
     """A patient's tissue: the pattern of its type, varied, in the stain of some laboratory."""
-    return vary(Tissue(STAINS[rng.integers(len(STAINS))], pattern), BETWEEN_PATIENTS, rng)
+    return vary(Tissue(STAINS[rng.integers(LABORATORIES)], pattern), BETWEEN_PATIENTS, rng)
 
 
 def views(tissue: Tissue, width: int, rng: np.random.Generator) -> dict[int, np.ndarray]:

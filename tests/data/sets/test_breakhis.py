@@ -398,3 +398,17 @@ def test_the_class_is_not_in_the_mean_colour(made):
         mixed = rng.permutation(labels)
         shuffled.append((mixed[nearest] == mixed).mean())
     assert np.quantile(shuffled, 0.01) <= (labels[nearest] == labels).mean() <= np.quantile(shuffled, 0.99)
+
+
+# -- the real one ------------------------------------------------------------------------------------------
+
+
+def test_real_patches_of_one_magnification_are_read_as_what_their_names_say(shared, tmp_path):
+    """A part of BreakHis, of 17 slides at 200×, cut to squares."""
+    root = shared / "breakhis"
+    assert "with 200X and without 40X, 100X, 400X" in refusal(root)
+    study = study_of(root, tmp_path, **{"data.breakhis.magnifications": [200], "data.breakhis.folds": 5})
+    table = prepare(study, "breakhis")
+    assert table["group"].nunique() == 17 and table["type"].nunique() == 8 and set(table["magnification"]) == {200}
+    tested = table.groupby("group")["tested_in"].nunique()
+    assert (tested == 1).all() and set(table["tested_in"]) == {"1", "2", "3", "4", "5"}

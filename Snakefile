@@ -25,7 +25,7 @@ def done(stage):
 
 def behind(entry):
     """The stages that wait for one, directly or not: the more there are, the sooner it should run."""
-    next_ones = [other for other in entries(study) if entry.notebook in other.after]
+    next_ones = [other for other in entries(study) if entry.notebook in (*other.after, *other.beside)]
     return {name for other in next_ones for name in (other.notebook, *behind(other))}
 
 

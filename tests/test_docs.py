@@ -30,6 +30,7 @@ LOSS = (
 )
 STAGE = ".venv/bin/python -m lgffem_core notebook artifacts/smoke/request.json"
 SWEEP = './run_all.sh params/paper.yaml --set "seeds=[0, 1, 2]" "variants=[paper, released]" --dry-run'
+SMSE = './run_all.sh params/paper.yaml --set "systems=[smse]" data.breakhis.root=DIR profile=breakhis'
 HISTOLOGY = "./run_all.sh params/histology.yaml --set data.kimia.root=DIR data.pannuke.root=DIR"
 #: Commands that take a connection, hours or another environment -> the tests that run what is behind them.
 ELSEWHERE = {
@@ -137,6 +138,16 @@ def test_an_archive_needs_no_images(typed):
     assert params.systems == ("archive",) and params.archive.vectors * params.archive.dimension == 2_048_000_000
 
 
+def test_smse_needs_breakhis_alone(typed, tmp_path, capsys):
+    words = typed(SMSE)
+    (tmp_path / "given" / "BreaKHis_v1" / "histology_slides" / "breast").mkdir(parents=True)
+    params = starts([word.replace("root=DIR", f"root={tmp_path / 'given'}") for word in words])
+    assert params.smse.epochs == 40 and params.smse.image_size == (460, 700) and params.data.check_counts
+    assert main([word for word in words if word != "data.breakhis.root=DIR"]) == 2
+    said = capsys.readouterr().err
+    assert "1 thing missing" in said and "[ ] data.breakhis.root is not set. BreakHis: download" in said
+
+
 def test_the_demo_starts_under_conda(typed):
     assert starts(typed("python -I -m lgffem_core params/demo.yaml")).profile == "demo"
     assert yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))["name"] == "lgffem"
@@ -205,7 +216,7 @@ def test_what_the_page_shows_is_as_ruff_wants_the_rest(extended):
 
 
 def test_an_added_system_can_be_asked_for(extended):
-    (command,) = (command for command in COMMANDS if "systems=" in command)
+    (command,) = (command for command in COMMANDS if "systems=[colour]" in command)
     program = "import sys; from lgffem_core.run.cli import parse; from lgffem_core.run.request import make_request\n"
     program += "o = parse(sys.argv[1:]); print(*make_request(o.params, o.pairs).study.params.systems)"
     done = extended.run(extended("A system"), "-c", program, *shlex.split(command)[1:])
@@ -229,6 +240,7 @@ HERE = {
     "./run_all.sh doctor params/demo.yaml",
     './run_all.sh params/smoke.yaml --set "systems=[colour]" profile=colour',
     LOSS,
+    SMSE,
 }
 
 

@@ -37,6 +37,7 @@ READ_BY = {
     "systems/lgffem/generality.py": ("params/reference/landmarks.yaml",),
     "systems/lgffem/printed.py": ("params/reference/table1_runs.yaml",),
     "systems/lgffem/ledger.py": ("params/reference/ledger.yaml",),
+    "systems/smse/ledger.py": ("params/reference/smse.yaml",),
     "run/registry.py": ("notebooks/stages.yaml",),
     "run/page.py": ("lgffem_core/run/page.html.j2",),
 }

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 STRATEGIES = ("a", "b", "c")
 System = Literal[
     "lgffem",  # a folder of lgffem_core/systems with stages of its own
+    "smse",
     "archive",
 ]
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
@@ -43,12 +44,19 @@ class Kimia(Section):
     scans: Annotated[int, Field(ge=2)] = 24  # of one there is nothing to be confused with
 
 
+class BreakHis(Section):
+    root: Path | None = None  # holds BreaKHis_v1/ or BreaKHis_v1.tar.gz; beside them dsfold1.txt … where they are given
+    magnifications: Annotated[tuple[Literal[40, 100, 200, 400], ...], Field(min_length=1)] = (40, 100, 200, 400)
+    folds: Annotated[int, Field(ge=2)] = 5  # of the patients, where there are no lists of them
+
+
 class DataSets(Section):
     """A section for each data set, which ``data/sets/<name>.py`` reads; ``root`` null = synthetic images."""
 
     imagenet: ImageNet = ImageNet()
     pannuke: PanNuke = PanNuke()
     kimia: Kimia = Kimia()
+    breakhis: BreakHis = BreakHis()
 
 
 DATASETS = tuple(DataSets.model_fields)
@@ -66,6 +74,8 @@ class Synthetic(Section):
     pannuke_per_tissue: Positive = 12
     kimia_train_per_scan: Positive = 16
     kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
+    breakhis_patients: Annotated[int, Field(ge=8)] = 36  # three in ten of them benign; every type has one at least
+    breakhis_fields: Positive = 3  # places of a patient's slide, each seen at four magnifications
 
 
 class Data(DataSets):
@@ -237,6 +247,33 @@ class Archive(Section):
     indices: tuple[Index, ...] = ()  # exact search comes first by itself
 
 
+class SMSE(Section):
+    """SMSE (arXiv:2107.01063); defaults: what the code does that is thought to be its authors', see its ledger."""
+
+    network: Literal["six_convolutions", "resnet18"] = "six_convolutions"
+    image_size: tuple[Positive, Positive] = (460, 700)  # height and width in pixels
+    mean: float = 0.0  # of the inputs, for images in [0, 1] and alike in red, green and blue;
+    std: Rate = 1 / 255  # with these two the network sees 0 … 255, and no mean is subtracted
+    initial: Literal["torch", "he"] = "torch"  # how its weights are drawn: as torch does, or as He et al. (ICCV 2015)
+    pools: Annotated[int, Field(ge=1, le=6)] = 6  # the first so many of the six convolutions are pooled
+    padded: bool = False  # convolutions that keep the size, for images that six without would leave nothing of
+    embedding: Positive = 12  # numbers: C + 10
+    margin: Rate = 1.0  # m of the pair and the triplet loss
+    metric_weight: Rate = 1.0  # of the metric loss beside the classification
+    alpha: Rate = 2.0  # of the reinforced focal loss
+    gamma_triplet: Rate = 1.2  # its exponent beside the triplet loss,
+    gamma_pair: Rate = 1.5  # beside the pair loss
+    gamma_focal: Rate = 2.0  # exponent of the focal loss
+    jitter: Fraction = 0.1  # of brightness, contrast, saturation and hue
+    epochs: Positive = 40  # of a training on all magnifications; one on fewer images takes as many steps
+    batch_size: Annotated[int, Field(ge=2)] = 50  # anchors
+    lr: Rate = 1e-3
+    step_epochs: Positive = 8  # StepLR: a tenth of the rate after each
+    single: Literal[40, 100, 200, 400] = 40  # the magnification of the training on one
+    held_out: Literal[40, 100, 200, 400] = 200  # that of the training on all others
+    folds: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)  # which are trained and tested
+
+
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -259,6 +296,7 @@ class Params(Section):
     ledger: Ledger = Ledger()  # the rows of text against code, each switched alone (notebook 11)
     explain: Explain = Explain()  # Grad-CAM++ and its sanity checks (notebook 08)
     projection: Projection = Projection()  # the map of figure 7
+    smse: SMSE = SMSE()  # embeddings that are to be alike at all magnifications (notebook 12)
     archive: Archive = Archive()  # search among a million (notebook 14)
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown

@@ -73,6 +73,21 @@ def crops_of_resized(side: int, size: int, at_random: bool) -> Augment:
     return Augment([resize, A.CenterCrop(size, size)])
 
 
-def evaluation_resize(size: int) -> Augment:
-    """The one resize of evaluation and figures (the released code has a different one each, ledger 17)."""
-    return Augment([A.Resize(size, size, area_for_downscale="image")])
+def flips_and_colours(height: int, width: int, jitter: float) -> Augment:
+    """A resize to ``height`` × ``width`` pixels, flips with probability 0.5, colours changed by up to ``jitter``.
+
+    Brightness, contrast and saturation are multiplied by 1 ± jitter, the hue is turned by up to jitter of the circle.
+    """
+    resize = A.Resize(height, width, area_for_downscale="image")
+    spread = (1 - jitter, 1 + jitter)
+    turn = (-min(jitter, 0.5), min(jitter, 0.5))
+    colours = A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=turn, p=1)
+    return Augment([resize, A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5), *([colours] if jitter else [])])
+
+
+def evaluation_resize(size: int, width: int | None = None) -> Augment:
+    """The one resize of evaluation and figures (the released code has a different one each, ledger 17).
+
+    To ``size`` pixels a side, or ``size`` high and ``width`` wide.
+    """
+    return Augment([A.Resize(size, width or size, area_for_downscale="image")])

@@ -45,6 +45,20 @@ def rank_others(embeddings: np.ndarray, labels: np.ndarray, k: int) -> Ranking:
     return Ranking(labels[ids[others].reshape(-1, k)], labels, relevant_counts(labels, labels) - 1)
 
 
+def nearest_across(embeddings: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
+    """Rows of each row's k nearest rows of another group (slide, patient, fold), nearest first: (N, k).
+
+    Args:
+        embeddings: (N, D), finite; groups: (N,); k: at least 1, and at most the rows outside of the largest group.
+    """
+    nearest = np.empty((len(groups), k), dtype=np.int64)
+    for group in np.unique(groups):
+        own = groups == group
+        _, ids = search(embeddings[~own], embeddings[own], k)
+        nearest[own] = np.flatnonzero(~own)[ids]
+    return nearest
+
+
 def relevant_counts(labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
     """Gallery items that have each query's label: (Q,)."""
     ordered = np.sort(gallery_labels)

@@ -72,6 +72,7 @@ class Entry(Section):
     gives: str
     system: System | None = None
     after: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     each: Literal["once", "variant and seed", "first variant and seed"] = "once"
     params: tuple[Key, ...] = ()
     published: tuple[Key, ...] = ()
@@ -102,6 +103,9 @@ def registry(path: Path = PROJECT / REGISTRY) -> dict[str, Entry]:
                 raise RequestError(f"{path}: stage {name}, after: {earlier} is no stage that stands before it.")
             if entries[earlier].system not in (None, entries[name].system):
                 raise RequestError(f"{path}: stage {name}, after: {earlier} is of another system.")
+        for other in entries[name].beside:
+            if other == name or other not in entries or entries[other].system in (None, entries[name].system):
+                raise RequestError(f"{path}: stage {name}, beside: {other} is no earlier stage of another system.")
     return entries
 
 

@@ -97,9 +97,12 @@ def all_stages(study: Study) -> list[Stage]:
 
 
 def upstream(study: Study, stage: Stage) -> list[Stage]:
-    """The stages whose outputs a stage reads: of repeated ones, a repeated stage its own, others all or the first."""
-    entry, found = known()[stage.notebook], []
-    for earlier in map(known().get, entry.after):
+    """The stages whose outputs a stage reads: of repeated ones, a repeated stage its own, others all or the first.
+
+    Those of other systems that it stands ``beside`` only where the profile runs them.
+    """
+    entry, found, here = known()[stage.notebook], [], {entry.notebook for entry in entries(study)}
+    for earlier in map(known().get, [*entry.after, *(name for name in entry.beside if name in here)]):
         if earlier.repeated and entry.repeated:
             found.append(stage._replace(notebook=earlier.notebook))
         else:

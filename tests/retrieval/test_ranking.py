@@ -17,7 +17,7 @@ from sklearn import metrics
 
 from lgffem_core.retrieval import ranking as ranked
 from lgffem_core.retrieval.protocols import evaluate, leave_one_out
-from lgffem_core.retrieval.ranking import Ranking, rank_others, ranking_scores
+from lgffem_core.retrieval.ranking import Ranking, nearest_across, rank_others, ranking_scores
 
 EXACT = {"rtol": 0, "atol": 1e-12}
 
@@ -268,3 +268,13 @@ def test_names_of_the_table():
 def test_errors():
     with pytest.raises(ValueError, match="a gallery of 2"):
         rank_others(np.eye(2, dtype=np.float32), np.array([0, 0]), 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nearest_across_is_the_loop_over_other_groups(seed):
+    rng = np.random.default_rng(seed)
+    vectors, groups = rng.integers(0, 3, (30, 2)).astype(np.float32), rng.integers(0, 4, 30)  # with ties
+    found = nearest_across(vectors, groups, 5)
+    for i in range(30):
+        others = [j for j in range(30) if groups[j] != groups[i]]
+        assert found[i].tolist() == sorted(others, key=lambda j: (((vectors[i] - vectors[j]) ** 2).sum(), j))[:5]

@@ -143,7 +143,7 @@ def test_what_is_declared_is_what_was_read(notebook):
     published = {key.removeprefix("published.").split(".")[0] for key in reads["params"] if covers("published", key)}
     assert below(entry.params, known) - FREE.keys() == set(reads["params"]) & known - FREE.keys()
     assert set(entry.published) == published
-    assert set(entry.after) == set(reads["after"])
+    assert {*entry.after, *entry.beside} == set(reads["after"])
     assert set(stages.sets_of(smoke(), entry)) == set(reads["data"])
 
 
@@ -166,7 +166,7 @@ def first(notebook):
 def mutations():
     """(notebook, key of its entry, what is taken out, the value that is left), for every edge, parameter and set."""
     for notebook, entry in registry().items():
-        for key in ("after", "params", "published", "data"):
+        for key in ("after", "beside", "params", "published", "data"):
             values = stages.sets_of(smoke(), entry) if key == "data" else getattr(entry, key)
             for gone in values:
                 yield notebook, key, gone, tuple(value for value in values if value != gone)
@@ -233,7 +233,7 @@ def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, mon
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
     graph = dry_run(request := Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
     assert graph.count("\nrule ") == len(stages.entries(request.study)) + 1
-    waiting = {"data_preparation": 110, "strategy_a_imagenet": 6, "strategy_b_pannuke": 5, "strategy_c_kimia": 4}
+    waiting = {"data_preparation": 111, "strategy_a_imagenet": 7, "strategy_b_pannuke": 6, "strategy_c_kimia": 5}
     waiting |= {"baselines": 103, "faiss_evaluation": 102}  # 100 for what runs once; snakemake shows no priority of 0
     rules = [re.match(r"(\w+):.*?^    priority: (\d+)$", r, re.DOTALL | re.MULTILINE) for r in graph.split("\nrule ")]
     assert {found[1]: int(found[2]) for found in rules if found} == waiting
@@ -332,3 +332,29 @@ def test_nothing_that_is_read_at_a_start_imports_torch():
     program = f"import sys, {module.__name__}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+# -- beside another system --------------------------------------------------------------------------------
+
+
+def test_a_stage_reads_another_systems_only_where_the_run_has_it():
+    both, alone = smoke(), smoke(systems=["smse"])
+    stage = Stage("12_smse")
+    assert [other.notebook for other in upstream(both, stage)] == ["01_data_preparation", "05_strategy_c_kimia"]
+    assert upstream(alone, stage) == [Stage("01_data_preparation")]
+    weights = "checkpoints/paper/seed0/strategy_c/model.safetensors"
+    assert weights in declared(both, stage)["allowed"] and weights not in declared(alone, stage)["left"]
+
+
+def test_a_profile_looks_for_the_data_of_its_own_systems_alone():
+    assert needed_sets(smoke(systems=["smse"])) == ("breakhis",)
+    assert needed_sets(smoke(systems=["lgffem"])) == ("imagenet", "pannuke", "kimia")
+
+
+@pytest.mark.parametrize("named", ["01_data_preparation", "14_archive", "12_smse", "99_nothing"])
+def test_beside_must_be_an_earlier_stage_of_another_system(tmp_path, named):
+    text = TEXT.replace("beside: [05_strategy_c_kimia]", f"beside: [{named}]", 1)
+    assert text != TEXT
+    (path := tmp_path / "stages.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RequestError, match=f"stage 12_smse, beside: {named} is no earlier stage of another system"):
+        registry(path)

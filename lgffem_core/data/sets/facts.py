@@ -1,4 +1,4 @@
-"""What the three data sets are said to hold: published counts and names, each with its source.
+"""What the data sets are said to hold: published counts and names, each with its source.
 
 Nothing here is measured; a data set on disk is compared with these numbers where the profile asks for it.
 """
@@ -25,6 +25,10 @@ PANNUKE_FOLD_SIZES = (2656, 2523, 2722)  # length of types.npy in the archives o
 IMAGENET_TRAIN_TOTAL = 1281167
 IMAGENET_VAL_TOTAL = 50000
 IMAGENET_CLASSES = 1000
+
+# Spanhol et al., "A Dataset for Breast Cancer Histopathological Image Classification", IEEE TBME 2016, 63(7).
+BREAKHIS_COUNTS = {40: 1995, 100: 2081, 200: 2013, 400: 1820}  # images by magnification, 7,909 in all
+BREAKHIS_PATIENTS = 82  # as the data set counts them, by slide
 
 
 def file_tissue(tissue: str) -> str:

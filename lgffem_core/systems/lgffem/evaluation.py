@@ -3,11 +3,13 @@
 from functools import cache, partial
 
 from lgffem_core.base.files import sha256_file, sha256_json
+from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.retrieval.embed import Embedded, kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
+from lgffem_core.systems.lgffem.model import LGFFEM, build_model
 from lgffem_core.systems.lgffem.strategies import train_or_load, train_strategy
 
 
@@ -20,6 +22,24 @@ def strategy_encoder(study: Study, strategy: str, variant: str, seed: int) -> En
         network=cache(partial(train_or_load, study, strategy, variant, seed)),
         transform=evaluation_resize(size),
     )
+
+
+def kept_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encoder | None:
+    """LGFFEM as an earlier stage left it, for images of any data set; None where it is not trained yet.
+
+    The weights are read as they lie there: nothing is trained, and no data set of LGFFEM's is asked for.
+    """
+    weights, size = study.checkpoints(strategy, variant, seed) / "model.safetensors", study.params.model.image_size
+    if not weights.is_file():
+        return None
+
+    def network() -> LGFFEM:
+        model = build_model(study, variant, seed)
+        model.load_trainable_state(load_tensors(weights)[0])
+        return model
+
+    identity = sha256_json([sha256_file(weights), size])
+    return Encoder(f"LGFFEM {strategy.upper()}", identity, network, evaluation_resize(size))
 
 
 def train_and_embed(study: Study, strategy: str, variant: str, seed: int) -> Embedded:

@@ -1,0 +1,54 @@
+"""Pairs and triplets across magnifications: each image is the anchor once an epoch, and its partners are drawn.
+
+A partner may be of any magnification and any patient of the training; its class is drawn (pairs: the anchor's own or
+another with probability ½ each) or given (triplets: one of each). What is drawn is a function of (seed, epoch, anchor)
+alone, as everything in a training.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lgffem_core.base.seeds import derive_seed
+from lgffem_core.data.loading import PatchDataset, normalise
+
+GROUPS = {"none": 1, "pair": 2, "triplet": 3}  # metric loss -> images of a group, the anchor included
+
+
+class Groups(PatchDataset):
+    """Images in groups: an item, asked for as (epoch, row), is (images (K, 3, H, W), labels (K,), rows (K,)).
+
+    ``kind`` is one of ``GROUPS``; everything else is ``PatchDataset``'s. Each image of a group is augmented by itself.
+    """
+
+    kind = "triplet"
+
+    def of_kind(self, kind: str) -> "Groups":
+        """The same, in groups of ``kind``."""
+        self.kind, labels = kind, np.array(self.labels)
+        self.of_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+        self.of_others = {label: np.flatnonzero(labels != label) for label in np.unique(labels)}
+        return self
+
+    def rows(self, epoch: int, anchor: int) -> list[int]:
+        """The rows of a group, the anchor first; a partner is the anchor itself only where its class has no other."""
+        rng = np.random.default_rng(derive_seed("partners", self.seed, epoch, self.ids[anchor]))
+        label, chosen = self.labels[anchor], [anchor]
+        if self.kind == "triplet" or (self.kind == "pair" and rng.random() < 0.5):
+            own = self.of_class[label]
+            chosen.append(int(rng.choice(own[own != anchor]) if len(own) > 1 else anchor))
+        if len(chosen) < GROUPS[self.kind]:
+            chosen.append(int(rng.choice(self.of_others[label])))
+        return chosen
+
+    def view(self, epoch: int, row: int, place: int, anchor: int) -> Tensor:
+        """An image of a group, augmented as its place in the group has it: (3, H, W)."""
+        image = self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
+        seed = derive_seed("augment", self.seed, epoch, self.ids[anchor], place)
+        return normalise(self.transform(image, seed), self.mean, self.std)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        epoch, anchor = key
+        rows = self.rows(epoch, anchor)
+        images = torch.stack([self.view(epoch, row, place, anchor) for place, row in enumerate(rows)])
+        return images, torch.tensor([self.labels[row] for row in rows]), torch.tensor(rows)

@@ -1,0 +1,246 @@
+"""The trainings of SMSE: metric loss, classification loss and magnifications vary, everything else is one recipe.
+
+A training is known by its ``Run`` and its fold. Of each fold the patients that are not tested are trained on, and the
+network and its classifier are kept together.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from lgffem_core.base.errors import RequestError
+from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
+from lgffem_core.base.tensors import load_tensors
+from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.study import Study
+from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
+from lgffem_core.data.augment import flips_and_colours
+from lgffem_core.data.pixels import kept_pixels
+from lgffem_core.model.device import prepare_device
+from lgffem_core.systems.smse.losses import Classification, class_weights, metric_loss
+from lgffem_core.systems.smse.network import EmbeddingNet, build_classifier, build_network
+from lgffem_core.systems.smse.sampling import Groups
+from lgffem_core.training.fabric import make_fabric
+from lgffem_core.training.finished import TrainedRun, train_once
+from lgffem_core.training.loop import Recipe, Trainer
+from lgffem_core.training.schedule import step_decay
+
+DATASET = "breakhis"
+METRICS = {"triplet": "triplet", "pair": "pair", "none": "no metric loss"}
+CLASSIFICATIONS = {"reinforced_focal": "RFL", "focal": "focal loss", "cross_entropy": "cross-entropy"}
+
+
+class Run(NamedTuple):
+    """What one training does differently from another."""
+
+    metric: str  # of METRICS
+    classification: str  # of CLASSIFICATIONS
+    magnifications: tuple[int, ...]  # that it is trained on
+
+    @property
+    def losses(self) -> str:
+        """Its losses as tables name them: "triplet + RFL"."""
+        return f"{METRICS[self.metric]} + {CLASSIFICATIONS[self.classification]}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return "_".join([self.metric, self.classification, *map(str, self.magnifications)])
+
+
+def runs(study: Study) -> dict[str, Run]:
+    """Name -> training: the losses on all magnifications, then fewer magnifications with the first of the losses.
+
+    Where the data have a single magnification, or not the one to be held out, the trainings that need it are not there.
+    """
+    settings, every = study.params.smse, study.params.data.breakhis.magnifications
+    found = {
+        "pair": Run("pair", "reinforced_focal", every),
+        "triplet": Run("triplet", "reinforced_focal", every),
+        "plain": Run("none", "reinforced_focal", every),
+        "focal": Run("pair", "focal", every),
+        "cross_entropy": Run("pair", "cross_entropy", every),
+    }
+    if settings.held_out in every and settings.single in every and settings.held_out != settings.single:
+        rest = tuple(each for each in every if each != settings.held_out)
+        found["one"] = Run("pair", "reinforced_focal", (settings.single,))
+        if len(rest) > 1:
+            found["others"] = Run("pair", "reinforced_focal", rest)
+    return found
+
+
+def fold_split(study: Study, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """The PatchTable, and which of its rows are tested in a fold: (N,) bool.
+
+    ``RequestError`` for a fold that is none, or leaves a class without images to train on or to test.
+    """
+    table = patch_table(study, DATASET)
+    inside = np.array([str(fold) in each.split() for each in table["tested_in"]])
+    for side, rows in (("tested", table[inside]), ("trained on", table[~inside])):
+        if lacking := sorted({*table["label"]} - {*rows["label"]}):
+            raise RequestError(
+                f"smse.folds: in fold {fold}, no {lacking[0]} image is {side}; name folds of data.breakhis (there are "
+                f"{', '.join(sorted({*' '.join(table['tested_in']).split()}, key=int))}), or give more patients."
+            )
+    return table, inside
+
+
+def training_rows(study: Study, run: Run, fold: int) -> pd.DataFrame:
+    """The rows that a run is trained on, with sample ids 0, 1, …; ``RequestError`` where a class has none of them."""
+    table, inside = fold_split(study, fold)
+    rows = table[~inside & table["magnification"].isin(run.magnifications)].reset_index(drop=True)
+    if rows["label_id"].nunique() < table["label_id"].nunique():
+        raise RequestError(
+            f"smse: of fold {fold}, {', '.join(map(str, run.magnifications))}×, only one class is there to train on; "
+            "restore what is missing, or set smse.single and smse.held_out to other magnifications."
+        )
+    return rows
+
+
+def groups(study: Study, run: Run, rows: pd.DataFrame, network: EmbeddingNet, seed: int) -> Groups:
+    """The pairs or triplets that a run is trained on."""
+    settings = study.params.smse
+    transform = flips_and_colours(*settings.image_size, settings.jitter)
+    pixels = kept_pixels(study, DATASET, rows, transform)
+    root, order = images_root(study, DATASET), channel_order(study, DATASET)
+    patches = Groups(rows, root, transform, network.mean, network.std, order, seed, pixels)
+    return patches.of_kind(run.metric)
+
+
+class JointLoss(nn.Module):
+    """Metric loss of groups plus the classification of their anchors: ``metric_weight`` to 1."""
+
+    def __init__(self, study: Study, run: Run, labels: Tensor):
+        super().__init__()
+        settings = study.params.smse
+        gamma = settings.gamma_pair if run.metric == "pair" else settings.gamma_triplet
+        classes = int(labels.max()) + 1
+        self.kind, self.margin, self.weight = run.metric, settings.margin, settings.metric_weight
+        self.classification = Classification(run.classification, settings, class_weights(labels, classes), gamma)
+
+    def forward(self, embeddings: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Embeddings (N, K, D), logits (N, C) of the anchors, labels (N, K)."""
+        return self.weight * metric_loss(self.kind, embeddings, labels, self.margin) + self.classification(
+            logits, labels[:, 0]
+        )
+
+
+def step(batch: tuple, model: nn.Module, classifier: nn.Module, loss: nn.Module) -> Tensor:
+    """The step of a batch of groups: all their images are embedded, the anchors are classified."""
+    images, labels, _ = batch  # (N, K, 3, H, W), (N, K)
+    embeddings = model(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    return loss(embeddings, classifier(embeddings[:, 0]), labels)
+
+
+def recipe(study: Study, run: Run, images: int, of_all: int) -> Recipe:
+    """Adam and StepLR. A run on fewer ``images`` than ``of_all`` goes through them more often: as many steps for each.
+
+    So what differs between runs is what they see, and not how long they are trained.
+    """
+    settings = study.params.smse
+    epochs = max(1, round(settings.epochs * of_all / images))
+
+    def rate(step: int, steps: int) -> float:
+        passed = step * settings.epochs // (epochs * steps)  # as epochs of the run on all
+        return step_decay(passed, settings.lr, settings.step_epochs)
+
+    return Recipe(
+        name=run.folder,
+        title=f"SMSE, {run.losses}",
+        lr_key="smse.lr",
+        epochs=epochs,
+        batch_size=settings.batch_size,
+        rate=rate,
+        optimizer=partial(torch.optim.Adam, lr=settings.lr),
+        drop_last=False,
+    )
+
+
+def folder_of(study: Study, run: Run, fold: int, seed: int) -> Path:
+    """Where a run is kept."""
+    return study.artifacts / "smse" / f"seed{seed}" / run.folder / f"fold{fold}"
+
+
+def fingerprint(study: Study, run: Run, rows: pd.DataFrame, plan: Recipe, seed: int) -> str:
+    """Hash of everything that the trained weights depend on."""
+    params = study.params
+    settings = params.smse.model_dump(mode="json", exclude={"single", "held_out", "folds"})
+    return sha256_json(
+        {
+            "run": run,
+            "seed": seed,
+            "settings": {**settings, "epochs": [settings["epochs"], plan.epochs]},
+            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
+            "data": sha256_table(rows),
+            "order": channel_order(study, DATASET),
+            "code": code_hash("import lgffem_core.systems.smse.training"),
+            "lock": lock_hash(),
+        }
+    )
+
+
+def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = None) -> TrainedRun:
+    """Train one run on one fold, or find it finished; an interrupted one goes on from its last checkpoint."""
+    fabric = fabric or make_fabric(study)
+    rows = training_rows(study, run, fold)
+    every = run._replace(magnifications=tuple(study.params.data.breakhis.magnifications))
+    plan = recipe(study, run, len(rows), len(training_rows(study, every, fold)))
+    identity, folder = fingerprint(study, run, rows, plan, seed), folder_of(study, run, fold, seed)
+
+    def fitted() -> tuple[dict, list[dict]]:
+        check_unchanged(study, DATASET)
+        model, classifier = networks(study, seed)
+        loss = JointLoss(study, run, torch.tensor(rows["label_id"].to_numpy()))
+        parts = {"model": model, "classifier": classifier, "loss": loss}
+        patches = groups(study, run, rows, model, seed)
+        history = Trainer(fabric, plan, parts, step, seed).fit(patches, folder, identity, study.params.compute)
+        return named(model, "model") | named(classifier, "classifier"), history
+
+    return train_once(fabric, folder, identity, fitted)
+
+
+def train_all(study: Study, chosen: dict[str, Run], seed: int) -> pd.DataFrame:
+    """Train every run on every fold of ``smse.folds``, and note what was trained: a row for each.
+
+    The note, ``smse/runs.json``, holds the SHA-256 of each file of weights, so that a changed one is found.
+    """
+    rows, noted = [], {}
+    for name, run in chosen.items():
+        for fold in study.params.smse.folds:
+            done = train(study, run, fold, seed)
+            noted[done.weights.relative_to(study.artifacts).as_posix()] = sha256_file(done.weights)
+            count, last = len(training_rows(study, run, fold)), done.history.iloc[-1]
+            row = {"run": name, "losses": run.losses, "magnifications": ", ".join(map(str, run.magnifications))}
+            rows.append(row | {"fold": fold, "images": count, "epochs": int(last["epoch"]), "last loss": last["loss"]})
+    write_json(study.kept("smse", "runs.json"), noted)
+    return pd.DataFrame(rows)
+
+
+def networks(study: Study, seed: int) -> tuple[EmbeddingNet, nn.Module]:
+    """Network and classifier with the weights that a training starts from."""
+    prepare_device(study.params.compute)
+    settings = study.params.smse
+    classes = patch_table(study, DATASET)["label_id"].nunique()
+    return build_network(settings, seed), build_classifier(settings, classes, seed)
+
+
+def named(module: nn.Module, part: str) -> dict[str, Tensor]:
+    """A module's weights under the names that they are kept by."""
+    return {f"{part}/{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def trained(study: Study, run: Run, fold: int, seed: int) -> tuple[EmbeddingNet, nn.Module]:
+    """Network and classifier with their trained weights, in eval mode, trained first where that is not done."""
+    state = load_tensors(train(study, run, fold, seed).weights)[0]
+    parts = dict(zip(("model", "classifier"), networks(study, seed), strict=True))
+    for part, module in parts.items():
+        start = f"{part}/"
+        module.load_state_dict({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+        module.eval()
+    return parts["model"], parts["classifier"]

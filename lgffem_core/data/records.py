@@ -77,11 +77,23 @@ def fault_of(record: Record) -> str | None:
             return f"the level of {level} patches an anchor holds no anchor, or one twice"
         if indices.min() < 0 or indices.max() >= len(features):
             return f"an anchor of the level of {level} is patch {indices.max()} of {len(features)} (0 is the first)"
-    found = record.findings
-    if found is not None and (found.shape != (len(features),) or found.min() < -1 or found.max() >= len(record.prompts)):
-        return f"findings are {found.shape}, up to {found.max()}; one a patch, each a row of {len(record.prompts)} prompts"
+    if record.findings is not None and (
+        fault := fault_of_findings(record.findings, len(features), len(record.prompts))
+    ):
+        return fault
     if record.mpp is not None and not record.mpp > 0:
         return f"{record.mpp} µm a pixel"
+    return None
+
+
+def fault_of_findings(findings: np.ndarray, patches: int, prompts: int) -> str | None:
+    """What is wrong with a record's findings, None where nothing is."""
+    if findings.shape != (patches,):
+        return f"there are findings {findings.shape} for {patches} patches"
+    if findings.min() < -1 or findings.max() >= prompts:
+        return (
+            f"a patch's finding is {findings.min()} or {findings.max()}, of {prompts} prompts (0 is the first, −1 none)"
+        )
     return None
 
 
@@ -176,7 +188,7 @@ def read_record(path: Path) -> Record:
 
 
 def about(path: Path) -> dict:
-    """What a record's header says, without reading its arrays, so that no checksum is looked at; {} where it is none."""
+    """What a record's header says, without its arrays, so that no checksum is looked at; {} where it is none."""
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()[STAMP])["header"]

@@ -255,12 +255,28 @@ class Term(Section):
     temperature: Rate = 1.0  # that similarities are divided by, beside the vectors' length
 
 
+class ReportTerm(Term):
+    weight: Rate = 0.2
+
+
+class AnchorPromptTerm(Term):
+    temperature: Rate = 10.0
+
+
+class CrossTerm(Term):
+    weight: Rate = 0.01
+
+
+class MaskedTerm(Term):
+    weight: Rate = 0.1
+
+
 class FgcrLoss(Section):
-    report: Term = Term(weight=0.2)  # slide and report as wholes
-    anchor_prompt: Term = Term(temperature=10.0)  # which anchor shows which finding
-    cross: Term = Term(weight=0.01)  # anchors and words that attend to each other
-    prompt: Term = Term()  # findings, told from slide and from report; it has no temperature
-    masked: Term = Term(weight=0.1)  # hidden words, told from the others; nor has it
+    report: ReportTerm = ReportTerm()  # slide and report as wholes
+    anchor_prompt: AnchorPromptTerm = AnchorPromptTerm()  # which anchor shows which finding
+    cross: CrossTerm = CrossTerm()  # anchors and words that attend to each other
+    prompt: Term = Term()  # findings, told from slide and from report; without a temperature, as the next
+    masked: MaskedTerm = MaskedTerm()  # hidden words, told from the others
 
 
 class FgcrToggles(Section):

@@ -64,7 +64,9 @@ def test_groups(rows, fraction: float) -> set[str]:
         label_of.setdefault(group, label)
     held_out = set()
     for label in set(label_of.values()):
-        groups = sorted((g for g in label_of if label_of[g] == label), key=lambda g: hashlib.sha256(g.encode()).digest())
+        groups = sorted(
+            (g for g in label_of if label_of[g] == label), key=lambda g: hashlib.sha256(g.encode()).digest()
+        )
         held_out |= set(groups[: round(fraction * len(groups))])
     return held_out
 

@@ -33,8 +33,18 @@ PRESENT, SAID_ABSENT = 0.5, 0.6  # how often another finding is there; how often
 #: Each finding in words, of which one is drawn. Of the disease there are more: two reports of one are seldom alike.
 SENTENCES = {
     "tubular": ("tubular carcinoma", "gland-forming carcinoma", "carcinoma in tubules", "tumour of malignant glands"),
-    "papillary": ("papillary carcinoma", "frond-forming carcinoma", "carcinoma in papillae", "tumour of malignant fronds"),
-    "mucinous": ("mucinous carcinoma", "mucin-forming carcinoma", "carcinoma in mucin", "tumour of malignant signet cells"),
+    "papillary": (
+        "papillary carcinoma",
+        "frond-forming carcinoma",
+        "carcinoma in papillae",
+        "tumour of malignant fronds",
+    ),
+    "mucinous": (
+        "mucinous carcinoma",
+        "mucin-forming carcinoma",
+        "carcinoma in mucin",
+        "tumour of malignant signet cells",
+    ),
     "infiltrated": (
         "lymphocytes among the tumour cells",
         "tumour permeated by lymphocytes",
@@ -114,7 +124,9 @@ def cluster(positions: np.ndarray, seed: int, shown: np.ndarray, size: int) -> n
 
 def tissue_means(settings: Synthetic) -> np.ndarray:
     """The mean feature of each of ``TISSUES``, and of stroma last: (tissues + 1, D)."""
-    return SIGNAL * generator(settings, "reports", "tissues").standard_normal((len(TISSUES) + 1, settings.reports_features))
+    return SIGNAL * generator(settings, "reports", "tissues").standard_normal(
+        (len(TISSUES) + 1, settings.reports_features)
+    )
 
 
 def features(rng: np.random.Generator, means: np.ndarray, shown: np.ndarray) -> np.ndarray:

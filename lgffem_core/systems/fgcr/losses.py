@@ -32,7 +32,7 @@ def anchor_scores(anchors: Tensor, prompts: Tensor, temperature: float) -> Tenso
 def prompt_probability(scores: Tensor, valid: Tensor) -> Tensor:
     """Σ over a slide's anchors of softmax(S)·σ(S), the softmax over the anchors: near σ of the best one. (B, P)"""
     shares = scores.masked_fill(~valid[..., None], float("-inf")).softmax(dim=1)
-    return (shares * scores.sigmoid()).sum(dim=1)
+    return (shares * scores.sigmoid()).sum(dim=1).clamp(max=1)  # the shares' sum may round to more than 1
 
 
 def anchor_prompt_alignment(

@@ -48,7 +48,9 @@ class Tokenizer:
         """The numbers of a text's words. ``StudyError`` names ``where``, and a word that is not known or too much."""
         found = words(text)
         if len(found) > self.longest:
-            raise StudyError(f"{where}: has {len(found)} words, fgcr.tokens is {self.longest}; raise it or shorten the text.")
+            raise StudyError(
+                f"{where}: has {len(found)} words, fgcr.tokens is {self.longest}; raise it, or shorten it."
+            )
         strange = [word for word in found if word not in self.numbers]
         if strange and self.unknown == "refuse":
             raise StudyError(

@@ -161,13 +161,14 @@ def outputs(study: Study, model: FGCRModel, items: list[Batch], batch_size: int 
 
 def alone(output: Output, row: int, item: Batch) -> Output:
     """One slide's part of a batch's output, on the CPU."""
-    words, anchors, patches = len(item.words), len(item.anchors), len(item.patches)
+    anchors, patches = len(item.anchors), len(item.patches)
     whole = {
         name: None if value is None else (value if name == "prompts" else value[row]).float().cpu()
         for name, value in output._asdict().items()
     }
-    for name, size in {"anchors": anchors, "words_of_anchors": anchors, "words": words, "anchors_of_words": words}.items():
-        whole[name] = whole[name][:size]
+    sizes = dict.fromkeys(("anchors", "words_of_anchors"), anchors)
+    sizes |= dict.fromkeys(("words", "anchors_of_words"), len(item.words))
+    whole |= {name: whole[name][:size] for name, size in sizes.items()}
     return Output(**whole | {"attention": whole["attention"][:, :anchors, :patches]})
 
 

@@ -34,8 +34,8 @@ class Reports(DataSet):
         # A damaged record is a fault, found when it is examined: until then it passes as one of the first label.
         known = {path: header or {"label": labels[0], "group": "", "slide": path} for path, header in headers.items()}
         rows = {path: (header["label"], header["group"] or header["slide"]) for path, header in known.items()}
-        held_out = test_groups(rows.values(), settings.test_fraction)
-        split = {group: "test" if group in held_out else "train" for _, group in rows.values()}
+        tested = held_out(rows.values(), settings.test_fraction)
+        split = {group: "test" if group in tested else "train" for _, group in rows.values()}
         return [(path, label, split[group], group) for path, (label, group) in rows.items()], labels
 
     def unsound(self, path: Path) -> str | None:
@@ -54,7 +54,7 @@ class Reports(DataSet):
             write_record(root / f"{record.slide}.safetensors", record)
 
 
-def test_groups(rows, fraction: float) -> set[str]:
+def held_out(rows, fraction: float) -> set[str]:
     """The patients that are held out: of each label's, in the order of their names' hashes, the first ``fraction``.
 
     So a patient more changes the split of few others. One with slides of two labels counts under the first.
@@ -62,13 +62,13 @@ def test_groups(rows, fraction: float) -> set[str]:
     label_of: dict[str, str] = {}
     for label, group in rows:
         label_of.setdefault(group, label)
-    held_out = set()
+    tested = set()
     for label in set(label_of.values()):
         groups = sorted(
             (g for g in label_of if label_of[g] == label), key=lambda g: hashlib.sha256(g.encode()).digest()
         )
-        held_out |= set(groups[: round(fraction * len(groups))])
-    return held_out
+        tested |= set(groups[: round(fraction * len(groups))])
+    return tested
 
 
 SET = Reports()

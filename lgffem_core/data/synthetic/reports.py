@@ -1,9 +1,9 @@
 """Slides in record form with reports from a grammar: what is seen, and where it lies, without a single image.
 
-A disease is a growth pattern and an arrangement: lymphocytes lie among the tumour's patches, or in a heap apart from it.
-Both arrangements have the same share of every tissue, so the mean of a slide's features cannot tell them apart, and
-neither can a list of what is there. Findings that have nothing to do with the disease come and go. Each slide's features
-are shifted as a whole, as by another stain, more than its tissues' shares move their mean.
+A disease is a growth pattern and an arrangement: lymphocytes lie among the tumour's patches, or in a heap apart from
+it. Both arrangements have the same share of every tissue, so the mean of a slide's features cannot tell them apart,
+and neither can a list of what is there. Findings that have nothing to do with the disease come and go. Each slide's
+features are shifted as a whole, as by another stain, so that the means differ for no reason as well.
 
 *Where* is said relative to the tumour. Left and right would be words that nobody could learn: FGCR sees distances
 between patches and no directions. A report says the same in different words and names findings that are absent, so
@@ -100,7 +100,7 @@ def tissue(rng: np.random.Generator, patches: int) -> np.ndarray:
 
 
 def regions(rng, positions: np.ndarray, pattern: str, arrangement: str, others: list[str]) -> np.ndarray:
-    """What each patch shows: (N,) its row of ``TISSUES``, −1 for stroma. The counts do not depend on the arrangement."""
+    """What each patch shows: (N,) its row of ``TISSUES``, −1 for stroma; as many of each in either arrangement."""
     size, shown = len(positions), np.full(len(positions), -1)
     tumour, heap, region = (max(2, round(share * size)) for share in (TUMOUR, HEAP, REGION))
     mixed = arrangement == ARRANGEMENTS[0]
@@ -124,9 +124,8 @@ def cluster(positions: np.ndarray, seed: int, shown: np.ndarray, size: int) -> n
 
 def tissue_means(settings: Synthetic) -> np.ndarray:
     """The mean feature of each of ``TISSUES``, and of stroma last: (tissues + 1, D)."""
-    return SIGNAL * generator(settings, "reports", "tissues").standard_normal(
-        (len(TISSUES) + 1, settings.reports_features)
-    )
+    rng = generator(settings, "reports", "tissues")
+    return SIGNAL * rng.standard_normal((len(TISSUES) + 1, settings.reports_features))
 
 
 def features(rng: np.random.Generator, means: np.ndarray, shown: np.ndarray) -> np.ndarray:

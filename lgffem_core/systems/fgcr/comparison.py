@@ -102,7 +102,7 @@ def ledger_runs(study: Study) -> dict[int, Run]:
 
 
 def difference(study: Study, base: Result, other: Result) -> dict[str, float]:
-    """What ``other`` scores, and how much more than ``base``: the four tasks' R@1 and the region-level hits, in percent."""
+    """What ``other`` scores, and how much more than ``base``, in percent: four tasks, R@1, and region level."""
     resamples, slides = study.params.retrieval.bootstrap, len(base.top1)
     change = gain(other.top1, base.top1, resamples)
     row = {"R@1": 100 * other.top1.mean(), **dict(zip(("delta", "delta_low", "delta_high"), change, strict=True))}

@@ -34,7 +34,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def floor_vectors(archive: Archive) -> dict[str, Pair]:
-    """Task -> vectors of test slides and reports: means, bags, and between them bags as a ridge tells them from means."""
+    """Task -> vectors of test slides and reports: means, bags, and between them bags that a ridge tells."""
     means, words_of = unit(mean_features(archive, "test")), bags(archive, "test")
     ridge = RidgeCV(PENALTIES).fit(mean_features(archive, "train"), bags(archive, "train"))
     center = ridge.predict(mean_features(archive, "train")).mean(axis=0)

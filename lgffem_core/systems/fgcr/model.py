@@ -43,7 +43,7 @@ class TextEncoder(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, settings.text_layers, nn.LayerNorm(width), False)
 
     def forward(self, tokens: Tensor, seen: Tensor, with_class: bool = True) -> tuple[Tensor, Tensor]:
-        """``seen`` (B, T): the places that may be attended to. Prompts are read ``with_class`` false, as words alone."""
+        """``seen`` (B, T): the places that may be attended to. Prompts, read ``with_class`` false, are words alone."""
         x = self.embedding(tokens) + self.places.weight[: tokens.shape[1]]
         if not with_class:
             return None, self.encoder(self.norm(x))
@@ -77,7 +77,7 @@ class FGCRModel(nn.Module):
         self.register_buffer("prompt_tokens", torch.tensor([prompts]), persistent=False)
 
     def forward(self, batch: Batch, hide: Tensor | None = None) -> Output:
-        """All of it. ``hide`` (B, T) bool: the words that are hidden from a second pass, whose scores are ``hidden``."""
+        """All of it. ``hide`` (B, T) bool: words that are hidden from a second pass, whose scores are ``hidden``."""
         slide, anchors, attention = self.slides(batch)
         report, words = self.texts(batch.tokens, batch.words)
         slide, report = slide.tanh(), report.tanh()

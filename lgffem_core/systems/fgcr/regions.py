@@ -20,8 +20,8 @@ def pointed(archive: Archive, scores: list[np.ndarray]) -> pd.DataFrame:
     Args:
         scores: of each test slide, how much each anchor looks like each prompt: (A, P).
 
-    Columns: ``hit``, 1 where the best anchor's patch shows the finding; ``share`` of the anchors' patches that do, which
-    is what pointing at random would hit. Without findings in the records there are no rows.
+    Columns: ``hit``, 1 where the best anchor's patch shows the finding; ``share`` of the anchors' patches that do,
+    which is what pointing at random would hit. Without findings in the records there are no rows.
     """
     rows = []
     for number, (record, looks) in enumerate(zip(archive.of("test"), scores, strict=True)):

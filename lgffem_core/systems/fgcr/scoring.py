@@ -43,7 +43,7 @@ class Gallery(NamedTuple):
 
 
 def ranked(order: np.ndarray, values: np.ndarray, leave_out_own: bool) -> Ranking:
-    """The ranking that ``order`` (N, N) is, ids nearest first: as labels ``values``, without each query's own or with."""
+    """The ranking that ``order`` is, (N, N) ids, nearest first: as ``values``, without each query's own or with it."""
     others = order != np.arange(len(order))[:, None]
     relevant = relevant_counts(values, values)
     if leave_out_own:

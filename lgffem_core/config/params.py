@@ -250,7 +250,7 @@ class Archive(Section):
 class Term(Section):
     """A term of FGCR's loss, its switch and its weight."""
 
-    on: bool = True
+    used: bool = True
     weight: Rate = 1.0
     temperature: Rate = 1.0  # that similarities are divided by, beside the vectors' length
 

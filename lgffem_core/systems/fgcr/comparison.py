@@ -77,14 +77,14 @@ def compared_run(study: Study, name: str) -> Run:
 
 def without(settings: Fgcr, *names: str) -> Fgcr:
     """The settings with these terms off."""
-    off = {name: getattr(settings.loss, name).model_copy(update={"on": False}) for name in names}
+    off = {name: getattr(settings.loss, name).model_copy(update={"used": False}) for name in names}
     return settings.model_copy(update={"loss": settings.loss.model_copy(update=off)})
 
 
 def ablation_runs(study: Study) -> list[Run]:
     """All terms; each of those that are on left out alone; the fine-grained ones left out together."""
     base = compared_run(study, ALL)
-    on = [name for name in TERMS if getattr(base.settings.loss, name).on]
+    on = [name for name in TERMS if getattr(base.settings.loss, name).used]
     left_out = {f"without {name}": (name,) for name in on} | {NO_FINE: FINE}
     changed = {name: without(base.settings, *terms) for name, terms in left_out.items()}
     return [base, *(replace(compared_run(study, name), settings=settings) for name, settings in changed.items())]

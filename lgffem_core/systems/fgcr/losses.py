@@ -103,7 +103,7 @@ def terms(output: Output, batch: Batch, hide: Tensor, settings: Fgcr, toggles: F
         ),
         "masked": lambda: masked_words(output.hidden, batch.tokens, scored, toggles.word_scores),
     }
-    return {name: term() for name, term in compute.items() if getattr(loss, name).on}
+    return {name: term() for name, term in compute.items() if getattr(loss, name).used}
 
 
 def weighted(found: dict[str, Tensor], settings: Fgcr) -> Tensor:

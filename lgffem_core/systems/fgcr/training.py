@@ -57,7 +57,7 @@ def make_step(settings: Fgcr, toggles: FgcrToggles) -> Callable[[Batch, nn.Modul
 
     def step(batch: Batch, model: nn.Module) -> Tensor:
         hide = hidden_words(batch, settings.hide)
-        output = model(batch, hide if settings.loss.masked.on else None)
+        output = model(batch, hide if settings.loss.masked.used else None)
         return weighted(terms(output, batch, hide, settings, toggles), settings)
 
     return step

@@ -10,6 +10,8 @@ from lgffem_core.systems.fgcr.batches import Batch
 from lgffem_core.systems.fgcr.slide_encoder import SlideEncoder
 from lgffem_core.systems.fgcr.tokenizer import HIDDEN, Tokenizer
 
+PLACE = 0.02  # standard deviation of the places' first vectors: as in BERT, so that at first a word counts wherever it is
+
 
 class Output(NamedTuple):
     """What the loss terms and the search need of B slides and reports; P prompts, V words known."""
@@ -35,6 +37,7 @@ class TextEncoder(nn.Module):
         width, word = settings.width, settings.word_width
         self.embedding = nn.Sequential(nn.Embedding(vocabulary, word), nn.Linear(word, width))
         self.places = nn.Embedding(places, width)
+        nn.init.normal_(self.places.weight, std=PLACE)
         self.class_token = nn.Parameter(torch.randn(width))
         self.norm = nn.LayerNorm(width)
         layer = nn.TransformerEncoderLayer(

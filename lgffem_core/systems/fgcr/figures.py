@@ -48,16 +48,16 @@ def draw(panel: Axes, record: Record, colours: dict[str, tuple], title: str = ""
 
 
 def named(figure: Figure, colours: dict[str, tuple]) -> None:
-    """What the colours mean, below."""
+    """What the colours mean, at the right."""
     patches = [Patch(color=colour, label=name) for name, colour in {**colours, "none of these": STROMA}.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(handles=patches, loc="outside right upper", frameon=False, fontsize=8)
 
 
 def slides_figure(records: list[Record], heading: str, label: str, columns: int = 3) -> Figure:
     """Slides side by side, each under its label."""
     rows = -(-len(records) // columns)
     figure, panels = plt.subplots(
-        rows, columns, squeeze=False, figsize=(2.4 * columns, 2.4 * rows + 0.8), layout="constrained"
+        rows, columns, squeeze=False, figsize=(2.3 * columns + 1.2, 2.4 * rows + 0.5), layout="constrained"
     )
     colours = palette(records)
     for panel in panels.flat:
@@ -92,24 +92,26 @@ def mask_figure(record: Record, exponent: np.ndarray, chosen: list[int], heading
 def attention_figure(
     record: Record, scores: np.ndarray, exponent: np.ndarray, names: dict[str, int], heading: str, label: str
 ) -> Figure:
-    """Where the anchors of a slide see each named finding, beside what is there.
+    """Where the anchors of a slide see each named finding, beside what is there; white dots: it is there.
 
     Args:
         scores: (A, P), how much each anchor looks like each prompt.
-        exponent: (A, N) of the soft masks, by which an anchor's score is spread over the patches.
+        exponent: (A, N) of the soft masks. By them the scores of the two finest levels are spread over the patches.
         names: finding -> its number among the prompts.
     """
     columns = 1 + len(names)
-    figure, panels = plt.subplots(1, columns, figsize=(2.1 * columns, 3.2), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(1, columns, figsize=(1.9 * columns + 1.2, 2.7), layout="constrained", squeeze=False)
     draw(panels[0, 0], record, palette([record]), "what is there")
-    weights = np.exp(exponent) / np.exp(exponent).sum(axis=0)
+    fine = sum(len(level) for level in record.anchors[:2])
+    weights = np.exp(exponent[:fine]) / np.exp(exponent[:fine]).sum(axis=0)
+    places = record.positions - record.positions.min(axis=0)
     for panel, (name, number) in zip(panels[0, 1:], names.items(), strict=True):
-        panel.imshow(cells(record, weights.T @ scores[:, number]), cmap="magma")
+        panel.imshow(cells(record, weights.T @ scores[:fine, number]), cmap="magma")
         panel.set(xticks=[], yticks=[])
         panel.set_title(name, fontsize=8)
         if record.findings is not None and name in record.prompts:
-            there = cells(record, (record.findings == record.prompts.index(name)).astype(float))
-            panel.contour(np.nan_to_num(there), levels=[0.5], colors=["white"], linewidths=1)
+            there = places[record.findings == record.prompts.index(name)]
+            panel.scatter(there[:, 1], there[:, 0], s=14, c="white", edgecolors="black", linewidths=0.5)
     named(figure, palette([record]))
     return finish(figure, heading, label)
 
@@ -118,7 +120,7 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
     """R@1 at class level of each task: a group of bars a task, with intervals where there are some."""
     rows = table[table["level"] == CLASS]
     methods = list(dict.fromkeys(rows["method"]))
-    figure, ax = axes(7.0, 3.6)
+    figure, ax = axes(8.0, 3.4)
     width = 0.8 / len(methods)
     for i, (method, colour) in enumerate(zip(methods, COLOURS, strict=False)):
         own = rows[rows["method"] == method].set_index("task").loc[list(TASKS)]
@@ -128,7 +130,7 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
         ax.errorbar(at, own["R@1"], np.nan_to_num(ends), fmt="none", color="0.25", capsize=2, linewidth=1)
     ax.set(ylabel="R@1 at class level, %", ylim=(0, 105))
     ax.set_xticks(range(len(TASKS)), list(TASKS))
-    figure.legend(loc="outside lower center", ncols=len(methods), frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return finish(figure, heading, label)
 
 
@@ -136,7 +138,7 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
     """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals."""
     measured = {"delta": "four tasks, R@1", "region_delta": "region level"}
     shown = {column: name for column, name in measured.items() if column in table}
-    figure, ax = axes(7.0, 0.36 * len(table) + 1.7)
+    figure, ax = axes(8.0, 0.36 * len(table) + 1.2)
     for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3
         value = table[column].to_numpy(float)
@@ -146,7 +148,7 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
     ax.set_yticks(range(len(table)), table[names])
     ax.tick_params(labelsize=8)
     ax.set(xlabel="change in points", ylim=(len(table) - 0.4, -0.6))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return finish(figure, heading, label)
 
 
@@ -159,7 +161,7 @@ def answers_figure(
     """
     columns = 1 + len(answers[0])
     figure, panels = plt.subplots(
-        len(asks), columns, figsize=(2.2 * columns, 2.3 * len(asks) + 0.9), layout="constrained", squeeze=False
+        len(asks), columns, figsize=(2.1 * columns + 1.2, 1.8 * len(asks) + 0.6), layout="constrained", squeeze=False
     )
     colours = palette([*asks, *(record for row in answers for record in row)])
 

@@ -350,6 +350,7 @@ class Fgcr(Section):
     lr: Rate = 3e-4
     lr_min: Rate = 5e-8
     fall: Annotated[float, Field(gt=0, le=1)] = 0.3  # share of the epochs after which a schedule that rises again does
+    prompts: tuple[str, ...] = ()  # of slides whose records name no findings: those hold whose word the report names
     unknown_words: Literal["refuse", "one_token"] = "refuse"  # in a report, that no training report holds
     compared_epochs: Positive = 50  # of each training of the ablation and of the ledger
     k: Positive = 10  # of mAP@k

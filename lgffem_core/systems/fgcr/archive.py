@@ -1,6 +1,6 @@
 """The archive that FGCR is trained on and searches: records of slides, in the order of their index."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import images_root, patch_table
 from lgffem_core.data.records import Record, read_record
 from lgffem_core.systems.fgcr.batches import Batch, item
-from lgffem_core.systems.fgcr.tokenizer import Tokenizer
+from lgffem_core.systems.fgcr.tokenizer import Tokenizer, words
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Archive:
     def load(cls, study: Study) -> "Archive":
         """All records of the data set ``reports``. ``StudyError`` where their features do not go together."""
         table, root, settings = patch_table(study, "reports"), images_root(study, "reports"), study.params.fgcr
-        records = [read_record(root / path) for path in table["path"]]
+        records = [with_prompts(read_record(root / path), settings.prompts) for path in table["path"]]
         for record in records:
             here, first = (record.features.shape[1], record.encoder), (records[0].features.shape[1], records[0].encoder)
             if here != first:
@@ -45,7 +45,10 @@ class Archive:
         reports = [record.report for record, split in zip(records, table["split"], strict=True) if split == "train"]
         prompts = {prompt for record in records for prompt in record.prompts}
         if not prompts:
-            raise StudyError("data.reports: no record has prompts, the findings that hold of it; write some into them.")
+            raise StudyError(
+                "data.reports: no record has prompts, the findings that hold of it; write some into them, or set "
+                "fgcr.prompts to words of the reports."
+            )
         tokenizer = Tokenizer.of(reports, prompts, settings.tokens, settings.unknown_words)
         return cls(table, records, tokenizer, settings.patches)
 
@@ -70,3 +73,14 @@ class Archive:
     def labels(self, split: str) -> np.ndarray:
         """The label number of each slide of a split."""
         return self.table.loc[self.table["split"] == split, "label_id"].to_numpy()
+
+
+def with_prompts(record: Record, given: tuple[str, ...]) -> Record:
+    """A record that names no findings, with those of ``given`` whose word its report holds; another as it is.
+
+    A word is taken for a finding whatever the sentence says of it, "no necrosis" included.
+    """
+    if record.prompts:
+        return record
+    said = set(words(record.report))
+    return replace(record, prompts=tuple(prompt for prompt in given if prompt in said))

@@ -163,5 +163,20 @@ def test_a_record_without_a_report_is_a_fault_by_name_and_may_be_left_out(study)
 
 def test_an_archive_without_prompts_is_refused(study):
     own = changed_archive(study, lambda r: replace(r, prompts=(), findings=None))
-    with pytest.raises(StudyError, match="no record has prompts"):
+    with pytest.raises(StudyError, match="no record has prompts.*or set fgcr.prompts to words of the reports"):
         Archive.load(own)
+
+
+def test_words_of_the_reports_can_stand_for_prompts_where_records_have_none(study):
+    own = changed_archive(study, lambda r: r if r.slide == "slide003" else replace(r, prompts=(), findings=None))
+    given = {"fgcr.prompts": ["fat", "necrosis"], "fgcr.unknown_words": "one_token"}
+    named = Study.load(
+        SMOKE, {"systems": ["fgcr"], "data.reports.root": str(study.root / "own"), **given}, root=own.root
+    )
+    for record in (archive := Archive.load(named)).records:
+        said = record.report.lower().replace(".", " ").split()
+        if record.slide != "slide003":
+            assert record.prompts == tuple(word for word in ("fat", "necrosis") if word in said)
+    whole = next(record for record in archive.records if record.slide == "slide003")
+    assert "lymphocytes" in whole.prompts
+    assert {"fat", "necrosis", *whole.prompts} == set(archive.tokenizer.prompts)

@@ -13,10 +13,10 @@ from lgffem_core.systems.smse.evaluation import difference, seen_words
 from lgffem_core.systems.smse.training import DATASET, Run
 
 COMPARISON_NOTE = (
-    "difference: a minus b, in points, on the same images; low, high: its 95 % interval over patients (BCa), whose "
-    "images are drawn together. right: the class is predicted; balanced: the same with both classes counted alike; "
-    "top1: the nearest image of another patient has the class. "
-    "Each line is one training a side: another seed would give another difference."
+    "difference: a minus b, in points, on the same images; difference_low, difference_high: its 95 % interval over "
+    "patients (BCa), whose images are drawn together. right: the class is predicted; balanced: the same with both "
+    "classes counted alike; top1: the nearest image of another patient has the class. Each line is one training a "
+    "side: another seed would give another difference."
 )
 
 

@@ -22,6 +22,12 @@ from lgffem_core.retrieval.statistics import ratio_ends
 from lgffem_core.systems.smse.training import DATASET, Run, fold_split, folder_of, train, trained
 
 VOTES = (3, 5)
+SCORES_NOTE = (
+    "Percent, of patients that were not trained on. accuracy_low, accuracy_high and top1_low, top1_high: 95 % "
+    "intervals over patients (BCa). balanced: mean of the recalls of both classes. top1, MV@3, MV@5: search among the "
+    "other tested patients. same_magnification: of the nearest, whether it shares the query's; by_chance: what to "
+    "expect of that."
+)
 Embed = Callable[[int, pd.DataFrame], tuple[np.ndarray, np.ndarray | None]]  # fold, its tested rows -> (N, D), (N,)
 
 

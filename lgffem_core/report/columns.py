@@ -31,6 +31,12 @@ HEADINGS = {
     ("answerable",): ("answerable", "%"),
     ("other_reading",): ("other reading", ""),
     ("trained_on",): ("trained on", ""),
+    ("tested_on",): ("tested on", ""),
+    ("accuracy",): ("accuracy", "%"),
+    ("accuracy_low", "accuracy_high"): ("interval of accuracy", "%"),
+    ("top1",): ("top-1", "%"),
+    ("top1_low", "top1_high"): ("interval of top-1", "%"),
+    ("difference_low", "difference_high"): ("interval of it", "points"),
 } | {
     tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
     for prefix, heading in PREFIXES.items()

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from lgffem_core.config.study import Study
+from lgffem_core.systems.smse.evaluation import difference, seen_words
 from lgffem_core.systems.smse.training import DATASET, Run
 
 COMPARISON_NOTE = (
-    "difference: a minus b, in points, on the same images; low, high: its 95 % interval over patients (BCa), whose "
-    "images are drawn together. right: the class is predicted; top1: the nearest image of another patient has it. "
-    "Each line is one training a side: another seed would give another difference."
+    "difference: a minus b, in points, on the same images; difference_low, difference_high: its 95 % interval over "
+    "patients (BCa), whose images are drawn together. right: the class is predicted; balanced: the same with both "
+    "classes counted alike; top1: the nearest image of another patient has the class. Each line is one training a "
+    "side: another seed would give another difference."
 )
 
 
@@ -24,7 +26,7 @@ class Question(NamedTuple):
     key: str  # by which a claim names it
     a: str  # of the answers
     b: str
-    measure: str
+    measure: str  # "right", "balanced" or "top1"
     on: str  # "all", "40×", "unseen" (by b), or "benign"
 
 
@@ -33,16 +35,21 @@ def questions(study: Study) -> list[Question]:
     held, single = study.params.smse.held_out, study.params.smse.single
     return [
         Question("held_out", "others", "one", "right", f"{held}×"),
+        Question("held_out", "others", "one", "balanced", f"{held}×"),
         Question("held_out_of_others", "pair", "others", "right", f"{held}×"),
+        Question("held_out_of_others", "pair", "others", "balanced", f"{held}×"),
         Question("unseen", "pair", "one", "right", "unseen"),
+        Question("unseen", "pair", "one", "balanced", "unseen"),
         Question("seen", "pair", "one", "right", f"{single}×"),
         Question("similarity", "pair", "plain", "right", "all"),
         Question("similarity", "pair", "plain", "top1", "all"),
         Question("similarity_triplet", "triplet", "plain", "right", "all"),
         Question("similarity_triplet", "triplet", "plain", "top1", "all"),
         Question("rfl_cross_entropy", "pair", "cross_entropy", "right", "all"),
+        Question("rfl_cross_entropy", "pair", "cross_entropy", "balanced", "all"),
         Question("rfl_cross_entropy", "pair", "cross_entropy", "right", "benign"),
         Question("rfl_focal", "pair", "focal", "right", "all"),
+        Question("rfl_focal", "pair", "focal", "balanced", "all"),
         Question("rfl_focal", "pair", "focal", "right", "benign"),
         Question("features", "pair", "backbone", "top1", "all"),
     ]
@@ -59,8 +66,6 @@ def asked_of(found: pd.DataFrame, on: str, seen: tuple[int, ...]) -> pd.Series:
 
 def comparisons(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """A row for each question whose two sides are in ``found``: name -> answers."""
-    from lgffem_core.systems.smse.evaluation import difference, per_patient, seen_words
-
     every, rows = study.params.data.breakhis.magnifications, []
 
     def words(name: str) -> str:
@@ -72,14 +77,21 @@ def comparisons(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFram
         if not mask.any():
             continue
         a, b = found[question.a][mask], found[question.b][mask]
-        change, low, high = difference(a, b, question.measure, study.params.retrieval.bootstrap)
-        ends = {"a_percent": 100 * a[question.measure].mean(), "b_percent": 100 * b[question.measure].mean()}
+        balanced = question.measure == "balanced"
+        column = "right" if balanced else question.measure
+        change, low, high = difference(a, b, column, study.params.retrieval.bootstrap, balanced)
+        ends = {"a_percent": mean_of(a, column, balanced), "b_percent": mean_of(b, column, balanced)}
         row = {"question": question.key, "a": words(question.a), "b": words(question.b)}
         row |= {"measure": question.measure, "tested_on": question.on, **ends}
         row |= {"difference": change, "difference_low": low, "difference_high": high}
-        row |= {"patients": len(per_patient(a[question.measure], a["group"])[0])}
+        row |= {"patients": a["group"].nunique()}
         rows.append(row | {"shown": shown(low, high)})
     return pd.DataFrame(rows)
+
+
+def mean_of(found: pd.DataFrame, column: str, balanced: bool) -> float:
+    """The mean over images, or over the classes' means, in percent."""
+    return 100 * float(found.groupby("label")[column].mean().mean() if balanced else found[column].mean())
 
 
 def shown(low: float, high: float) -> str:

@@ -22,6 +22,12 @@ from lgffem_core.retrieval.statistics import ratio_ends
 from lgffem_core.systems.smse.training import DATASET, Run, fold_split, folder_of, train, trained
 
 VOTES = (3, 5)
+SCORES_NOTE = (
+    "Percent, of patients that were not trained on. accuracy_low, accuracy_high and top1_low, top1_high: 95 % "
+    "intervals over patients (BCa). balanced: mean of the recalls of both classes. top1, MV@3, MV@5: search among the "
+    "other tested patients. same_magnification: of the nearest, whether it shares the query's; by_chance: what to "
+    "expect of that."
+)
 Embed = Callable[[int, pd.DataFrame], tuple[np.ndarray, np.ndarray | None]]  # fold, its tested rows -> (N, D), (N,)
 
 
@@ -110,11 +116,22 @@ def rate(found: pd.DataFrame, measure: str, resamples: int) -> tuple[float, floa
     return tuple(100 * float(value) for value in (sums.sum() / counts.sum(), low, high))
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame, measure: str, resamples: int) -> tuple[float, float, float]:
-    """How much larger a measure is in ``a`` than in ``b`` on the same images, with its interval over patients."""
+def difference(
+    a: pd.DataFrame, b: pd.DataFrame, measure: str, resamples: int, balanced: bool = False
+) -> tuple[float, float, float]:
+    """How much larger a measure is in ``a`` than in ``b`` on the same images, with its interval over patients.
+
+    ``balanced``: both classes count alike, whatever their numbers of images, as in the mean of their recalls.
+    """
     if a["path"].tolist() != b["path"].tolist():
         raise ValueError("the two answered other images")
-    return rate(a.assign(change=a[measure] - b[measure]), "change", resamples)
+    weight = 1 / a.groupby("label")["label"].transform("size") if balanced else pd.Series(1.0, index=a.index)
+    parts, wholes = (
+        per_patient(values, a["group"])[0]
+        for values in (weight * (a[measure].to_numpy() - b[measure].to_numpy()), weight)
+    )
+    low, high = ratio_ends(parts, wholes, resamples)
+    return tuple(100 * float(value) for value in (parts.sum() / wholes.sum(), low, high))
 
 
 def patient_score(found: pd.DataFrame) -> float:
@@ -128,11 +145,12 @@ def scores(found: pd.DataFrame, resamples: int) -> dict[str, float]:
     classified = found["right"].notna().all()
     accuracy = rate(found, "right", resamples) if classified else (np.nan,) * 3
     cells = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), accuracy, strict=True))
+    recalls = found.groupby("label", sort=True)["right"].mean()
+    cells["balanced"] = 100 * recalls.mean()
     cells["patient_score"] = patient_score(found) if classified else np.nan
     truth, said = found["label_id"], found["predicted"]
     cells["macro_f1"] = 100 * f1_score(truth, said, average="macro", zero_division=0) if classified else np.nan
-    for label, rows in found.groupby("label", sort=True):
-        cells[f"recall_{label}"] = 100 * rows["right"].mean()
+    cells |= {f"recall_{label}": 100 * value for label, value in recalls.items()}
     top1 = rate(found, "top1", resamples)
     cells |= dict(zip(("top1", "top1_low", "top1_high"), top1, strict=True))
     return cells | {name: 100 * found[name].mean() for name in ("MV@3", "MV@5", "same_magnification", "by_chance")}

@@ -56,14 +56,13 @@ def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
     panels[1, 1].set(ylim=(0, 1.15), xlabel="z of the own class; dotted: p = 1/(1 + γ)")
     for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
-    entries = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*entries, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    panels[0, 0].legend(loc="upper right", frameon=False, fontsize=8)
     return finish(figure, "The same three losses, and how hard each pulls", label)
 
 
 def magnification_figure(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFrame]) -> Figure:
     """Accuracy on each magnification of the trainings that differ in theirs; hollow: not seen in training."""
-    figure, ax = axes(6.4, 3.6)
+    figure, ax = axes(6.4, 3.9)
     every, resamples = study.params.data.breakhis.magnifications, study.params.retrieval.bootstrap
     names = [name for name in ("pair", "others", "one") if name in found]
     for number, name in enumerate(names):
@@ -77,12 +76,12 @@ def magnification_figure(study: Study, runs: dict[str, Run], found: dict[str, pd
         ax.plot([], [], "o", color=colour, label=f"trained on {seen_words(seen, every)}")
     commoner = 100 * found[names[0]].groupby("label").size().max() / len(found[names[0]])
     ax.axhline(commoner, color="0.5", linestyle="--", linewidth=1)
-    place = {"xy": (len(every) - 1, commoner), "xytext": (0, 3), "textcoords": "offset points"}
+    place = {"xy": (0.5, commoner), "xytext": (0, -9), "textcoords": "offset points"}
     ax.annotate("always the commoner class", **place, fontsize=7, ha="center")
     ax.plot([], [], "o", color="0.4", markerfacecolor="white", label="this magnification was not seen")
     ax.set(xticks=range(len(every)), xticklabels=[f"{zoom}×" for zoom in every], ylabel="right images, %")
-    ax.set(xlabel="tested on", ylim=(min(40, ax.get_ylim()[0]), 103))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    ax.set(xlabel="tested on", ylim=(min(30, ax.get_ylim()[0] - 20), 103))
+    ax.legend(loc="lower center", ncols=2, frameon=False, fontsize=8)
     heading = "Trained on all magnifications, on all but one, on one: 95 % intervals over patients"
     return finish(figure, heading, study.label)
 

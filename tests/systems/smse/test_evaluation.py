@@ -80,6 +80,7 @@ def test_measures_are_the_explicit_means():
     cells = scores(found, 400)
     right = (found["predicted"] == found["label_id"]).to_numpy()
     assert cells["accuracy"] == pytest.approx(100 * right.mean())
+    assert cells["balanced"] == pytest.approx((cells["recall_benign"] + cells["recall_malignant"]) / 2)
     by_patient = [right[(table["group"] == p).to_numpy()].mean() for p in table["group"].unique()]
     assert cells["patient_score"] == pytest.approx(100 * np.mean(by_patient)) == pytest.approx(patient_score(found))
     assert cells["macro_f1"] == pytest.approx(100 * f1_score(table["label_id"], found["predicted"], average="macro"))
@@ -164,6 +165,10 @@ def test_questions_compare_on_what_they_say(smse):
     mask = table["magnification"] != 40
     assert line["difference"] == pytest.approx(100 * (found["pair"]["right"] - found["one"]["right"])[mask].mean())
     assert compared["patients"].tolist()[0] == 12
+    even = compared[(compared["question"] == "unseen") & (compared["measure"] == "balanced")].iloc[0]
+    sides = [found[name][mask].groupby("label")["right"].mean().mean() for name in ("pair", "one")]
+    assert even["difference"] == pytest.approx(100 * (sides[0] - sides[1])) and even["a_percent"] == 100 * sides[0]
+    assert even["difference_low"] < even["difference"] < even["difference_high"]
     benign = compared[compared["tested_on"] == "benign"]
     assert (benign["patients"] == 4).all() and len(benign) == 2
 

@@ -67,12 +67,16 @@ def examine_file(data_set: DataSet, root: Path, row: Row, digest: str):
 
 
 def examine_image(data_set: DataSet, path: Path, digest: str):
-    """(kind, severity, reason) of what is found in an image file; it is decoded unless its header forbids it."""
+    """(kind, severity, reason) of what is found in a file; an image is decoded unless its header forbids it."""
     if not digest:
         yield "unreadable", FAULT, "cannot be opened"
         return
     if digest == EMPTY:
         yield "empty", FAULT, "holds no bytes"
+        return
+    if not data_set.pictures:
+        if reason := data_set.unsound(path):
+            yield "unsound", FAULT, reason
         return
     lenient = FAULT if data_set.only_rgb else NOTICE
     try:

@@ -1,5 +1,6 @@
 """The quarantine: each kind of fault is planted, all are found at once, and nothing is repaired or replaced."""
 
+import hashlib
 import struct
 import zlib
 
@@ -14,6 +15,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import check_unchanged, data_report, patch_table, preparation, prepare, sets
 from lgffem_core.data.census import census
 from lgffem_core.data.quarantine import LISTED, Finding, examine, report_rows
+from lgffem_core.data.sets.base import DataSet
 from lgffem_core.systems.lgffem.ledger import base_study
 from lgffem_core.systems.lgffem.strategies import train_strategy
 
@@ -379,3 +381,21 @@ def test_examining_reads_no_hash_of_its_own(tmp_path, picture):
         picture(tmp_path / f"{i}.png", seed=i)
     found = examine(sets.get("pannuke"), tmp_path, rows, {"0.png": "same", "1.png": "other", "2.png": "same"})
     assert found == [Finding("2.png", "twice", "notice", "the same bytes as 0.png")]
+
+
+class Records(DataSet):
+    """A set whose files are no images."""
+
+    name, pictures = "records", False
+
+    def unsound(self, path):
+        return None if path.read_bytes().startswith(b"sound") else "does not begin well"
+
+
+def test_files_that_are_no_images_are_examined_by_their_set(tmp_path):
+    for name, content in {"a.x": b"sound", "b.x": b"unsound", "c.x": b""}.items():
+        (tmp_path / name).write_bytes(content)
+    rows = [(name, "label", "train", "") for name in ("a.x", "b.x", "c.x")]
+    hashes = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name, *_ in rows}
+    found = [(finding.path, finding.kind, finding.severity) for finding in examine(Records(), tmp_path, rows, hashes)]
+    assert found == [("b.x", "unsound", "fault"), ("c.x", "empty", "fault")]

@@ -28,6 +28,7 @@ class DataSet:
     suffixes: tuple[str, ...]  # how they end, in lower case
     folders: tuple[str, ...] = ()  # that must be there
     columns: Mapping[str, str] = {}  # of the PatchTable, beyond those of all sets: name -> type
+    pictures = True  # false: its files are no images, and ``unsound`` tells what is wrong with one
     only_rgb = True  # stains are colours: nothing but 8-bit RGB will do
     if_grey = ""  # what is said beside that of a grey image
     label_in_name: re.Pattern[str] | None = None  # its group 1 is the label that the start of a file's name tells
@@ -43,6 +44,10 @@ class DataSet:
     def published(self, settings, rows: list[Row]) -> dict[str, int]:
         """Split -> published number of images, of a set that holds ``rows``; nothing where none is known."""
         return {}
+
+    def unsound(self, path: Path) -> str | None:
+        """What is wrong with a file, without its path, where files are no ``pictures``; None where nothing is."""
+        raise NotImplementedError
 
     # -- what lies below its root -----------------------------------------------------------------------------
 

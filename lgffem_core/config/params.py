@@ -43,12 +43,18 @@ class Kimia(Section):
     scans: Annotated[int, Field(ge=2)] = 24  # of one there is nothing to be confused with
 
 
+class PatchGastric(Section):
+    root: Path | None = None  # holds captions.csv and, in any folder, the patches
+    test_share: Fraction = 0.3  # of the slides; no split is published
+
+
 class DataSets(Section):
     """A section for each data set, which ``data/sets/<name>.py`` reads; ``root`` null = synthetic images."""
 
     imagenet: ImageNet = ImageNet()
     pannuke: PanNuke = PanNuke()
     kimia: Kimia = Kimia()
+    patchgastric: PatchGastric = PatchGastric()
 
 
 DATASETS = tuple(DataSets.model_fields)
@@ -66,6 +72,8 @@ class Synthetic(Section):
     pannuke_per_tissue: Positive = 12
     kimia_train_per_scan: Positive = 16
     kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
+    patchgastric_slides: Positive = 12
+    patchgastric_per_slide: Positive = 12
 
 
 class Data(DataSets):
@@ -237,6 +245,17 @@ class Archive(Section):
     indices: tuple[Index, ...] = ()  # exact search comes first by itself
 
 
+class Slides(Section):
+    """From whole slides to records: ./run_all.sh slides."""
+
+    encoder: Literal["backbone", "lgffem_a", "lgffem_b", "lgffem_c", "densenet121", "ma_ms"] = "backbone"
+    mpp: Rate = 0.5  # µm a pixel of the tiles; 0.5 is about 20×
+    pixels: Positive = 224  # along a side of a tile
+    tissue: Fraction = 0.5  # share of a tile that must be tissue
+    unstated_mpp: Rate | None = None  # µm a pixel of a slide's finest level, or of patches, where the file does not say
+    step: Rate | None = None  # between patches, in the unit of their coordinates; null = the smallest that occurs
+
+
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -258,6 +277,7 @@ class Params(Section):
     explain: Explain = Explain()  # Grad-CAM++ and its sanity checks (notebook 08)
     projection: Projection = Projection()  # the map of figure 7
     archive: Archive = Archive()  # search among a million (notebook 14)
+    slides: Slides = Slides()  # from whole slides to records
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)

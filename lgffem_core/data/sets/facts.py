@@ -1,4 +1,4 @@
-"""What the three data sets are said to hold: published counts and names, each with its source.
+"""What the data sets are said to hold: published counts and names, each with its source.
 
 Nothing here is measured; a data set on disk is compared with these numbers where the profile asks for it.
 """
@@ -25,6 +25,10 @@ PANNUKE_FOLD_SIZES = (2656, 2523, 2722)  # length of types.npy in the archives o
 IMAGENET_TRAIN_TOTAL = 1281167
 IMAGENET_VAL_TOTAL = 50000
 IMAGENET_CLASSES = 1000
+
+# Tsuneki and Kanavati, "Inference of captions from histopathological patches", 2022 (arXiv:2202.03432).
+PATCHGASTRIC_PATCHES = 262777
+PATCHGASTRIC_SLIDES = 991
 
 
 def file_tissue(tissue: str) -> str:

@@ -133,14 +133,11 @@ def stated(properties: Mapping[str, str]) -> tuple[float, float] | None:
 
 def of_ome(description: str) -> tuple[float, float] | None:
     """The same of an OME-XML text, of its first image; None where it holds none. OpenSlide does not look there."""
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description) if "<OME" in description or ":OME" in description else None
-    if not pixels:
-        return None
-    known = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', pixels[0]))
+    pixels = re.search(r"<(?:\w+:)?OME\b.*?(<(?:\w+:)?Pixels\b[^>]*>)", description, re.DOTALL)
+    known = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', pixels[1])) if pixels else {}
     try:
-        across, down = (
-            float(known[f"PhysicalSize{axis}"]) * MICROMETRES[known.get(f"PhysicalSize{axis}Unit", "µm")] for axis in "XY"
-        )
+        sizes = [(float(known[name]), known.get(f"{name}Unit", "µm")) for name in ("PhysicalSizeX", "PhysicalSizeY")]
+        across, down = (size * MICROMETRES[unit] for size, unit in sizes)
     except (KeyError, ValueError):
         return None
     return across, down

@@ -45,7 +45,10 @@ class SlideTiles:
             )
         columns, rows = (int(length * slide.mpp / (mpp * pixels)) for length in slide.size)
         if not rows or not columns:
-            raise StudyError(f"{slide.path}: is smaller than one tile of {mpp * pixels:.4g} µm; set slides.pixels lower.")
+            side = f"{mpp * pixels:.4g} µm"
+            raise StudyError(
+                f"{slide.path}: is smaller than one tile of {side}; leave it out, or set slides.pixels lower."
+            )
         image = overview_of(slide, mpp * pixels / SIDE, columns * SIDE, rows * SIDE)
         mask = tissue_mask(image, least=SIDE * SIDE // 4)
         share = mask.reshape(rows, SIDE, columns, SIDE).mean(axis=(1, 3))
@@ -53,8 +56,8 @@ class SlideTiles:
         self.positions = np.argwhere(self.overview.chosen).astype(np.float32)
         if not len(self.positions):
             raise StudyError(
-                f"{slide.path}: has no tissue: of its {rows * columns:,} tiles the fullest is {share.max():.0%} tissue, "
-                f"and {least:.0%} are asked for; leave it out, or set slides.tissue lower."
+                f"{slide.path}: has no tissue: of its {rows * columns:,} tiles the fullest is {share.max():.0%} tissue, and "
+                f"{least:.0%} are asked for; leave it out, or set slides.tissue lower."
             )
 
     def __len__(self) -> int:

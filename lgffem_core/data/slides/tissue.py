@@ -14,12 +14,13 @@ import numpy as np
 FAINTEST, STRONGEST = 0.04, 0.08  # bounds of the threshold; pale stroma is about 0.06, glass in JPEG below 0.02
 STEPS = 256  # of the histogram that Otsu's threshold is taken from, over densities from 0 to
 HIGHEST = 0.5
+DARK = 16  # grey levels put to both channels, so that the noise of black is no colour
 
 
 def colour_density(image: np.ndarray) -> np.ndarray:
-    """Difference of the optical densities of the darkest and the lightest channel: uint8 (H, W, 3) -> float32 (H, W)."""
+    """Optical density of the darkest channel less that of the lightest: uint8 (H, W, 3) -> float32 (H, W)."""
     most, least = image.max(axis=2).astype(np.float32), image.min(axis=2).astype(np.float32)
-    return np.log10((most + 1) / (least + 1))
+    return np.log10((most + DARK) / (least + DARK))
 
 
 def otsu(values: np.ndarray) -> float:

@@ -8,20 +8,23 @@ Report and prompts are text. Numbers of words or of prompts hold for one vocabul
 of all records says (``systems.fgcr.tokenizer``).
 """
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from natsort import natsorted
+from safetensors import SafetensorError, safe_open
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.base.tensors import STAMP, load_tensors, save_tensors
 
 FORMAT = "slide record 1"  # stands in each file's header
 SUFFIX = ".safetensors"
 LEVELS = (36, 64, 100, 144, 256, 400)  # patches an anchor stands for, finest first (released code, constant npks)
-ARRAYS = ("features", "positions", "anchors")
+ARRAYS = ("features", "positions", "anchors", "findings")
+OPTIONAL = "findings"
 REMEDY = "Make it again from its slide."
 
 
@@ -40,6 +43,7 @@ class Record:
     group: str = ""  # patient; "" = the slide is one by itself
     mpp: float | None = None  # µm a pixel at which the patches were read; None = not known
     patch_pixels: int | None = None  # pixels a side of a patch at that resolution; None = not known
+    findings: np.ndarray | None = None  # (N,) int64: a patch's row of ``prompts``, −1 = none of them; None = not known
     encoder: str = ""  # what made the features: name and identity of the ``Encoder``, or another's words
 
     def __len__(self) -> int:
@@ -73,8 +77,23 @@ def fault_of(record: Record) -> str | None:
             return f"the level of {level} patches an anchor holds no anchor, or one twice"
         if indices.min() < 0 or indices.max() >= len(features):
             return f"an anchor of the level of {level} is patch {indices.max()} of {len(features)} (0 is the first)"
+    if record.findings is not None and (
+        fault := fault_of_findings(record.findings, len(features), len(record.prompts))
+    ):
+        return fault
     if record.mpp is not None and not record.mpp > 0:
         return f"{record.mpp} µm a pixel"
+    return None
+
+
+def fault_of_findings(findings: np.ndarray, patches: int, prompts: int) -> str | None:
+    """What is wrong with a record's findings, None where nothing is."""
+    if findings.shape != (patches,):
+        return f"there are findings {findings.shape} for {patches} patches"
+    if findings.min() < -1 or findings.max() >= prompts:
+        return (
+            f"a patch's finding is {findings.min()} or {findings.max()}, of {prompts} prompts (0 is the first, −1 none)"
+        )
     return None
 
 
@@ -148,6 +167,8 @@ def write_record(path: Path, record: Record) -> Path:
         "positions": torch.from_numpy(np.ascontiguousarray(record.positions, dtype=np.float32)),
         "anchors": torch.from_numpy(np.concatenate(record.anchors).astype(np.int64)),
     }
+    if record.findings is not None:
+        tensors["findings"] = torch.from_numpy(record.findings.astype(np.int64))
     said = {entry.name: getattr(record, entry.name) for entry in fields(Record) if entry.name not in ARRAYS}
     save_tensors(path, tensors, {"format": FORMAT, "anchors": [len(level) for level in record.anchors], **said})
     return Path(path)
@@ -156,14 +177,24 @@ def write_record(path: Path, record: Record) -> Path:
 def read_record(path: Path) -> Record:
     """The record in a file. ``StudyError`` where it is damaged, is no record of this study, or is not sound."""
     tensors, header = load_tensors(path, REMEDY)
-    if header.get("format") != FORMAT or not set(ARRAYS) <= tensors.keys():
+    if header.get("format") != FORMAT or not set(ARRAYS) - {OPTIONAL} <= tensors.keys():
         raise StudyError(f"{path}: holds no {FORMAT!r} of this study; {REMEDY[0].lower()}{REMEDY[1:]}")
     ends = np.cumsum(header.pop("anchors"))[:-1]
-    arrays = {name: tensors[name].numpy() for name in ARRAYS}
+    arrays = {name: tensors[name].numpy() for name in ARRAYS if name in tensors}
     arrays["anchors"] = tuple(np.split(arrays["anchors"], ends))
     said = {entry.name: header[entry.name] for entry in fields(Record) if entry.name in header}
     said |= {name: tuple(said[name]) for name in ("levels", "prompts")}
     return validate(Record(**said, **arrays), str(path))
+
+
+def about(path: Path) -> dict:
+    """What a record's header says, without its arrays, so that no checksum is looked at; {} where it is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads(file.metadata()[STAMP])["header"]
+        return header if header["format"] == FORMAT else {}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def record_files(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from lgffem_core.base.tensors import save_tensors
 from lgffem_core.data.records import (
     LEVELS,
     Record,
+    about,
     anchor_counts,
     anchors,
     coverage,
@@ -31,8 +32,9 @@ def grid(rows, columns):
 def record():
     positions = grid(10, 8)
     features = np.random.default_rng(0).standard_normal((80, 5)).astype(np.float16)
-    said = dict(report="Glands in the upper left.", prompts=("gland", "upper left"), label="a", group="p1", mpp=0.5)
-    return Record("s1", features, positions, anchors(positions), patch_pixels=224, encoder="an encoder", **said)
+    said = dict(report="Glands in the upper left.", prompts=("gland", "upper left"), label="a", group="p1")
+    said |= dict(findings=np.where(positions[:, 0] < 5, 0, -1), mpp=0.5, patch_pixels=224, encoder="an encoder")
+    return Record("s1", features, positions, anchors(positions), **said)
 
 
 def test_a_file_gives_back_what_was_written_and_the_same_bytes_each_time(tmp_path, record):
@@ -47,6 +49,8 @@ def test_a_file_gives_back_what_was_written_and_the_same_bytes_each_time(tmp_pat
             assert a == b and type(a) is type(b)
     write_record(tmp_path / "again.safetensors", back)
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "s1.safetensors").read_bytes()
+    header = about(tmp_path / "s1.safetensors")
+    assert (header["label"], header["group"], header["prompts"]) == ("a", "p1", ["gland", "upper left"])
     assert len(back) == 80 and len(back.report.split()) == 5
 
 
@@ -67,6 +71,8 @@ FAULTS = {
     "an empty level": (dict(anchors=(np.zeros(0, np.int64),) * 6), "level of 36 patches an anchor holds no anchor"),
     "an anchor twice": (dict(anchors=(np.array([3, 3]),) * 6), "or one twice"),
     "an anchor out of range": (dict(anchors=(np.array([80]),) * 6), "level of 36 is patch 80 of 80"),
+    "a finding of no prompt": (dict(findings=np.full(80, 2)), "finding is 2 or 2, of 2 prompts"),
+    "findings of others": (dict(findings=np.zeros(3, int)), r"findings \(3,\) for 80 patches"),
     "no resolution": (dict(mpp=0.0), "0.0 µm a pixel"),
 }
 
@@ -86,6 +92,7 @@ def test_a_damaged_file_and_another_safetensors_file_are_named(tmp_path, record)
     with pytest.raises(StudyError, match="s.safetensors: is damaged .* Make it again from its slide."):
         read_record(path)
     save_tensors(path, {"features": torch.ones(2, 2)}, {})
+    assert about(path) == {} == about(tmp_path / "none")
     with pytest.raises(StudyError, match="s.safetensors: holds no 'slide record 1'"):
         read_record(path)
 

@@ -60,7 +60,7 @@ def find_slides(folder: Path, settings: Slides, leave: Path | None = None) -> Fo
     notes = [f"not read: {kinds}"] if kinds else []
     if reports:
         few = ", ".join(natsorted(reports)[:3]) + ", …" * (len(reports) > 3)
-        notes.append(f"{REPORTS} names {len(reports)} slides that are not there: {few}")
+        notes.append(f"{REPORTS} names slides that are not there, {len(reports)} of them: {few}")
     if not slides:
         there = f" (there are {kinds})" if kinds else ""
         raise RequestError(

@@ -32,8 +32,8 @@ def read_reports(folder: Path) -> dict[str, Said]:
     table = read_table(path, ("slide",), COLUMNS)
     said = {}
     for row in table.to_dict("records"):
-        prompts = tuple(filter(None, (part.strip() for part in row.pop("prompts", "").split(";"))))
-        said[row.pop("slide")] = Said(**row, prompts=prompts)
+        slide, prompts = row.pop("slide"), row.pop("prompts", "").split(";")
+        said[slide] = Said(**row, prompts=tuple(filter(None, map(str.strip, prompts))))
     return said
 
 

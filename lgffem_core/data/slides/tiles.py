@@ -47,7 +47,7 @@ class SlideTiles:
         if not rows or not columns:
             side = f"{mpp * pixels:.4g} µm"
             raise StudyError(
-                f"{slide.path}: is smaller than one tile of {side}; leave it out, or set slides.pixels lower."
+                f"{slide.path}: is smaller than a tile of {side}; leave it out, or set slides.pixels lower."
             )
         image = overview_of(slide, mpp * pixels / SIDE, columns * SIDE, rows * SIDE)
         mask = tissue_mask(image, least=SIDE * SIDE // 4)
@@ -55,10 +55,10 @@ class SlideTiles:
         self.overview = Overview(image, mask, share >= max(least, 1 / SIDE**2))
         self.positions = np.argwhere(self.overview.chosen).astype(np.float32)
         if not len(self.positions):
-            raise StudyError(
-                f"{slide.path}: has no tissue: of its {rows * columns:,} tiles the fullest is {share.max():.0%} tissue, and "
-                f"{least:.0%} are asked for; leave it out, or set slides.tissue lower."
+            found = (
+                f"of its {rows * columns:,} tiles the fullest is {share.max():.0%} tissue, {least:.0%} are asked for"
             )
+            raise StudyError(f"{slide.path}: has no tissue: {found}; leave it out, or set slides.tissue lower.")
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -11,10 +11,10 @@ A coloured pen is not told from a dye.
 import cv2
 import numpy as np
 
-FAINTEST, STRONGEST = 0.04, 0.08  # bounds of the threshold; pale stroma is about 0.06, glass in JPEG below 0.02
+FAINTEST, STRONGEST = 0.04, 0.055  # bounds of the threshold; pale stroma is about 0.06, yellowish glass 0.03
 STEPS = 256  # of the histogram that Otsu's threshold is taken from, over densities from 0 to
 HIGHEST = 0.5
-DARK = 16  # grey levels put to both channels, so that the noise of black is no colour
+DARK = 16  # grey levels put to both channels: of black, a ratio would be noise
 
 
 def colour_density(image: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def tissue_mask(image: np.ndarray, least: int) -> np.ndarray:
         image: the slide, some µm a pixel.
         least: pixels of the smallest piece of tissue, and of the largest hole that is not one.
     """
-    density = cv2.medianBlur(colour_density(image), 5)
+    density = colour_density(cv2.medianBlur(image, 5))  # first, since noise in one channel looks like colour
     mask = density > np.clip(otsu(density), FAINTEST, STRONGEST)
     mask = without_specks(mask, least)
     return ~without_specks(~mask, least)

@@ -90,7 +90,8 @@ def told(batches: Iterable[np.ndarray], count: int, tell: Callable[[str], None])
 def appended(file, batches: Iterable[np.ndarray], count: int) -> np.ndarray:
     """``batches`` (n, D) written to ``file`` one behind the other, as one array (count, D) that lies in the file."""
     for batch in batches:
-        file.write(np.ascontiguousarray(batch, dtype=STORED).data)
+        with np.errstate(over="ignore"):  # a number beyond it becomes infinite, which a sound record may not hold
+            file.write(np.ascontiguousarray(batch, dtype=STORED).data)
         width = batch.shape[1]
     file.flush()
     return np.memmap(file, STORED, "r+", shape=(count, width))

@@ -59,8 +59,14 @@ def test_both_signs_for_micro_are_known(sign):
 
 
 @pytest.mark.parametrize(
-    "sizes", ["", 'PhysicalSizeX="0.5"', 'PhysicalSizeX="x" PhysicalSizeY="1"', 'PhysicalSizeX="1" PhysicalSizeY="1" PhysicalSizeXUnit="pixel"']
-)  # fmt: skip
+    "sizes",
+    [
+        "",
+        'PhysicalSizeX="0.5"',
+        'PhysicalSizeX="x" PhysicalSizeY="1"',
+        'PhysicalSizeX="1" PhysicalSizeY="1" PhysicalSizeXUnit="pixel"',
+    ],
+)
 def test_an_ome_description_that_does_not_say_is_none(sizes):
     assert reading.of_ome(OME.format("", "", sizes)) is None and reading.of_ome("<Pixels PhysicalSizeX='1'>") is None
 

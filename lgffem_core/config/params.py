@@ -45,7 +45,6 @@ class Kimia(Section):
 
 class PatchGastric(Section):
     root: Path | None = None  # holds captions.csv and, in any folder, the patches
-    test_share: Fraction = 0.3  # of the slides; no split is published
 
 
 class DataSets(Section):
@@ -72,8 +71,6 @@ class Synthetic(Section):
     pannuke_per_tissue: Positive = 12
     kimia_train_per_scan: Positive = 16
     kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
-    patchgastric_slides: Positive = 12
-    patchgastric_per_slide: Positive = 12
 
 
 class Data(DataSets):

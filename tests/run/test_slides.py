@@ -14,8 +14,9 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import Synthetic
 from lgffem_core.data.records import read_record
-from lgffem_core.data.sets.patchgastric import GRID, SET
+from lgffem_core.data.sets.patchgastric import GRID
 from lgffem_core.data.slides.reading import WholeSlide
+from lgffem_core.data.synthetic.biopsies import write_biopsies
 from lgffem_core.retrieval.encoder import embed_images
 from lgffem_core.run import slides
 from lgffem_core.run.cli import main
@@ -189,8 +190,7 @@ def test_records_do_not_go_among_the_slides(ten, study, tmp_path):
 
 
 def test_patchgastric_becomes_records_and_says_what_it_assumes(made, tmp_path):
-    settings = Synthetic(image_size=32, patchgastric_slides=3, patchgastric_per_slide=5)
-    root = SET.make_synthetic(settings, tmp_path / "root")
+    write_biopsies(Synthetic(image_size=32), root := tmp_path / "root", slides=3, patches=5)
     code, said = made(root)
     assert code == 0 and said[1] == GRID
     records = [read_record(path) for path in sorted((tmp_path / "records").glob("*.safetensors"))]

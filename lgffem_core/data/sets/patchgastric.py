@@ -15,6 +15,7 @@ from lgffem_core.data.sets import facts
 from lgffem_core.data.sets.base import DataSet, Row
 
 CAPTIONS = "captions.csv"
+TEST_SHARE = 0.3  # of the slides, as FGCR's code holds out; no split is published
 NAME = re.compile(r"([0-9a-f]{32})_[^/]+\.(?i:jpg)")
 GRID = (
     "PatchGastricADC22 publishes no coordinates: the patches of a slide are laid in the order of their names, row by "
@@ -56,7 +57,7 @@ class PatchGastric(DataSet):
             there = what_is_there(root, self.suffixes)
             raise RequestError(f"{root}: holds no patches named <id>_<hash>.jpg{there}; {self.where}.")
         rows = [
-            (path, subtypes[slide], split_of(slide, settings.test_share), slide)
+            (path, subtypes[slide], split_of(slide), slide)
             for slide, paths in by_slide.items()
             for path in natsorted(paths)
         ]
@@ -86,9 +87,9 @@ def captions(root: Path):
     return table
 
 
-def split_of(slide: str, test_share: float) -> str:
+def split_of(slide: str) -> str:
     """Of a slide by its id, whatever other slides there are: ids are random."""
-    return "test" if int(slide[:8], 16) < test_share * 2**32 else "train"
+    return "test" if int(slide[:8], 16) < TEST_SHARE * 2**32 else "train"
 
 
 SET = PatchGastric()

@@ -60,16 +60,16 @@ SUBTYPES = (
 EXTENTS = ((0.3, "in a small part of"), (0.6, "in much of"), (0.9, "all over"))
 
 
-def write_biopsies(settings: Synthetic, root: Path) -> None:
-    """``captions.csv`` and the patches of ``patchgastric_slides`` slides, subtype after subtype."""
+def write_biopsies(settings: Synthetic, root: Path, slides: int = 12, patches: int = 12) -> None:
+    """``captions.csv`` and ``slides`` slides of so many ``patches`` each, subtype after subtype."""
     folder, lines = root / "patches_captions", ["id,subtype,text"]
     folder.mkdir(parents=True)
-    for number in range(settings.patchgastric_slides):
+    for number in range(slides):
         rng = generator(settings, "patchgastric", number)
         slide = hashlib.md5(f"slide {settings.seed} {number}".encode(), usedforsecurity=False).hexdigest()
         subtype, (share, extent) = SUBTYPES[number % len(SUBTYPES)], EXTENTS[rng.integers(len(EXTENTS))]
         stained = vary(Tissue(STAINS[rng.integers(len(STAINS))], subtype.architecture), BETWEEN_SLIDES, rng)
-        for index in range(settings.patchgastric_per_slide):
+        for index in range(patches):
             others = (STROMA, SOUND)[rng.integers(2)]
             shown = stained if rng.random() < share else replace(stained, architecture=others)
             image = render(vary(shown, BETWEEN_PATCHES, rng), settings.image_size, rng)

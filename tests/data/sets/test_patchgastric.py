@@ -10,10 +10,10 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import PatchGastric, Synthetic
 from lgffem_core.data.sets.patchgastric import SET, split_of
 from lgffem_core.data.slides.patches import decoded
-from lgffem_core.data.synthetic.biopsies import SUBTYPES
+from lgffem_core.data.synthetic.biopsies import SUBTYPES, write_biopsies
 from lgffem_core.data.table import build_table
 
-SMALL = Synthetic(image_size=32, patchgastric_slides=8, patchgastric_per_slide=4)
+SMALL = Synthetic(image_size=32)
 IDS = [hashlib.md5(name, usedforsecurity=False).hexdigest() for name in (b"a", b"b")]
 
 
@@ -42,10 +42,9 @@ def test_rows_are_slides_as_listed_and_patches_by_name(root):
 
 def test_a_slide_is_wholly_of_one_split_whatever_others_there_are(root):
     ids = [hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest() for number in range(2000)]
-    assert np.mean([split_of(slide, 0.3) == "test" for slide in ids]) == pytest.approx(0.3, abs=0.03)
-    assert {split_of(slide, 0.0) for slide in ids} == {"train"} and {split_of(slide, 1.0) for slide in ids} == {"test"}
-    rows, _ = SET.layout(root, PatchGastric(test_share=1.0))
-    assert {row[2] for row in rows} == {"test"}
+    assert np.mean([split_of(slide) == "test" for slide in ids]) == pytest.approx(0.3, abs=0.03)
+    rows, _ = SET.layout(root, PatchGastric())
+    assert [row[2] for row in rows] == [split_of(row[3]) for row in rows]
 
 
 def test_published_counts_are_those_of_all_patches(root):
@@ -84,23 +83,22 @@ def test_a_list_of_slides_that_is_not_the_published_one_is_refused(root, text, s
 def test_the_synthetic_archive_is_one_of_the_layout(tmp_path):
     root = SET.make_synthetic(SMALL, tmp_path / "one")
     rows, labels = SET.layout(root, PatchGastric())
-    assert len(rows) == 8 * 4 and len(labels) == len(SUBTYPES) and len({row[3] for row in rows}) == 8
+    assert len(rows) == 12 * 12 and len(labels) == len(SUBTYPES) and len({row[3] for row in rows}) == 12
     table = pd.read_csv(root / "captions.csv")
     for subtype in SUBTYPES:
         texts = table.loc[table["subtype"] == subtype.name, "text"]
         assert texts.str.endswith(f"{subtype.name}.").all() and texts.str.contains(subtype.words[1:]).all()
     again = SET.make_synthetic(SMALL, tmp_path / "two")
     files = sorted(path.relative_to(root) for path in root.rglob("*.*"))
-    assert all((root / file).read_bytes() == (again / file).read_bytes() for file in files) and len(files) == 33
+    assert all((root / file).read_bytes() == (again / file).read_bytes() for file in files) and len(files) == 145
 
 
 def test_subtypes_of_the_synthetic_archive_look_different(tmp_path):
     """How much grey levels vary within a patch differs between them by more than a level or two."""
-    settings = Synthetic(image_size=64, patchgastric_slides=16, patchgastric_per_slide=6)
-    root = SET.make_synthetic(settings, tmp_path / "root")
-    rows, _ = SET.layout(root, PatchGastric())
+    write_biopsies(Synthetic(image_size=64), tmp_path, slides=16, patches=6)
+    rows, _ = SET.layout(tmp_path, PatchGastric())
     spread = {}
     for path, label, *_ in rows:
-        spread.setdefault(label, []).append(decoded(root / path).astype(float).std(axis=(0, 1)).mean())
+        spread.setdefault(label, []).append(decoded(tmp_path / path).astype(float).std(axis=(0, 1)).mean())
     means = sorted(np.mean(values) for values in spread.values())
     assert means[-1] - means[0] > 5

@@ -8,11 +8,12 @@ from PIL import Image
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import Slides, Synthetic
-from lgffem_core.data.sets.patchgastric import GRID, SET
+from lgffem_core.data.sets.patchgastric import GRID
 from lgffem_core.data.slides.finding import find_slides
 from lgffem_core.data.slides.patches import Patches
 from lgffem_core.data.slides.reports import Said, read_reports
 from lgffem_core.data.slides.tiles import SlideTiles
+from lgffem_core.data.synthetic.biopsies import write_biopsies
 
 
 @pytest.fixture
@@ -115,10 +116,8 @@ def test_a_list_in_another_encoding_is_refused(tmp_path):
 
 
 def test_patchgastrics_layout_is_known_and_its_grid_said_to_be_assumed(tmp_path):
-    root = SET.make_synthetic(
-        Synthetic(image_size=16, patchgastric_slides=3, patchgastric_per_slide=5), tmp_path / "root"
-    )
-    found = find_slides(root, Slides(unstated_mpp=0.5))
+    write_biopsies(Synthetic(image_size=16), tmp_path, slides=3, patches=5)
+    found = find_slides(tmp_path, Slides(unstated_mpp=0.5))
     assert found.notes == [GRID] and len(found.slides) == 3
     slide = found.slides[1]
     tiles = slide.tiles()

@@ -13,7 +13,7 @@ from lgffem_core.config.params import PatchGastric, Slides
 from lgffem_core.data.listing import SYSTEM, UNFIT, in_words, printable, subfolders, suffix_of
 from lgffem_core.data.sets import patchgastric
 from lgffem_core.data.slides import patches
-from lgffem_core.data.slides.reading import SUFFIXES, WholeSlide
+from lgffem_core.data.slides.reading import SUFFIXES, WholeSlide, check_series
 from lgffem_core.data.slides.reports import REPORTS, Said, read_reports
 from lgffem_core.data.slides.tiles import SlideTiles
 
@@ -86,11 +86,12 @@ def whole_slide(path: Path, settings: Slides, name: str | None = None, files: Se
     beside = path.with_suffix("")
     data = sorted(beside.glob("*")) if path.suffix.lower() in (".mrxs", ".vms", ".vmu") and beside.is_dir() else []
     stem = path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem
-    return Slide(name or stem, (*(files or (path,)), *data), partial(tiles_of, path, settings), Said())
+    return Slide(name or stem, (*(files or (path,)), *data), partial(tiles_of, path, settings, files), Said())
 
 
-def tiles_of(path: Path, settings: Slides) -> SlideTiles:
-    """The tiles of a whole slide, as the parameters ask for them."""
+def tiles_of(path: Path, settings: Slides, series: Sequence[Path] = ()) -> SlideTiles:
+    """The tiles of a whole slide, as the parameters ask for them; the files of a ``series`` must be of one."""
+    check_series(series)
     slide = WholeSlide(path, settings.unstated_mpp)
     return SlideTiles(slide, settings.mpp, settings.pixels, settings.tissue)
 

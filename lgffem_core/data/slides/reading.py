@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -92,6 +92,15 @@ def opened(path: Path) -> OpenSlide:
             f"{path}: cannot be read as a slide ({one_line(error)}); it is cut off, or of a format that OpenSlide does "
             "not know: get it again, or convert it to a pyramidal TIFF in tiles."
         ) from None
+
+
+def check_series(files: Sequence[Path]) -> None:
+    """``StudyError`` where DICOM files of one folder are of several slides, of which OpenSlide would read one."""
+    first = None
+    for file in files:
+        series = opened(file).properties.get("dicom.SeriesInstanceUID")
+        if series != (first := first or series):
+            raise StudyError(f"{file}: is of another DICOM series than {files[0].name} beside it; give each a folder.")
 
 
 def one_line(error: Exception) -> str:

@@ -29,8 +29,10 @@ from lgffem_core.data.census import census
 from lgffem_core.data.records import SUFFIX
 from lgffem_core.data.slides.finding import Slide, find_slides
 from lgffem_core.data.slides.tiles import SIDE, Overview
+from lgffem_core.model.device import prepare_device
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.slides import write_slide
+from lgffem_core.run.checklist import named_files
 from lgffem_core.systems.baselines.evaluation import densenet_encoder, mixed_attention_encoder
 from lgffem_core.systems.baselines.ma_ms import mixed_attention_fingerprint
 from lgffem_core.systems.lgffem.evaluation import strategy_encoder
@@ -54,6 +56,8 @@ def make_records(study: Study, folder: Path, out: Path, tell: Callable[[str], No
         raise RequestError(f"--out: {out} holds the slides themselves; name another folder for the records.")
     slides, notes = find_slides(folder, settings, leave=out)
     encoder = encoder_of(study)
+    prepare_device(study.params.compute)  # what is wrong with it, or with the weights, is no slide's fault
+    encoder.network()
     with sole_writer(out):
         rows = read_list(out)
         tell(f"{len(slides)} slides, {encoder.label}; records go to {os.path.relpath(out)}")
@@ -61,9 +65,8 @@ def make_records(study: Study, folder: Path, out: Path, tell: Callable[[str], No
             tell(note)
         if gone := rows.keys() - {slide.name for slide in slides}:
             tell(f"{len(gone)} slides of earlier calls are not in {folder}; what they left stays")
-        contents = census_of(slides, folder, out)
         for number, slide in enumerate(slides, start=1):
-            made_from = sha256_json([contents[slide.name], slide.said, *dependencies(study, encoder)])
+            made_from = sha256_json([contents(slide, folder, out), slide.said, *dependencies(study, encoder)])
             head = f"{number}/{len(slides)}  {slide.name}"
             if is_done(rows.get(slide.name), made_from, out):
                 tell(f"{head}: done before")
@@ -87,6 +90,8 @@ def one_slide(study: Study, slide: Slide, encoder: Encoder, out: Path, tell: Cal
         tiles = slide.tiles()
         if tiles.overview:
             draw(tiles.overview, path.with_suffix(".png"))
+        if not len(tiles):
+            raise StudyError(tiles.why_empty)
         tell(f"{len(tiles):,} tiles")
         start = time.monotonic()
         write_slide(path, slide.name, slide.said, tiles, encoder, batch, study.params.compute, tell)
@@ -121,8 +126,10 @@ def conclude(rows: list[dict], out: Path, tell: Callable) -> int:
 def encoder_of(study: Study) -> Encoder:
     """The encoder that ``slides.encoder`` names, of the profile's first variant and seed; its network is made once.
 
-    ``RequestError`` where it is one that is trained, and this profile has not trained it.
+    ``RequestError`` where it is one that is trained, and this profile has not trained it, or a file is not there.
     """
+    if gone := [f"{key}: {path} is not a file." for key, path in named_files(study).items() if not path.is_file()]:
+        raise RequestError(gone[0])
     name, variant, seed = study.params.slides.encoder, study.params.variants[0], study.params.seeds[0]
     if name == "ma_ms":
         finished = read_finished(study.baseline(name, seed), mixed_attention_fingerprint(study, seed))
@@ -172,11 +179,10 @@ def sole_writer(out: Path):
         yield
 
 
-def census_of(slides: list[Slide], folder: Path, out: Path) -> dict[str, list]:
-    """Slide -> names and hashes of its files, which are read whole only where they changed."""
-    names = {slide.name: [os.path.relpath(file, folder) for file in slide.files] for slide in slides}
-    known = census(folder, [name for each in names.values() for name in each], out / ".files.csv")
-    return {slide: [(name, known[name]) for name in each] for slide, each in names.items()}
+def contents(slide: Slide, folder: Path, out: Path) -> dict[str, str]:
+    """Name -> hash of each of a slide's files, which are read whole only where they changed."""
+    names = [os.path.relpath(file, folder) for file in slide.files]
+    return census(folder, names, out / ".files" / f"{slide.name}.csv")
 
 
 def read_list(out: Path) -> dict[str, dict]:

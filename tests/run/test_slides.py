@@ -113,6 +113,7 @@ def test_slides_that_fail_are_named_and_the_others_go_on(ten, made, tmp_path, sl
         assert part in table.loc[name, "why"] and str(ten / name) in table.loc[name, "why"]
         assert f"  failed: {name}: {table.loc[name, 'why']}" in said[-7:]
     assert len(list((tmp_path / "records").glob("*.safetensors"))) == 10
+    assert (tmp_path / "records" / "x_white.png").is_file()  # to be looked at
     code, said = made(ten, slides__unstated_mpp=0.5)
     assert "  x_mute: a record after " in "\n".join(said) and said[-7].startswith("11 of 17 slides") and code == 1
 
@@ -172,6 +173,16 @@ def test_a_killed_run_goes_on_with_the_next(ten, tmp_path, monkeypatch):
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
     assert len(after) == 10 and all(after[name] == when for name, when in before.items())
     assert not list(out.glob(".*.tmp*"))
+
+
+def test_weights_that_are_not_there_are_no_slides_fault(ten, made, tmp_path):
+    for written, said in ((None, "is not a file"), (b"404", "cannot be read as weights")):
+        path = tmp_path / "w.safetensors"
+        if written:
+            path.write_bytes(written)
+        with pytest.raises(RequestError, match=rf"model\.backbone\.weights: .*w\.safetensors {said}"):
+            made(ten, model__backbone__weights=str(path))
+    assert not (tmp_path / "records").exists()
 
 
 def test_a_second_command_on_the_same_folder_is_refused(ten, made, tmp_path):

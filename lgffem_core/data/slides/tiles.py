@@ -32,8 +32,9 @@ class SlideTiles:
     Attributes:
         positions: (N, 2) float32, row and column in the grid, row by row.
         overview: what was found, to be looked at.
+        why_empty: what to say where there is no tile.
 
-    ``StudyError`` where the slide is coarser than ``mpp``, smaller than a tile, or has no tile of so much tissue.
+    ``StudyError`` where the slide is coarser than ``mpp``, or smaller than a tile.
     """
 
     def __init__(self, slide: WholeSlide, mpp: float, pixels: int, least: float):
@@ -54,11 +55,10 @@ class SlideTiles:
         share = mask.reshape(rows, SIDE, columns, SIDE).mean(axis=(1, 3))
         self.overview = Overview(image, mask, share >= max(least, 1 / SIDE**2))
         self.positions = np.argwhere(self.overview.chosen).astype(np.float32)
-        if not len(self.positions):
-            found = (
-                f"of its {rows * columns:,} tiles the fullest is {share.max():.0%} tissue, {least:.0%} are asked for"
-            )
-            raise StudyError(f"{slide.path}: has no tissue: {found}; leave it out, or set slides.tissue lower.")
+        self.why_empty = (
+            f"{slide.path}: has no tissue: of its {rows * columns:,} tiles the fullest is {share.max():.0%} tissue, "
+            f"{least:.0%} are asked for; leave it out, or set slides.tissue lower."
+        )
 
     def __len__(self) -> int:
         return len(self.positions)

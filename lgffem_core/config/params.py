@@ -13,6 +13,7 @@ STRATEGIES = ("a", "b", "c")
 System = Literal[
     "lgffem",  # a folder of lgffem_core/systems with stages of its own
     "archive",
+    "fgcr",
 ]
 PROTOCOLS = ("test_to_train", "leave_one_out", "released")
 
@@ -47,6 +48,11 @@ class PatchGastric(Section):
     root: Path | None = None  # holds captions.csv and, in any folder, the patches
 
 
+class Reports(Section):
+    root: Path | None = None  # holds slides in record form, each with its report
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # of the patients of each label (FGCR's configuration)
+
+
 class DataSets(Section):
     """A section for each data set, which ``data/sets/<name>.py`` reads; ``root`` null = synthetic images."""
 
@@ -54,6 +60,7 @@ class DataSets(Section):
     pannuke: PanNuke = PanNuke()
     kimia: Kimia = Kimia()
     patchgastric: PatchGastric = PatchGastric()
+    reports: Reports = Reports()
 
 
 DATASETS = tuple(DataSets.model_fields)
@@ -71,6 +78,9 @@ class Synthetic(Section):
     pannuke_per_tissue: Positive = 12
     kimia_train_per_scan: Positive = 16
     kimia_test_fraction: Fraction = 0.1  # of the published test counts, at least two patches a scan
+    reports_slides: Annotated[int, Field(ge=12)] = 120  # two of each disease at least
+    reports_patches: Annotated[int, Field(ge=30)] = 110  # of a slide, more or less
+    reports_features: Positive = 32  # numbers a patch
 
 
 class Data(DataSets):
@@ -253,6 +263,79 @@ class Slides(Section):
     step: Rate | None = None  # between patches, in the unit of their coordinates; null = the smallest that occurs
 
 
+class Term(Section):
+    """A term of FGCR's loss, its switch and its weight."""
+
+    used: bool = True
+    weight: Rate = 1.0
+    temperature: Rate = 1.0  # that similarities are divided by, beside the vectors' length
+
+
+class ReportTerm(Term):
+    weight: Rate = 0.2
+
+
+class AnchorPromptTerm(Term):
+    temperature: Rate = 10.0
+
+
+class CrossTerm(Term):
+    weight: Rate = 0.01
+
+
+class MaskedTerm(Term):
+    weight: Rate = 0.1
+
+
+class FgcrLoss(Section):
+    report: ReportTerm = ReportTerm()  # slide and report as wholes
+    anchor_prompt: AnchorPromptTerm = AnchorPromptTerm()  # which anchor shows which finding
+    cross: CrossTerm = CrossTerm()  # anchors and words that attend to each other
+    prompt: Term = Term()  # findings, told from slide and from report; without a temperature, as the next
+    masked: MaskedTerm = MaskedTerm()  # hidden words, told from the others
+
+
+class FgcrToggles(Section):
+    """Where text and released code of FGCR differ. Null = as the reading says; see ``systems.fgcr.readings``."""
+
+    mask: Literal["within", "after"] | None = None  # the soft mask: in the softmax, or on its result (ledger 1)
+    residual: Literal["plain", "normalised"] | None = None  # what a block's result is added to (2)
+    shared: bool | None = None  # patches, anchors and class token through the same weights (3)
+    aligned: Literal["class_token", "prompt_logits"] | None = None  # what stands for slide and report (4)
+    prompt_probability: Literal["sigmoid", "softmax"] | None = None  # of the findings (5)
+    hidden_by: Literal["token", "padding"] | None = None  # how a word is hidden (6)
+    scored_words: Literal["hidden", "all"] | None = None  # (7)
+    word_scores: Literal["plain", "sigmoid"] | None = None  # before the cross-entropy (8)
+    schedule: Literal["once", "rising_again"] | None = None  # the learning rate (9)
+
+
+class Fgcr(Section):
+    """FGCR: slides and reports in one space (notebook 13). Defaults: the released configuration (d9f8cd2)."""
+
+    patches: Positive = 2048  # of a slide at most, its anchors among them
+    tokens: Positive = 150  # words of a report at most
+    width: Positive = 256  # of every vector
+    layers: Positive = 6
+    heads: Positive = 8
+    head_width: Positive = 64
+    hidden_width: Positive = 512  # of the feed-forward parts
+    word_width: Positive = 128
+    text_layers: Positive = 6
+    text_heads: Positive = 4
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    hide: Annotated[float, Field(gt=0, lt=1)] = 0.4  # share of the words
+    epochs: Positive = 150
+    batch_size: Annotated[int, Field(ge=2)] = 28
+    lr: Rate = 3e-4
+    lr_min: Rate = 5e-8
+    fall: Annotated[float, Field(gt=0, le=1)] = 0.3  # share of the epochs after which a schedule that rises again does
+    unknown_words: Literal["refuse", "one_token"] = "refuse"  # in a report, that no training report holds
+    compared_epochs: Positive = 50  # of each training of the ablation and of the ledger
+    k: Positive = 10  # of mAP@k
+    loss: FgcrLoss = FgcrLoss()
+    toggles: FgcrToggles = FgcrToggles()
+
+
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -275,6 +358,7 @@ class Params(Section):
     projection: Projection = Projection()  # the map of figure 7
     archive: Archive = Archive()  # search among a million (notebook 14)
     slides: Slides = Slides()  # from whole slides to records
+    fgcr: Fgcr = Fgcr()  # whole slides and their reports (notebook 13)
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown
     variants: tuple[Literal["paper", "released"], ...] = ("paper",)

@@ -9,6 +9,7 @@ of all records says (``systems.fgcr.tokenizer``).
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,13 +17,16 @@ import numpy as np
 import torch
 from natsort import natsorted
 from safetensors import SafetensorError, safe_open
+from scipy.cluster.vq import ClusterError, kmeans2
 
 from lgffem_core.base.errors import StudyError
+from lgffem_core.base.seeds import derive_seed
 from lgffem_core.base.tensors import STAMP, load_tensors, save_tensors
 
 FORMAT = "slide record 1"  # stands in each file's header
 SUFFIX = ".safetensors"
 LEVELS = (36, 64, 100, 144, 256, 400)  # patches an anchor stands for, finest first (released code, constant npks)
+STARTS, ITERATIONS = 8, 20  # of k-means: the best of so many, each of so many rounds
 ARRAYS = ("features", "positions", "anchors", "findings")
 OPTIONAL = "findings"
 REMEDY = "Make it again from its slide."
@@ -124,21 +128,24 @@ def anchors(
 
     An anchor is the patch that is nearest to the centre of its cluster, k-means' of the positions (N, 2): so the
     anchors of a level cover the tissue evenly. A level of one needs no k-means. All patches are clustered: for 25
-    anchors 100,000 of them take seconds and some megabytes, so that no sample or minibatch need stand for them.
+    anchors 100,000 of them take a second or two and some megabytes, so that no sample or minibatch need stand for them.
     """
-    positions = np.asarray(positions, dtype=np.float64)
-    return tuple(nearest_to_centres(positions, count, seed) for count in anchor_counts(len(positions), levels, most))
+    positions, rng = np.asarray(positions, dtype=np.float64), np.random.default_rng(derive_seed("anchors", seed))
+    return tuple(nearest_to_centres(positions, count, rng) for count in anchor_counts(len(positions), levels, most))
 
 
-def nearest_to_centres(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
+def nearest_to_centres(positions: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Of each of ``count`` clusters, its patch nearest to its mean, the first of several: (count,) int64, ascending."""
     cluster = np.zeros(len(positions), np.int64)
     if count > 1:
-        from sklearn.cluster import KMeans  # takes a second to load
-
-        cluster = KMeans(count, n_init=4, random_state=seed).fit_predict(positions)
+        best = np.inf
+        for _ in range(STARTS):
+            with suppress(ClusterError):  # of a start that left a cluster without a patch
+                centres, own = kmeans2(positions, count, ITERATIONS, minit="++", missing="raise", rng=rng)
+                spread = ((positions - centres[own]) ** 2).sum()
+                best, cluster = min((best, cluster), (spread, own), key=lambda pair: pair[0])
     chosen = []
-    for number in range(count):
+    for number in np.unique(cluster):
         members = np.flatnonzero(cluster == number)
         offsets = positions[members] - positions[members].mean(axis=0)
         chosen.append(members[(offsets**2).sum(axis=1).argmin()])

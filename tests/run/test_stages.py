@@ -51,7 +51,8 @@ from lgffem_core.run.stages import (
     upstream,
 )
 
-NOTEBOOKS = [entry.notebook for entry in stages.entries(Study.load(PROJECT / "params" / "demo.yaml"))]
+LGFFEM = {"systems": ["lgffem"]}  # whose stages depend on one another
+NOTEBOOKS = [entry.notebook for entry in stages.entries(Study.load(PROJECT / "params" / "demo.yaml", LGFFEM))]
 STRATEGY_OF = {"03_strategy_a_imagenet": "a", "04_strategy_b_pannuke": "b", "05_strategy_c_kimia": "c"}
 ALL = {name[:2] for name in NOTEBOOKS}  # "01" … "11"
 TRAINING, TABLES = {"03", "04", "05"}, {"07", "10"}
@@ -86,7 +87,7 @@ def project(tmp_path, monkeypatch):
 
 def study_of(project, **overrides):
     roots = {f"data.{dataset}.root": str(project.parent / "data" / dataset) for dataset in DATASETS}
-    return Study.load(PROJECT / "params" / "demo.yaml", roots | overrides, root=project.parent / "out")
+    return Study.load(PROJECT / "params" / "demo.yaml", LGFFEM | roots | overrides, root=project.parent / "out")
 
 
 def content(study, stage, path):

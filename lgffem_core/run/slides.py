@@ -155,7 +155,8 @@ def dependencies(study: Study, encoder: Encoder) -> list:
     """What records depend on beside the slides."""
     params = study.params
     arithmetic = params.compute.model_dump(include={"fast", "precision", "threads"})
-    code = [code_hash("import lgffem_core.run.slides"), lock_hash(), installed_versions(READERS)]
+    modules = "import lgffem_core.data.slides.finding, lgffem_core.retrieval.slides"  # the network's: in its identity
+    code = [code_hash(modules), lock_hash(), installed_versions(READERS)]
     return [params.slides.model_dump(mode="json"), params.retrieval.batch_size, encoder.identity, arithmetic, code]
 
 

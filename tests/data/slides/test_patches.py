@@ -84,6 +84,11 @@ def test_a_patch_that_cannot_be_decoded_whole_is_named(named):
     files[1].write_bytes(files[1].read_bytes()[:-30])
     with pytest.raises(StudyError, match=r"a_1_0\.png: cannot be decoded \(.*\); restore it"):
         found[1]
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(jpeg := files[1].with_suffix(".jpg"))
+    data = jpeg.read_bytes()
+    jpeg.write_bytes(data[: data.index(b"\xff\xda") + 14] + b"\xff\xd9")  # no pixels, which Pillow paints grey
+    with pytest.raises(StudyError, match=r"a_1_0\.jpg: cannot be decoded"):
+        Patches([jpeg], np.zeros((1, 2)))
     files[1].write_text("no image")
     with pytest.raises(StudyError, match=r"a_1_0\.png: cannot be decoded \(it is no image\)"):
         found[1]

@@ -125,10 +125,13 @@ def test_half_transparent_pixels_lie_on_white():
 
 def test_another_process_opens_it_for_itself(tmp_path, noise, slide_file):
     slide = WholeSlide(slide_file(tmp_path / "a.tif", noise))
-    mine = slide.handle
-    with get_context("fork").Pool(1) as pool:
-        assert np.array_equal(pool.apply(slide.read, (0, 0, 50, 50, 0.5)), noise[:50, :50])
-    assert slide.handle is mine
+    mine, fork = slide.handle, get_context("fork")
+    answers = fork.SimpleQueue()
+    child = fork.Process(target=lambda: answers.put((slide.handle is mine, slide.read(0, 0, 50, 50, 0.5))))
+    child.start()
+    same, read = answers.get()
+    child.join()
+    assert not same and np.array_equal(read, noise[:50, :50]) and slide.handle is mine
     assert np.array_equal(pickle.loads(pickle.dumps(slide)).read(0, 0, 50, 50, 0.5), noise[:50, :50])
 
 

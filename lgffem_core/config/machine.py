@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lgffem_core.base.project import PROJECT
 
-#: What draws synthetic images.
+#: What draws synthetic images, and slides in record form.
 DRAWING = (
     "numpy",
+    "scipy",
     "opencv-python-headless",
     "opencv-python",  # the same module in other builds, which PathML or a user's environment may bring
     "opencv-contrib-python-headless",
@@ -39,7 +40,6 @@ COMPUTING = (
     "pillow",
     "simplejpeg",
     "natsort",
-    "scipy",
     "pandas",
 )
 #: What can change a score, a projection or a figure: by another version stages run again, and nothing is trained again.

@@ -233,7 +233,7 @@ def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, mon
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
     graph = dry_run(request := Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
     assert graph.count("\nrule ") == len(stages.entries(request.study)) + 1
-    waiting = {"data_preparation": 10, "strategy_a_imagenet": 6, "strategy_b_pannuke": 5, "strategy_c_kimia": 4}
+    waiting = {"data_preparation": 11, "strategy_a_imagenet": 6, "strategy_b_pannuke": 5, "strategy_c_kimia": 4}
     waiting |= {"baselines": 3, "faiss_evaluation": 2}  # stages that wait for each; snakemake shows no priority of 0
     rules = [re.match(r"(\w+):.*?^    priority: (\d+)$", r, re.DOTALL | re.MULTILINE) for r in graph.split("\nrule ")]
     assert {found[1]: int(found[2]) for found in rules if found} == waiting

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.data.records import about, read_record, write_record
 from lgffem_core.data.sets.base import DataSet, Row
 
 NO_REPORT = "holds no report; write one into the record, or make it again from its slide with one"
@@ -24,6 +23,8 @@ class Reports(DataSet):
 
     def layout(self, root: Path, settings) -> tuple[list[Row], list[str]]:
         """Rows in natural order. ``RequestError`` where there is no record, or a sound one has no label."""
+        from lgffem_core.data.records import about
+
         headers = {path: about(root / path) for path in self.image_files(root)}
         labels = sorted({header["label"] for header in headers.values() if header})
         if not labels:
@@ -40,6 +41,8 @@ class Reports(DataSet):
 
     def unsound(self, path: Path) -> str | None:
         """What is wrong with a record; without a report there is nothing to learn from."""
+        from lgffem_core.data.records import read_record
+
         try:
             return None if read_record(path).report else NO_REPORT
         except StudyError as error:
@@ -47,6 +50,7 @@ class Reports(DataSet):
 
     def write_synthetic(self, settings, root: Path) -> None:
         """``slide000.safetensors`` and so on."""
+        from lgffem_core.data.records import write_record
         from lgffem_core.data.synthetic.reports import slide
 
         for number in range(settings.reports_slides):

@@ -25,7 +25,7 @@ OTHERS = ("necrosis", "fat", "vessels", "fibrosis")  # each there or not, whatev
 TISSUES = (*PATTERNS, LYMPHOCYTES, *OTHERS)  # what a patch can show, beside stroma
 LABELS = tuple(f"{pattern}, {arrangement}" for pattern in PATTERNS for arrangement in ARRANGEMENTS)
 
-LEVELS = (6, 9, 16, 25, 49, 100)  # patches an anchor: those of real slides would cover slides this small whole
+LEVELS = (2, 6, 16, 50)  # patches an anchor: those of real slides would cover slides this small whole
 TUMOUR, HEAP, REGION = 0.3, 0.15, 0.09  # shares of a slide's patches: tumour, lymphocytes, each other finding
 SIGNAL, SHIFT = 1.0, 0.6  # standard deviation of tissues' means and of slides' shifts, in that of a patch's noise
 PRESENT, SAID_ABSENT = 0.5, 0.6  # how often another finding is there; how often its absence is reported

@@ -15,11 +15,14 @@ from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
 
 STROMA = (0.88, 0.88, 0.88)
+WIDTH = 30  # characters of a report's line
 PALETTE = [*COLOURS[:7], COLOURS[8], COLOURS[9]]  # the eighth is grey, as stroma is
 
+Colours = dict[str, tuple]
 
-def palette(records: list[Record]) -> dict[str, tuple]:
-    """Finding -> colour, of all findings that some patch of these records shows."""
+
+def palette(records: list[Record]) -> Colours:
+    """Finding -> colour, of all findings that some patch of an archive's records shows."""
     shown = {r.prompts[row] for r in records if r.findings is not None for row in np.unique(r.findings) if row >= 0}
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(sorted(shown))}
 
@@ -32,7 +35,7 @@ def cells(record: Record, values: np.ndarray) -> np.ndarray:
     return image
 
 
-def draw(panel: Axes, record: Record, colours: dict[str, tuple], title: str = "", frame=None) -> None:
+def draw(panel: Axes, record: Record, colours: Colours, title: str = "", frame=None) -> None:
     """A slide's patches in the colours of what they show, or, where that is not known, by their main difference."""
     if record.findings is None:
         centred = record.features.astype(np.float32) - record.features.astype(np.float32).mean(axis=0)
@@ -47,19 +50,18 @@ def draw(panel: Axes, record: Record, colours: dict[str, tuple], title: str = ""
         spine.set(visible=frame is not None, color=frame, linewidth=2.5)
 
 
-def named(figure: Figure, colours: dict[str, tuple]) -> None:
-    """What the colours mean, below."""
+def named(figure: Figure, colours: Colours) -> None:
+    """What the colours mean, at the right."""
     patches = [Patch(color=colour, label=name) for name, colour in {**colours, "none of these": STROMA}.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(handles=patches, loc="outside right upper", frameon=False, fontsize=8)
 
 
-def slides_figure(records: list[Record], heading: str, label: str, columns: int = 3) -> Figure:
+def slides_figure(records: list[Record], colours: Colours, heading: str, label: str, columns: int = 3) -> Figure:
     """Slides side by side, each under its label."""
     rows = -(-len(records) // columns)
     figure, panels = plt.subplots(
-        rows, columns, squeeze=False, figsize=(2.4 * columns, 2.4 * rows + 0.8), layout="constrained"
+        rows, columns, squeeze=False, figsize=(2.3 * columns + 1.2, 2.4 * rows + 0.5), layout="constrained"
     )
-    colours = palette(records)
     for panel in panels.flat:
         panel.axis("off")
     for panel, record in zip(panels.flat, records, strict=False):
@@ -70,13 +72,15 @@ def slides_figure(records: list[Record], heading: str, label: str, columns: int 
     return finish(figure, heading, label)
 
 
-def mask_figure(record: Record, exponent: np.ndarray, chosen: list[int], heading: str, label: str) -> Figure:
+def mask_figure(
+    record: Record, exponent: np.ndarray, chosen: list[int], colours: Colours, heading: str, label: str
+) -> Figure:
     """The slide with all anchors, then the soft mask exp(exponent) of some of them; exponent (A, N).
 
     A circle has the mask's standard deviation as its radius.
     """
     figure, panels = plt.subplots(1, 1 + len(chosen), figsize=(2.5 * (1 + len(chosen)), 3.0), layout="constrained")
-    draw(panels[0], record, palette([record]), "anchors")
+    draw(panels[0], record, colours, "anchors")
     rows, levels = np.concatenate(record.anchors), np.repeat(record.levels, [len(level) for level in record.anchors])
     places = (record.positions - record.positions.min(axis=0))[rows]
     panels[0].scatter(places[:, 1], places[:, 0], s=12, c="black", marker="x", linewidths=1)
@@ -90,27 +94,31 @@ def mask_figure(record: Record, exponent: np.ndarray, chosen: list[int], heading
 
 
 def attention_figure(
-    record: Record, scores: np.ndarray, exponent: np.ndarray, names: dict[str, int], heading: str, label: str
-) -> Figure:
-    """Where the anchors of a slide see each named finding, beside what is there.
+    record: Record, scores: np.ndarray, exponent: np.ndarray, names: dict[str, int], colours: Colours,
+    heading: str, label: str,
+) -> Figure:  # fmt: skip
+    """Where the anchors of a slide see each named finding, beside what is there; white dots: it is there.
 
     Args:
         scores: (A, P), how much each anchor looks like each prompt.
-        exponent: (A, N) of the soft masks, by which an anchor's score is spread over the patches.
+        exponent: (A, N) of the soft masks. By them the scores of the two finest levels are spread over the patches.
         names: finding -> its number among the prompts.
     """
     columns = 1 + len(names)
-    figure, panels = plt.subplots(1, columns, figsize=(2.1 * columns, 3.2), layout="constrained", squeeze=False)
-    draw(panels[0, 0], record, palette([record]), "what is there")
-    weights = np.exp(exponent) / np.exp(exponent).sum(axis=0)
+    figure, panels = plt.subplots(1, columns, figsize=(1.9 * columns + 1.2, 2.7), layout="constrained", squeeze=False)
+    draw(panels[0, 0], record, colours, "what is there")
+    fine = sum(len(level) for level in record.anchors[:2])
+    weights = np.exp(exponent[:fine]) / np.exp(exponent[:fine]).sum(axis=0)
+    places = record.positions - record.positions.min(axis=0)
     for panel, (name, number) in zip(panels[0, 1:], names.items(), strict=True):
-        panel.imshow(cells(record, weights.T @ scores[:, number]), cmap="magma")
+        panel.imshow(cells(record, weights.T @ scores[:fine, number]), cmap="magma")
         panel.set(xticks=[], yticks=[])
         panel.set_title(name, fontsize=8)
         if record.findings is not None and name in record.prompts:
-            there = cells(record, (record.findings == record.prompts.index(name)).astype(float))
-            panel.contour(np.nan_to_num(there), levels=[0.5], colors=["white"], linewidths=1)
-    named(figure, palette([record]))
+            there = places[record.findings == record.prompts.index(name)]
+            panel.scatter(there[:, 1], there[:, 0], s=14, c="white", edgecolors="black", linewidths=0.5)
+    if colours:
+        named(figure, colours)
     return finish(figure, heading, label)
 
 
@@ -118,7 +126,7 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
     """R@1 at class level of each task: a group of bars a task, with intervals where there are some."""
     rows = table[table["level"] == CLASS]
     methods = list(dict.fromkeys(rows["method"]))
-    figure, ax = axes(7.0, 3.6)
+    figure, ax = axes(8.0, 3.4)
     width = 0.8 / len(methods)
     for i, (method, colour) in enumerate(zip(methods, COLOURS, strict=False)):
         own = rows[rows["method"] == method].set_index("task").loc[list(TASKS)]
@@ -128,7 +136,7 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
         ax.errorbar(at, own["R@1"], np.nan_to_num(ends), fmt="none", color="0.25", capsize=2, linewidth=1)
     ax.set(ylabel="R@1 at class level, %", ylim=(0, 105))
     ax.set_xticks(range(len(TASKS)), list(TASKS))
-    figure.legend(loc="outside lower center", ncols=len(methods), frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return finish(figure, heading, label)
 
 
@@ -136,7 +144,7 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
     """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals."""
     measured = {"delta": "four tasks, R@1", "region_delta": "region level"}
     shown = {column: name for column, name in measured.items() if column in table}
-    figure, ax = axes(7.0, 0.36 * len(table) + 1.7)
+    figure, ax = axes(8.0, 0.36 * len(table) + 1.2)
     for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3
         value = table[column].to_numpy(float)
@@ -146,12 +154,12 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
     ax.set_yticks(range(len(table)), table[names])
     ax.tick_params(labelsize=8)
     ax.set(xlabel="change in points", ylim=(len(table) - 0.4, -0.6))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return finish(figure, heading, label)
 
 
 def answers_figure(
-    asks: list[Record], answers: list[list[Record]], searched: str, heading: str, label: str, width: int = 30
+    asks: list[Record], answers: list[list[Record]], searched: str, colours: Colours, heading: str, label: str
 ) -> Figure:
     """Queries at the left and their answers; ``searched`` "report" shows answers as text, "slide" as slides.
 
@@ -159,12 +167,11 @@ def answers_figure(
     """
     columns = 1 + len(answers[0])
     figure, panels = plt.subplots(
-        len(asks), columns, figsize=(2.2 * columns, 2.3 * len(asks) + 0.9), layout="constrained", squeeze=False
+        len(asks), columns, figsize=(2.1 * columns + 1.2, 1.8 * len(asks) + 0.6), layout="constrained", squeeze=False
     )
-    colours = palette([*asks, *(record for row in answers for record in row)])
 
     def write(panel: Axes, record: Record, title: str, frame) -> None:
-        panel.text(0.05, 0.95, textwrap.fill(record.report, width), va="top", fontsize=7, transform=panel.transAxes)
+        panel.text(0.05, 0.95, textwrap.fill(record.report, WIDTH), va="top", fontsize=7, transform=panel.transAxes)
         panel.set(xticks=[], yticks=[])
         panel.set_title(title, fontsize=8)
         for spine in panel.spines.values():
@@ -180,5 +187,6 @@ def answers_figure(
             own = " (its own)" if record.slide == query.slide else ""
             title = f"{place}. {record.label}{own}"
             write(panel, record, title, frame) if searched == "report" else draw(panel, record, colours, title, frame)
-    named(figure, colours)
+    if colours:
+        named(figure, colours)
     return finish(figure, heading, label)

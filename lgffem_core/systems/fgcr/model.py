@@ -10,6 +10,10 @@ from lgffem_core.systems.fgcr.batches import Batch
 from lgffem_core.systems.fgcr.slide_encoder import SlideEncoder
 from lgffem_core.systems.fgcr.tokenizer import HIDDEN, Tokenizer
 
+PLACE = (
+    0.02  # standard deviation of the places' first vectors: as in BERT, so that at first a word counts wherever it is
+)
+
 
 class Output(NamedTuple):
     """What the loss terms and the search need of B slides and reports; P prompts, V words known."""
@@ -35,6 +39,7 @@ class TextEncoder(nn.Module):
         width, word = settings.width, settings.word_width
         self.embedding = nn.Sequential(nn.Embedding(vocabulary, word), nn.Linear(word, width))
         self.places = nn.Embedding(places, width)
+        nn.init.normal_(self.places.weight, std=PLACE)
         self.class_token = nn.Parameter(torch.randn(width))
         self.norm = nn.LayerNorm(width)
         layer = nn.TransformerEncoderLayer(
@@ -79,7 +84,7 @@ class FGCRModel(nn.Module):
     def forward(self, batch: Batch, hide: Tensor | None = None) -> Output:
         """All of it. ``hide`` (B, T) bool: words that are hidden from a second pass, whose scores are ``hidden``."""
         slide, anchors, attention = self.slides(batch)
-        report, words = self.texts(batch.tokens, batch.words)
+        report, words, hidden = self.read(batch, hide)
         slide, report = slide.tanh(), report.tanh()
         readable = batch.words.clone()
         readable[:, 0] |= ~batch.words.any(dim=1)  # attention needs one place; of an empty report it counts nowhere
@@ -94,21 +99,24 @@ class FGCRModel(nn.Module):
             prompts=prompts[0],
             anchors_of_words=self.cross(words, anchors, anchors, ~batch.anchors, need_weights=False)[0],
             words_of_anchors=self.cross(anchors, words, words, ~readable, need_weights=False)[0],
-            hidden=None if hide is None else self.hidden_words(batch, hide),
+            hidden=None if hide is None else self.to_words(hidden),
             attention=attention,
         )
 
-    def hidden_words(self, batch: Batch, hide: Tensor) -> Tensor:
-        """Scores of every word (B, T, V) where those of ``hide`` are replaced by a token, or only not attended to.
+    def read(self, batch: Batch, hide: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Class token and words of the reports; and again the words, where those of ``hide`` are hidden.
 
-        A word that is not attended to still stands in its own place, so that its score can be read off it: what is
-        hidden by padding is not hidden from itself.
+        They are replaced by a token, or only not attended to. A word that is not attended to still stands in its own
+        place, so that it can be read off it: what is hidden by padding is not hidden from itself.
         """
-        if self.toggles.hidden_by == "token":
-            _, words = self.texts(batch.tokens.masked_fill(hide, HIDDEN), batch.words)
-        else:
-            _, words = self.texts(batch.tokens, batch.words & ~hide)
-        return self.to_words(words)
+        if hide is None:
+            return *self.texts(batch.tokens, batch.words), None
+        by_token = self.toggles.hidden_by == "token"
+        tokens = batch.tokens.masked_fill(hide, HIDDEN) if by_token else batch.tokens
+        seen = batch.words if by_token else batch.words & ~hide
+        # Both readings of a report in one pass, which takes little longer than one of them.
+        report, words = self.texts(torch.cat([batch.tokens, tokens]), torch.cat([batch.words, seen]))
+        return report[: len(tokens)], *words.chunk(2)
 
     def searched(self, output: Output) -> tuple[Tensor, Tensor]:
         """The vectors of slides and of reports that are searched: those that the reading aligns."""

@@ -7,6 +7,8 @@
 #   ./run_all.sh params/FILE.yaml … --cluster FOLDER    on a cluster: profiles/slurm, profiles/kubernetes
 #   ./run_all.sh verify [results/FOLDER …]              whether results are what their run left
 #   ./run_all.sh verify --rerun [params/FILE.yaml …]    whether a rerun gives what is kept under results/reference
+#   ./run_all.sh slides FOLDER [params/FILE.yaml] --out FOLDER [--set …]
+#                                                       whole slides, or patches with their places, to records
 #   ./run_all.sh checkpoint FILE.pth                    what one of the authors' checkpoints settles
 #   ./run_all.sh doctor [params/FILE.yaml [--set …]]    what is wrong with this machine for this study; installs nothing
 #   ./run_all.sh torchrun [torchrun options] -m lgffem_core.systems.lgffem params/FILE.yaml --strategy a|b|c [--variant V]

@@ -305,3 +305,44 @@ def manifest():
         "measures": {"09": {"hits": [{"found": 46}], "trust": 0.9, "undefined": float("nan")}},
         "artefacts": {},
     }
+
+
+@pytest.fixture
+def slide_file():
+    """Writes a pyramidal TIFF in tiles, as scanners do: ``image`` uint8 (H, W, 3) at ``mpp`` µm a pixel.
+
+    ``description`` is that of the first level; with ``sub`` the others are within it, as in OME-TIFF.
+    """
+    import tifffile
+
+    def write(path, image, mpp=0.5, levels=3, description=None, sub=False, unit="CENTIMETER"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dots = {"CENTIMETER": 1e4, "INCH": 25400}[unit]
+        with tifffile.TiffWriter(path, ome=False) as file:
+            for level in range(levels):
+                options = {"resolution": (dots / mpp / 2**level,) * 2, "resolutionunit": unit} if mpp else {}
+                options |= {"description": description.encode()} if description and not level else {}
+                options |= {"subifds": levels - 1} if sub and not level else {"subfiletype": int(level > 0)}
+                file.write(
+                    image, photometric="rgb", tile=(64, 64), compression="zlib", metadata=None, software=None, **options
+                )
+                height, width = (length // 2 * 2 for length in image.shape[:2])
+                halves = image[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
+                image = np.rint(halves.mean(axis=(1, 3))).astype(np.uint8)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def dyed():
+    """Draws a slide, uint8 (height, width, 3): glass with its noise, and boxes (top, left, bottom, right) of tissue."""
+
+    def draw(height, width, *boxes, seed=0):
+        rng = np.random.default_rng(seed)
+        image = np.full((height, width, 3), (243.0, 242, 244)) + rng.normal(0, 2, (height, width, 1))
+        for top, left, bottom, right in boxes:
+            image[top:bottom, left:right] = (200, 110, 170) + rng.normal(0, 25, (bottom - top, right - left, 3))
+        return np.clip(image, 0, 255).astype(np.uint8)
+
+    return draw

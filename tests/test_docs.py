@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch.distributed.run import parse_args
 
 from lgffem_core.base.project import PROJECT
+from lgffem_core.data.records import read_record
 from lgffem_core.run.checklist import checklist
 from lgffem_core.run.cli import main, parse
 from lgffem_core.run.request import make_request
@@ -21,7 +22,7 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 SECTIONS = re.findall(r"^## (.*)$", TEXTS[PROJECT / "docs" / "extending.md"], re.MULTILINE)
 #: Made by a run, and so not in a fresh clone; or a user's own.
-MADE = {"manifest.json", "report.html"}
+MADE = {"manifest.json", "report.html", "slides.csv", "reports.csv", "coordinates.csv", "captions.csv"}
 RUNS = ("tables/", "figures/", "artifacts/", "results/smoke/")
 TORCHRUN = "./run_all.sh torchrun --nproc-per-node 4 -m lgffem_core.systems.lgffem params/paper.yaml"
 LOSS = (
@@ -31,6 +32,11 @@ LOSS = (
 STAGE = ".venv/bin/python -m lgffem_core notebook artifacts/smoke/request.json"
 SWEEP = './run_all.sh params/paper.yaml --set "seeds=[0, 1, 2]" "variants=[paper, released]" --dry-run'
 SMSE = './run_all.sh params/paper.yaml --set "systems=[smse]" data.breakhis.root=DIR profile=breakhis'
+SLIDES = (
+    "./run_all.sh slides FOLDER --out RECORDS",
+    "./run_all.sh slides FOLDER params/histology.yaml --out RECORDS --set slides.mpp=1 slides.unstated_mpp=0.25 "
+    "model.image_size=224",
+)
 HISTOLOGY = "./run_all.sh params/histology.yaml --set data.kimia.root=DIR data.pannuke.root=DIR"
 #: Commands that take a connection, hours or another environment -> the tests that run what is behind them.
 ELSEWHERE = {
@@ -174,6 +180,16 @@ def test_a_checkpoint_says_what_it_holds(typed, capsys, released_file, tmp_path)
     assert "amsgrad" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", SLIDES)
+def test_whole_slides_become_records(typed, capsys, tmp_path, slide_file, dyed, command):
+    slide_file(tmp_path / "FOLDER" / "a.tif", dyed(500, 500, (0, 0, 500, 500)))
+    places = {"FOLDER": str(tmp_path / "FOLDER"), "RECORDS": str(tmp_path / "RECORDS")}
+    assert main([places.get(word, word) for word in typed(command)]) == 0, capsys.readouterr().err
+    assert "1 of 1 slides are records" in capsys.readouterr().out
+    record = read_record(tmp_path / "RECORDS" / "a.safetensors")
+    assert (record.mpp, len(record)) == ((0.5, 4) if command == SLIDES[0] else (1.0, 1))
+
+
 def test_a_kept_run_is_what_its_manifest_says(typed, capsys):
     assert main(typed("./run_all.sh verify results/reference/demo")) == 0, capsys.readouterr().out
 
@@ -233,6 +249,7 @@ HERE = {
     '"model.backbone.mean=[0.5, 0.5, 0.5]" "model.backbone.std=[0.5, 0.5, 0.5]"',
     './run_all.sh params/demo.yaml --set "seeds=[0, 1]" training.c.epochs=20',
     "./run_all.sh params/archive.yaml",
+    *SLIDES,
     "conda activate lgffem",
     "python -I -m lgffem_core params/demo.yaml",
     "./run_all.sh params/paper.yaml",

@@ -51,6 +51,10 @@ class BreakHis(Section):
     folds: Annotated[int, Field(ge=2)] = 5  # of the patients, where there are no lists of them
 
 
+class PatchGastric(Section):
+    root: Path | None = None  # holds captions.csv and, in any folder, the patches
+
+
 class Reports(Section):
     root: Path | None = None  # holds slides in record form, each with its report
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3  # of the patients of each label (FGCR's configuration)
@@ -63,6 +67,7 @@ class DataSets(Section):
     pannuke: PanNuke = PanNuke()
     kimia: Kimia = Kimia()
     breakhis: BreakHis = BreakHis()
+    patchgastric: PatchGastric = PatchGastric()
     reports: Reports = Reports()
 
 
@@ -284,6 +289,17 @@ class SMSE(Section):
     folds: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)  # which are trained and tested
 
 
+class Slides(Section):
+    """From whole slides to records: ./run_all.sh slides."""
+
+    encoder: Literal["backbone", "lgffem_a", "lgffem_b", "lgffem_c", "densenet121", "ma_ms"] = "backbone"
+    mpp: Rate = 0.5  # µm a pixel of the tiles; 0.5 is about 20×
+    pixels: Positive = 224  # along a side of a tile
+    tissue: Fraction = 0.5  # share of a tile that must be tissue
+    unstated_mpp: Rate | None = None  # µm a pixel of a slide's finest level, or of patches, where the file does not say
+    step: Rate | None = None  # between patches, in the unit of their coordinates; null = the smallest that occurs
+
+
 class Term(Section):
     """A term of FGCR's loss, its switch and its weight."""
 
@@ -382,6 +398,7 @@ class Params(Section):
     projection: Projection = Projection()  # the map of figure 7
     smse: SMSE = SMSE()  # embeddings that are to be alike at all magnifications (notebook 12)
     archive: Archive = Archive()  # search among a million (notebook 14)
+    slides: Slides = Slides()  # from whole slides to records
     fgcr: Fgcr = Fgcr()  # whole slides and their reports (notebook 13)
     compute: Compute = Compute()
     systems: tuple[System, ...] = ("lgffem",)  # whose stages are run, checked and shown

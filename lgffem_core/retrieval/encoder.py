@@ -1,6 +1,6 @@
 """From images to vectors: the one loop that embeds, for every system, data set and purpose."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,6 @@ class Encoder:
     transform: Augment
 
 
-@torch.no_grad()
 def embed(
     network: nn.Module,
     batches: Iterable[Tensor],
@@ -48,10 +47,19 @@ def embed(
 
     ``features``: GiB of a frozen backbone's maps that may be kept for whoever embeds the same images next.
     """
+    with FEATURES.keeping(features):
+        return torch.cat(list(embed_each(network, batches, device, precision))).cpu().numpy()
+
+
+def embed_each(
+    network: nn.Module, batches: Iterable[Tensor], device: str | torch.device, precision: str = "32-true"
+) -> Iterator[Tensor]:
+    """The same a batch at a time, (n, D) float32 on ``device``, for more images than fit into memory."""
     network = network.to(device).eval()
-    with autocast(device, precision), FEATURES.keeping(features):
-        found = [network(images.to(device, non_blocking=True)).float() for images in batches]
-    return torch.cat(found).cpu().numpy()
+    for images in batches:
+        with torch.no_grad(), autocast(device, precision):
+            found = network(images.to(device, non_blocking=True)).float()
+        yield found
 
 
 def input_statistics(network: nn.Module) -> tuple[tuple, tuple]:

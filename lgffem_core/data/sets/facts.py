@@ -30,6 +30,10 @@ IMAGENET_CLASSES = 1000
 BREAKHIS_COUNTS = {40: 1995, 100: 2081, 200: 2013, 400: 1820}  # images by magnification, 7,909 in all
 BREAKHIS_PATIENTS = 82  # as the data set counts them, by slide
 
+# Tsuneki and Kanavati, "Inference of captions from histopathological patches", 2022 (arXiv:2202.03432).
+PATCHGASTRIC_PATCHES = 262777
+PATCHGASTRIC_SLIDES = 991
+
 
 def file_tissue(tissue: str) -> str:
     """A tissue as it stands in a prepared file's name: "_" separates fields there, so it becomes "-"."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from natsort import natsorted
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import PatchGastric, Slides
+from lgffem_core.config.params import PatchGastric
+from lgffem_core.config.systems import Slides
 from lgffem_core.data.listing import SYSTEM, UNFIT, in_words, printable, subfolders, suffix_of
 from lgffem_core.data.sets import patchgastric
 from lgffem_core.data.slides import patches

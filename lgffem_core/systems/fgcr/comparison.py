@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lgffem_core.config.params import Fgcr, FgcrLoss
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import Fgcr, FgcrLoss
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.losses import FINE
 from lgffem_core.systems.fgcr.model import FGCRModel, Output

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lgffem_core.config.params import Fgcr, FgcrToggles
+from lgffem_core.config.systems import Fgcr, FgcrToggles
 from lgffem_core.systems.fgcr.batches import Batch
 from lgffem_core.systems.fgcr.model import Output
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lgffem_core.config.params import Fgcr, FgcrToggles
+from lgffem_core.config.systems import Fgcr, FgcrToggles
 from lgffem_core.systems.fgcr.batches import Batch
 from lgffem_core.systems.fgcr.slide_encoder import SlideEncoder
 from lgffem_core.systems.fgcr.tokenizer import HIDDEN, Tokenizer

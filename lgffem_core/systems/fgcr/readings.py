@@ -12,8 +12,9 @@ from pydantic import model_validator
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import read_reference
-from lgffem_core.config.params import FgcrToggles, Section
+from lgffem_core.config.section import Section
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import FgcrToggles
 
 READINGS = {
     "paper": FgcrToggles(

@@ -9,7 +9,7 @@ look.
 import torch
 from torch import Tensor, nn
 
-from lgffem_core.config.params import Fgcr, FgcrToggles
+from lgffem_core.config.systems import Fgcr, FgcrToggles
 from lgffem_core.systems.fgcr.batches import Batch
 
 KINDS = ("patches", "anchors", "class")

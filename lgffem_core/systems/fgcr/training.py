@@ -15,8 +15,8 @@ from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
-from lgffem_core.config.params import Fgcr, FgcrToggles
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import Fgcr, FgcrToggles
 from lgffem_core.data import check_unchanged
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.fgcr.archive import Archive

@@ -18,7 +18,8 @@ from lgffem_core.base.files import sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_reference, validate
-from lgffem_core.config.params import PROTOCOLS, Params, Section
+from lgffem_core.config.params import PROTOCOLS, Params
+from lgffem_core.config.section import Section
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.config.watched import plain
 from lgffem_core.data import patch_table

@@ -14,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import read_reference
-from lgffem_core.config.params import Section
+from lgffem_core.config.section import Section
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.systems.lgffem.tables import published

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import known_keys, leaves, read_reference
-from lgffem_core.config.params import Section
+from lgffem_core.config.section import Section
 from lgffem_core.config.study import Study
 from lgffem_core.systems.smse.comparisons import verdict
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgffem_core.config.params import SMSE
+from lgffem_core.config.systems import SMSE
 from lgffem_core.config.watched import Watched
 
 SMALLEST = 1e-12  # of a squared distance: below, a distance has no gradient, which would be infinite at 0

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import SMSE
+from lgffem_core.config.systems import SMSE
 from lgffem_core.config.watched import Watched
 
 CHANNELS = (3, 4, 4, 8, 16, 32, 64)

@@ -10,7 +10,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.config.params import Slides
+from lgffem_core.config.systems import Slides
 from lgffem_core.data.slides.finding import find_slides
 
 SIDE = 64

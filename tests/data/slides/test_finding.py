@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import Slides, Synthetic
+from lgffem_core.config.params import Synthetic
+from lgffem_core.config.systems import Slides
 from lgffem_core.data.sets.patchgastric import GRID
 from lgffem_core.data.slides.finding import find_slides
 from lgffem_core.data.slides.patches import Patches

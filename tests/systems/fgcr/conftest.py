@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.params import Fgcr
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import Fgcr
 from lgffem_core.data.records import Record, anchors
 from lgffem_core.systems.fgcr.batches import item
 from lgffem_core.systems.fgcr.model import FGCRModel

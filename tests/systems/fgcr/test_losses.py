@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lgffem_core.config.params import FgcrLoss
+from lgffem_core.config.systems import FgcrLoss
 from lgffem_core.systems.fgcr.batches import collate
 from lgffem_core.systems.fgcr.losses import (
     anchor_prompt_alignment,

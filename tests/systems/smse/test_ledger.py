@@ -3,7 +3,7 @@
 import pytest
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import SMSE
+from lgffem_core.config.systems import SMSE
 from lgffem_core.systems.smse.comparisons import questions
 from lgffem_core.systems.smse.ledger import REFERENCE, ledger_table, read_claims, read_ledger, verdicts
 

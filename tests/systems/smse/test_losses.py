@@ -10,7 +10,7 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.reducers import MeanReducer
 from torchvision.ops import sigmoid_focal_loss
 
-from lgffem_core.config.params import SMSE
+from lgffem_core.config.systems import SMSE
 from lgffem_core.systems.smse.losses import (
     Classification,
     class_weights,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import SMSE
+from lgffem_core.config.systems import SMSE
 from lgffem_core.systems.smse.network import build_classifier, build_network
 
 

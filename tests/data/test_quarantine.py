@@ -290,7 +290,7 @@ def test_the_report_counts_what_was_examined_and_names_what_was_found(kimia, stu
         (root / name).write_bytes(b"x")
     for dataset in ("imagenet", "pannuke", "kimia"):
         prepare(mine, dataset)
-    assert data_report(mine).values.tolist() == [
+    assert data_report(mine, ("imagenet", "pannuke", "kimia")).values.tolist() == [
         ["imagenet", "examined", "", 2, "", ""],
         ["pannuke", "examined", "", 2, "", ""],
         ["kimia", "examined", "", 15, "", ""],
@@ -309,7 +309,7 @@ def test_many_findings_of_a_kind_are_counted_and_the_past_is_left_out():
     assert rows[-1]["file"] == "further files" and {row["finding"] for row in rows} == {"examined", "twice"}
 
 
-@pytest.mark.parametrize("dataset", sets.NAMES)
+@pytest.mark.parametrize("dataset", [name for name in sets.NAMES if sets.get(name).pictures])
 def test_a_damaged_image_is_a_fault_of_every_data_set(tmp_path, picture, damage, dataset):
     good, bad, gone = (f"{name}{sets.get(dataset).suffixes[0]}" for name in ("good", "bad", "gone"))
     picture(tmp_path / good, size=32), damage(picture(tmp_path / bad, seed=1, size=32))

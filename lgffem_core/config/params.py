@@ -40,7 +40,7 @@ class Kimia(Section):
 
 class BreakHis(Section):
     root: Path | None = None  # holds BreaKHis_v1/ or BreaKHis_v1.tar.gz; beside them dsfold1.txt … where they are given
-    magnifications: Annotated[tuple[Literal[40, 100, 200, 400], ...], Field(min_length=1)] = (40, 100, 200, 400)
+    magnifications: tuple[Literal[40, 100, 200, 400], ...] = (40, 100, 200, 400)
     folds: Annotated[int, Field(ge=2)] = 5  # of the patients, where there are no lists of them
 
 
@@ -266,6 +266,7 @@ class Params(Section):
     @model_validator(mode="after")
     def something_to_run(self):
         lists = {name: getattr(self, name) for name in ("systems", "variants", "seeds")}
+        lists |= {"smse.folds": self.smse.folds, "data.breakhis.magnifications": self.data.breakhis.magnifications}
         for name, values in {**lists, "retrieval.protocols": self.retrieval.protocols}.items():
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must list at least one value, none of them twice")

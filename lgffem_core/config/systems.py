@@ -55,7 +55,7 @@ class SMSE(Section):
     step_epochs: Positive = 8  # StepLR: a tenth of the rate after each
     single: Literal[40, 100, 200, 400] = 40  # the magnification of the training on one
     held_out: Literal[40, 100, 200, 400] = 200  # that of the training on all others
-    folds: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)  # which are trained and tested
+    folds: tuple[Positive, ...] = (1, 2, 3, 4, 5)  # which are trained and tested
 
 
 class Slides(Section):

@@ -41,7 +41,8 @@ def patch_grid(
         raise ValueError(f"{len(images)} images and {len(titles)} titles; one title an image, one image at least")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = plt.figure(figsize=(max(side * columns, NARROWEST), (side + 0.2) * rows + 0.5), layout="constrained")
+    height = side * min(1, max(image.shape[0] / image.shape[1] for image in images))  # less where all are wide
+    figure = plt.figure(figsize=(max(side * columns, NARROWEST), (height + 0.2) * rows + 0.5), layout="constrained")
     for i, (image, title) in enumerate(zip(images, titles, strict=True)):
         show(figure.add_subplot(rows, columns, i + 1), image, title)
     return finish(figure, heading, label)

@@ -126,9 +126,9 @@ def test_a_wrong_value_names_the_file_the_key_and_the_value(key, value):
     assert repr(value) in sentence or repr(value)[1:-1] in sentence
 
 
-@pytest.mark.parametrize("key", ["seeds", "variants"])
+@pytest.mark.parametrize("key", ["seeds", "variants", "smse.folds", "data.breakhis.magnifications"])
 def test_seeds_and_variants_need_values_and_each_once(key):
-    once = {"seeds": 3, "variants": "paper"}[key]
+    once = {"seeds": 3, "variants": "paper", "smse.folds": 2, "data.breakhis.magnifications": 40}[key]
     rule = f"mine.yaml: {key} must list at least one value, none of them twice."
     assert refusal({key: []}) == refusal({key: [once, once]}) == rule
 

@@ -156,7 +156,7 @@ def test_synthetic_images_do_not_follow_code_that_cannot_draw(monkeypatch):
 
 
 def test_the_label_says_which_data_are_synthetic():
-    roots = {f"data__{name}__root": "/tiles" for name in ("imagenet", "pannuke", "kimia")}
+    roots = {f"data__{name}__root": "/tiles" for name in ("imagenet", "pannuke", "kimia", "breakhis")}
     assert "DEMO" in demo().label and "not comparable" in demo().label
     assert demo(**roots).label == "profile demo: given data"
     assert demo(**roots | {"data__imagenet__root": None}).label.endswith("except synthetic imagenet")

@@ -38,6 +38,7 @@ READ_BY = {
     "systems/lgffem/printed.py": ("params/reference/table1_runs.yaml",),
     "systems/lgffem/ledger.py": ("params/reference/ledger.yaml",),
     "systems/smse/ledger.py": ("params/reference/smse.yaml",),
+    "systems/fgcr/readings.py": ("params/reference/fgcr_ledger.yaml",),
     "run/registry.py": ("notebooks/stages.yaml",),
     "run/page.py": ("lgffem_core/run/page.html.j2",),
 }

@@ -1,0 +1,66 @@
+"""What the demo's FGCR is worth on synthetic slides: above chance and floors, and regions need their terms."""
+
+import pytest
+
+from lgffem_core.base.project import PROJECT
+from lgffem_core.config.study import Study
+from lgffem_core.data import prepare
+from lgffem_core.systems.fgcr.archive import Archive
+from lgffem_core.systems.fgcr.comparison import ALL, NO_FINE, ablation_runs, difference, result, run_of
+from lgffem_core.systems.fgcr.figures import answers_figure, palette
+from lgffem_core.systems.fgcr.floors import anchor_floor
+from lgffem_core.systems.fgcr.regions import pointed
+from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
+from lgffem_core.systems.fgcr.tables import nearest, region_rows, task_table
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    wanted = {"systems": ["fgcr"], "data.synthetic.datasets": ["reports"]}
+    study = Study.load(PROJECT / "params" / "demo.yaml", wanted, root=tmp_path_factory.mktemp("demo"))
+    prepare(study, "reports")
+    return study, Archive.load(study)
+
+
+@pytest.fixture(scope="module")
+def paper(demo):
+    study, archive = demo
+    return result(study, archive, run_of(study, "paper", 0))
+
+
+def test_four_tasks_are_above_chance_and_floors_by_an_interval_that_excludes_them(demo, paper):
+    table = task_table(*demo, {"paper": [paper]})
+    for task in TASKS:
+        rows = table[(table["task"] == task) & (table["level"] == CLASS)].set_index("method")
+        assert rows.loc["FGCR, paper", "R@1_low"] > rows.loc["chance", "R@1"], task
+        assert rows.loc["FGCR, paper", "gain_low"] > 0, task
+        assert rows.loc["FGCR, paper", "R@1"] - rows.loc["floor", "R@1"] == pytest.approx(
+            rows.loc["FGCR, paper", "gain"]
+        )
+    instance = table[table["level"] == "instance"].set_index(["task", "method"])
+    assert set(instance.index.levels[0]) == {"slide to report", "report to slide"}
+    assert (instance["R@5"].xs("FGCR, paper", level=1) > instance["R@5"].xs("chance", level=1)).all()
+
+
+def test_pointing_is_above_chance_and_without_the_fine_grained_terms_it_is_not(demo, paper):
+    study, archive = demo
+    runs = {run.name: run for run in ablation_runs(study)}
+    base, coarse = (result(study, archive, runs[name]) for name in (ALL, NO_FINE))
+    found = difference(study, base, coarse)
+    assert found["region_delta_high"] < -20
+    assert found["region"] == pytest.approx(100 * coarse.regions["hit"].mean())
+    rows = region_rows({"paper": paper.regions, "floor": pointed(archive, anchor_floor(archive))}, 90, 2000)
+    rows = rows.set_index("method")
+    assert rows.loc["paper", "R@1_low"] > 2 * rows.loc["chance", "R@1"]
+    assert found["region"] < 1.5 * rows.loc["chance", "R@1"]
+
+
+def test_answers_are_the_nearest_and_can_be_shown(demo, paper):
+    study, archive = demo
+    asks = archive.of("test")[:2]
+    for task, searched in {"slide to report": "report", "report to slide": "slide"}.items():
+        answers = nearest(paper, asks, task, 3)
+        right = [record.label == query.label for query, row in zip(asks, answers, strict=True) for record in row]
+        assert [len(row) for row in answers] == [3, 3] and sum(right) >= 3
+        figure = answers_figure(asks, answers, searched, palette(archive.records), "answers", study.label)
+        assert len(figure.axes) == 8

@@ -27,8 +27,8 @@ from shutil import rmtree
 
 from lgffem_core.base.files import TEMPORARY, remove_leftovers, sha256_file
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.params import DATASETS, STRATEGIES
-from lgffem_core.config.study import Study
+from lgffem_core.config.params import STRATEGIES
+from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import patch_table
 from lgffem_core.report.tables import write_table
 from lgffem_core.systems.lgffem.evaluation import evaluate_all
@@ -79,7 +79,7 @@ def run(study: Study) -> None:
 
 def draw(study: Study) -> None:
     """Draw the images and list them: every run here is on the same ones."""
-    for dataset in DATASETS:
+    for dataset, *_ in CURRICULUM.values():
         patch_table(study, dataset)
 
 

@@ -294,7 +294,7 @@ def test_every_link_leads_somewhere(page):
 
 def test_the_readme_is_short_and_leads_to_every_page():
     text = TEXTS[PROJECT / "README.md"]
-    assert text.count("\n") <= 124
+    assert text.count("\n") <= 120
     assert sum(not line.startswith("|") for line in text.splitlines()) <= 82  # tables grow with what is added
     assert all(f"](docs/{page.name})" in text for page in PAGES[1:])
 

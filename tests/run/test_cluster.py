@@ -19,7 +19,7 @@ from lgffem_core.run.cli import main
 from lgffem_core.run.cluster import cluster_profile
 from lgffem_core.run.registry import registry
 from lgffem_core.run.runner import snakemake_command
-from lgffem_core.run.stages import resources
+from lgffem_core.run.stages import all_stages, resources
 
 SMOKE = str(PROJECT / "params" / "smoke.yaml")
 PODS = PROJECT / "profiles" / "kubernetes"
@@ -120,7 +120,8 @@ def test_a_dry_run_heeds_no_cluster_and_starts_nothing(tmp_path, monkeypatch, ca
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
     monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("started"))
     assert main([SMOKE, "--cluster", "nowhere", "--dry-run"]) == 0
-    assert capsys.readouterr().out.count("\n") == 12 and not (tmp_path / "out").exists()
+    jobs = len(all_stages(Study.load(SMOKE)))
+    assert capsys.readouterr().out.count("\n") == jobs + 1 and not (tmp_path / "out").exists()
 
 
 # -- Kubernetes -------------------------------------------------------------------------------------------

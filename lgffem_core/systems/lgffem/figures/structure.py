@@ -53,7 +53,7 @@ MODULES: dict[type, Callable[[nn.Module], tuple[str, str, str]]] = {
     nn.Conv2d: convolution,
     DepthwiseUpsample: convolution,
     nn.Linear: named("FC", lambda m: f"{m.in_features}→{m.out_features}"),
-    ChannelNorm: named("LN", lambda m: f"{m.weight.numel()}"),
+    ChannelNorm: lambda module: ("LN", f"{module.weight.numel()}", "LayerNorm2d"),  # what it is known as
     nn.BatchNorm1d: named("BN", lambda m: f"{m.num_features}"),
     nn.Dropout: named("Dropout", lambda m: f"{m.p:g}"),
     nn.GELU: named("GELU", lambda m: ""),

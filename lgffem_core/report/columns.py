@@ -37,6 +37,15 @@ HEADINGS = {
     ("top1",): ("top-1", "%"),
     ("top1_low", "top1_high"): ("interval of top-1", "%"),
     ("difference_low", "difference_high"): ("interval of it", "points"),
+    ("same_magnification",): ("neighbours of the query's magnification", "%"),
+    ("by_chance",): ("of it, by chance", "%"),
+    ("R@1_low", "R@1_high"): ("interval of R@1", "%"),
+    ("gain",): ("gain over the floor", "points"),
+    ("gain_low", "gain_high"): ("interval of it", "points"),
+    ("change",): ("change of R@1", "points"),
+    ("change_low", "change_high"): ("interval of it", "points"),
+    ("region_change",): ("change at the region level", "points"),
+    ("region_change_low", "region_change_high"): ("interval of it", "points"),
 } | {
     tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
     for prefix, heading in PREFIXES.items()
@@ -89,7 +98,7 @@ def cells(columns: list[str]) -> list[Cell]:
         if group:
             found.append(Cell(group, *HEADINGS[group]))
         elif at:
-            depths = tuple(other for other in columns if other.startswith(f"{before}@"))
+            depths = tuple(other for other in columns if re.fullmatch(rf"{re.escape(before)}@\d+", other))
             words = f"{before.replace('_', ' ')} at {' / '.join(other.split('@')[1] for other in depths)}"
             found.append(Cell(depths, words, "%"))
         else:

@@ -105,12 +105,12 @@ def difference(study: Study, base: Result, other: Result) -> dict[str, float]:
     """What ``other`` scores, and how much more than ``base``, in percent: four tasks, R@1, and region level."""
     resamples, slides = study.params.retrieval.bootstrap, len(base.top1)
     change = gain(other.top1, base.top1, resamples)
-    row = {"R@1": 100 * other.top1.mean(), **dict(zip(("delta", "delta_low", "delta_high"), change, strict=True))}
+    row = {"R@1": 100 * other.top1.mean(), **dict(zip(("change", "change_low", "change_high"), change, strict=True))}
     row |= {task: 100 * other.tasks[task, CLASS]["R@1"].mean() for task in TASKS}
     if len(other.regions):
         hits = [by_slide(some.regions, "hit", slides) for some in (other, base)]
         asked = np.bincount(base.regions["slide"], minlength=slides)
-        names = ("region_delta", "region_delta_low", "region_delta_high")
+        names = ("region_change", "region_change_low", "region_change_high")
         row |= {
             "region": 100 * other.regions["hit"].mean(),
             **dict(zip(names, gain(*hits, resamples, asked), strict=True)),

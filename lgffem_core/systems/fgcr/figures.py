@@ -142,7 +142,7 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
 
 def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Figure:
     """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals."""
-    measured = {"delta": "four tasks, R@1", "region_delta": "region level"}
+    measured = {"change": "four tasks, R@1", "region_change": "region level"}
     shown = {column: name for column, name in measured.items() if column in table}
     figure, ax = axes(8.0, 0.36 * len(table) + 1.2)
     for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):

@@ -47,7 +47,7 @@ def test_pointing_is_above_chance_and_without_the_fine_grained_terms_it_is_not(d
     runs = {run.name: run for run in ablation_runs(study)}
     base, coarse = (result(study, archive, runs[name]) for name in (ALL, NO_FINE))
     found = difference(study, base, coarse)
-    assert found["region_delta_high"] < -20
+    assert found["region_change_high"] < -20
     assert found["region"] == pytest.approx(100 * coarse.regions["hit"].mean())
     rows = region_rows({"paper": paper.regions, "floor": pointed(archive, anchor_floor(archive))}, 90, 2000)
     rows = rows.set_index("method")

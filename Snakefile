@@ -30,9 +30,12 @@ def behind(entry):
 
 
 def urgency(entry):
-    """Also, what runs once before others goes before what each variant runs: those fill the cores next to it."""
+    """Also, what runs once before others goes before what each variant runs: those fill the cores next to it.
+
+    Of stages for which as many wait the longest goes first, so that no long one is left for the end, alone.
+    """
     waiting = len(behind(entry))
-    return waiting + (100 if waiting and not entry.repeated else 0)
+    return 10_000 * (waiting + (100 if waiting and not entry.repeated else 0)) + entry.resources.minutes
 
 
 rule all:

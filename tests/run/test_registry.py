@@ -234,9 +234,11 @@ def test_each_rule_runs_its_own_notebook_after_those_that_it_reads(tmp_path, mon
     graph = dry_run(request := Request("params/smoke.yaml", {"seeds": [3]}), PROJECT)
     assert graph.count("\nrule ") == len(stages.entries(request.study)) + 1
     waiting = {"data_preparation": 112, "strategy_a_imagenet": 7, "strategy_b_pannuke": 6, "strategy_c_kimia": 5}
-    waiting |= {"baselines": 103, "faiss_evaluation": 102}  # 100 for what runs once; snakemake shows no priority of 0
+    waiting |= {"baselines": 103, "faiss_evaluation": 102}  # 100 for what runs once
+    minutes = {entry.notebook[3:]: entry.resources.minutes for entry in stages.entries(request.study)}
     rules = [re.match(r"(\w+):.*?^    priority: (\d+)$", r, re.DOTALL | re.MULTILINE) for r in graph.split("\nrule ")]
-    assert {found[1]: int(found[2]) for found in rules if found} == waiting
+    wanted = {name: 10_000 * waiting.get(name, 0) + long for name, long in minutes.items()}
+    assert {found[1]: int(found[2]) for found in rules if found} == wanted
     assert "request.json 05_strategy_c_kimia --variant paper --seed 3" in graph
     rule = graph.split("\nrule grad_cam:")[1].split("\nrule ")[0]
     assert rule.split("request.json ")[1].split()[0] == "08_grad_cam" and "05_strategy_c_kimia_paper_seed3.done" in rule

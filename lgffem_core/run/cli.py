@@ -172,7 +172,7 @@ def slides(folder: Path, params: str, out: Path, pairs: list[str]) -> int:
     """Make a record of each slide in a folder, with the encoder of a profile; 1 where a slide failed."""
     from lgffem_core.run.slides import make_records
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)  # names of files are said as they are
     return make_records(make_request(params, pairs).study, folder, out, partial(console.print, markup=False))
 
 

@@ -250,4 +250,7 @@ def test_the_command_says_what_is_wrong_with_its_words(ten, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["slides", str(ten)])
     assert "--out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["slides", str(ten), "--out", ""])  # which would be the current folder
+    assert "--out: names no folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -172,7 +172,7 @@ def slides(folder: Path, params: str, out: Path, pairs: list[str]) -> int:
     """Make a record of each slide in a folder, with the encoder of a profile; 1 where a slide failed."""
     from lgffem_core.run.slides import make_records
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)  # names of files are said as they are
     return make_records(make_request(params, pairs).study, folder, out, partial(console.print, markup=False))
 
 
@@ -195,9 +195,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     run_parser.add_argument("--cluster", metavar="FOLDER", help="run on a cluster: profiles/slurm, profiles/kubernetes")
     run_parser.add_argument("--dry-run", action="store_true", help="list the jobs and what they ask for; start nothing")
     slides_parser = commands.add_parser("slides", help="make records of whole slides", allow_abbrev=False)
-    slides_parser.add_argument("folder", type=Path, help="holds the slides")
+    slides_parser.add_argument("folder", type=folder, help="holds the slides")
     slides_parser.add_argument("params", nargs="?", default=DEMO, help="a profile, whose encoder is used")
-    slides_parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the records go")
+    slides_parser.add_argument("--out", type=folder, required=True, metavar="FOLDER", help="where the records go")
     slides_parser.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
     checkpoint_parser = commands.add_parser("checkpoint", help="what a released .pth settles", allow_abbrev=False)
     checkpoint_parser.add_argument("file", type=Path)
@@ -217,6 +217,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.command == "verify" and options.pairs and not options.rerun:
         verify_parser.error("--set goes with --rerun, and after the profile: it takes every word behind it")
     return options
+
+
+def folder(text: str) -> Path:
+    """A folder that is named: an empty word, as of a variable that is not set, would be the current one."""
+    if not text:
+        raise argparse.ArgumentTypeError("names no folder")
+    return Path(text)
 
 
 def positive(text: str) -> int:

@@ -64,8 +64,9 @@ def kept_rate(study: Study, folder: Path = MEASURED) -> tuple[float, str] | None
         if known["device"] == name and (known["threads"] == threads or name_of_gpu(study)):
             table = pd.read_csv(about.with_suffix(".csv"))
             code = "this study" if study.params.compute.fast else "this study, compute.fast=false"
-            rate = table.loc[table["code"] == code, "images_per_s"].max()  # of the best batch
-            return float(rate), f"measured on {name} by benchmarks/speed.py"
+            rates = table.loc[table["code"] == code, "images_per_s"]
+            if len(rates):  # of the best batch
+                return float(rates.max()), f"measured on {name} by benchmarks/speed.py"
     return None
 
 

@@ -224,5 +224,6 @@ def draw(overview: Overview, path: Path) -> None:
     mask = cv2.resize(overview.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     edges, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(shown, edges, -1, (0, 140, 0), 2)
+    picture = cv2.imencode(".png", shown[..., ::-1])[1].tobytes()  # imwrite keeps a full disk to itself
     with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), shown[..., ::-1])
+        temporary.write_bytes(picture)

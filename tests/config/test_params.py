@@ -138,6 +138,24 @@ def test_a_reduction_that_leaves_no_channel_is_refused():
     assert load({"model.neck.channels": 8, "model.neck.reduction": 8}).model.neck.reduction == 8
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"fgcr.width": 250}, "fgcr.width must be a multiple of fgcr.heads"),
+        ({"fgcr.text_heads": 3}, "fgcr.width must be a multiple of fgcr.text_heads"),
+        ({"smse.single": 200}, "smse.single and smse.held_out must be two magnifications"),
+        ({"systems": ["smse"], "smse.folds": [1, 6]}, "smse.folds names fold 6 of 5; set data.breakhis.folds to more"),
+    ],
+)
+def test_what_would_fail_in_a_late_notebook_is_refused_at_once(values, said):
+    assert refusal(values).startswith(f"mine.yaml: {said}")
+
+
+def test_folds_are_not_held_against_a_number_that_lists_may_replace():
+    assert load({"systems": ["smse"], "smse.folds": [6], "data.breakhis.root": "x"}).smse.folds == (6,)
+    assert load({"smse.folds": [6]}).smse.folds == (6,)
+
+
 def test_a_profile_without_a_name_is_refused():
     with pytest.raises(RequestError, match=r"^mine.yaml: parameter profile is missing\.$"):
         validate({}, "mine.yaml")

@@ -14,6 +14,7 @@ from lgffem_core.config import code_version, study
 from lgffem_core.config.code_version import UNRELATED
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import CURRICULUM, VARIANTS, Study
+from lgffem_core.run.stages import known
 
 DEMO = PROJECT / "params" / "demo.yaml"
 TOGGLES = {  # the value of variant paper, and of variant released
@@ -162,6 +163,19 @@ def test_the_label_says_which_data_are_synthetic():
     assert demo(**roots).label == "profile demo: given data"
     assert demo(**roots | {"data__imagenet__root": None}).label.endswith("except synthetic imagenet")
     assert "DEMO" in demo(**roots | {"data__kimia__root": None}).label
+
+
+def test_the_label_speaks_of_the_data_of_the_systems_that_are_run():
+    """Records of a user's own are no demo because a profile could make the tissue of systems that it does not run."""
+    assert demo(systems=["fgcr"], data__reports__root="/mine").label == "profile demo: given data"
+    assert "DEMO" in demo(systems=["fgcr"], data__kimia__root="/mine").label
+    both = demo(systems=["smse", "fgcr"], data__reports__root="/mine").label
+    assert both == "profile demo: given data, except synthetic breakhis"
+    read = {system: {*()} for system in study.USED}
+    for entry in known().values():
+        if entry.system:
+            read[entry.system] |= {*entry.data}
+    assert read == {system: {*sets} for system, sets in study.USED.items()}
 
 
 def test_a_variant_says_which_toggles_make_it_another():

@@ -36,6 +36,14 @@ def test_a_rate_is_that_of_this_kind_of_device_as_the_profile_uses_it(measured):
     assert hours.kept_rate(paper(), measured) is None
 
 
+def test_a_measurement_without_the_row_that_is_asked_for_is_none(measured):
+    """As the one of a GPU, on which float32 was not measured."""
+    table = measured / "speed_training.csv"
+    table.write_text("".join(line for line in table.open() if "fast=false" not in line))
+    assert hours.kept_rate(paper(**{"compute.fast": False}), measured) is None
+    assert hours.kept_rate(paper(), measured)[0] == 2.5
+
+
 def test_hours_are_images_times_epochs_by_the_rate():
     table = hours.projection(100.0).set_index("strategy")["hours"]
     images = {

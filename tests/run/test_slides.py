@@ -1,9 +1,11 @@
 """The command ``slides``: faults among good slides, a kill half way, what is done before."""
 
+import errno
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -219,6 +221,22 @@ def test_an_encoder_that_is_trained_must_have_been(study):
     assert encoder_of(study(slides__encoder="densenet121", baselines__densenet121__pretrained=False)).label == DENSENET
 
 
+def test_a_picture_that_a_full_disk_does_not_take_is_said_to_be(ten, made, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, said = made(ten)
+    assert code == 1 and "s0.png: cannot be written (No space left on device); free space" in said[-10]
+
+
+def test_names_are_said_as_they_are(tmp_path, capsys):
+    (root := tmp_path / "slides").mkdir()
+    (root / "a:heart:[b].svs").write_bytes(b"x")
+    assert main(["slides", str(root), str(PROJECT / "params" / "smoke.yaml"), "--out", str(tmp_path / "out")]) == 1
+    assert "a:heart:[b]: FAILED: " in capsys.readouterr().out
+
+
 def test_a_network_is_made_once_for_all_slides(study):
     encoder = encoder_of(study())
     assert encoder.network() is encoder.network()
@@ -232,4 +250,7 @@ def test_the_command_says_what_is_wrong_with_its_words(ten, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["slides", str(ten)])
     assert "--out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["slides", str(ten), "--out", ""])  # which would be the current folder
+    assert "--out: names no folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -62,13 +62,14 @@ class BreakHis(DataSet):
     def layout(self, root: Path, settings) -> tuple[list[Row], list[str]]:
         """Rows of the magnifications that are asked for.
 
-        Raises ``RequestError`` for a name or folder that is none of BreakHis', a patient of two classes, one on both
-        sides of a fold, and a magnification of which there is no image.
+        Raises ``RequestError`` for a name or folder that is none of BreakHis', an image that is there twice, a patient
+        of two classes, one on both sides of a fold, and a magnification of which there is no image.
         """
         names = {path: read_name(root, path) for path in self.image_files(root)}
         chosen = {path: name for path, name in names.items() if name.magnification in settings.magnifications}
         check_magnifications(root, names, settings)
         check_classes(root, chosen)
+        check_once(root, names)
         files = list_files(root)
         folds = listed(files, chosen.values()) if files else dealt(chosen.values(), settings.folds)
         first = min(files, default=1)
@@ -145,6 +146,14 @@ def check_classes(root: Path, names: dict[str, Name]) -> None:
                 f"{root / path}: patient {name.patient} is {name.label} here and {label} in {other}; a patient has one "
                 "class: remove what is misplaced."
             )
+
+
+def check_once(root: Path, names: dict[str, Name]) -> None:
+    """``RequestError`` where an image is there twice, as where one tree was unpacked into another."""
+    first: dict[Name, str] = {}
+    for path, name in names.items():
+        if first.setdefault(name, path) != path:
+            raise RequestError(f"{root / path}: is there twice, also as {first[name]}; remove one tree of the two.")
 
 
 def unpack(archive: Path, target: Path, wanted: re.Pattern[str]) -> None:

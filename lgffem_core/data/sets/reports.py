@@ -7,6 +7,7 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.data.sets.base import DataSet, Row
 
 NO_REPORT = "holds no report; write one into the record, or make it again from its slide with one"
+LEAST = 2  # slides of a split: one alone has nothing to be told from
 
 
 class Reports(DataSet):
@@ -37,6 +38,20 @@ class Reports(DataSet):
         rows = {path: (header["label"], header["group"] or header["slide"]) for path, header in known.items()}
         tested = held_out(rows.values(), settings.test_fraction)
         split = {group: "test" if group in tested else "train" for _, group in rows.values()}
+        first: dict[str, str] = {}
+        for path, header in known.items():
+            if header["slide"] in first:
+                raise RequestError(
+                    f"{root / path}: is of slide {header['slide']}, as {first[header['slide']]} is; it would find "
+                    "itself: keep one."
+                )
+            first[header["slide"]] = path
+        for side in ("train", "test"):
+            if (count := sum(split[group] == side for _, group in rows.values())) < LEAST:
+                raise RequestError(
+                    f"{root}: of {len(rows)} slides {count} would be split {side}, and each split needs {LEAST}; give "
+                    "more patients of a label, or set data.reports.test_fraction to another share."
+                )
         return [(path, label, split[group], group) for path, (label, group) in rows.items()], labels
 
     def unsound(self, path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """What a folder holds: whole slides, DICOM series, folders of patches, or PatchGastricADC22."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,17 @@ from natsort import natsorted
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import PatchGastric
 from lgffem_core.config.systems import Slides
-from lgffem_core.data.listing import SYSTEM, UNFIT, in_words, printable, subfolders, suffix_of
+from lgffem_core.data.listing import (
+    BROKEN,
+    SYSTEM,
+    UNFIT,
+    entries,
+    form_of,
+    in_words,
+    printable,
+    subfolders,
+    suffix_of,
+)
 from lgffem_core.data.sets import patchgastric
 from lgffem_core.data.slides import patches
 from lgffem_core.data.slides.reading import SUFFIXES, WholeSlide, check_series
@@ -21,6 +31,7 @@ from lgffem_core.data.slides.tiles import SlideTiles
 DICOM = ".dcm"
 #: Formats of scanners that OpenSlide does not read: tried all the same, so that they are named as failed.
 OTHERS = (".vsi", ".isyntax", ".lif", ".nd2", ".kfb", ".sdpc", ".tmap", ".jp2", ".qptiff")
+LONGEST = 200  # bytes of a slide's name; a file's has 255, and temporary ones are longer
 
 
 class Slide(NamedTuple):
@@ -48,20 +59,23 @@ def find_slides(folder: Path, settings: Slides, leave: Path | None = None) -> Fo
         raise RequestError(f"{folder}: is no folder; name the one that holds the slides.")
     if (folder / patchgastric.CAPTIONS).is_file():
         return of_patchgastric(folder, settings)
-    files = [path for path in folder.iterdir() if path.is_file() and not SYSTEM.fullmatch(path.name)]
+    files = files_in(folder)
     tried = [path for path in files if path.suffix.lower() in (*SUFFIXES, *OTHERS)]
-    slides = [whole_slide(path, settings) for path in tried]
+    slides, empty = [whole_slide(path, settings) for path in tried], []
     for inner in subfolders(folder):
         if leave is None or inner.resolve() != leave.resolve():
-            slides += in_subfolder(inner, settings, slides)
+            found = in_subfolder(inner, settings, slides)
+            slides += found
+            empty += [] if found or is_beside(inner, slides) or not any(entries(inner)) else [printable(inner.name)]
     reports = read_reports(folder)
     slides = [slide._replace(said=reports.pop(slide.name, Said())) for slide in slides]
     unread = Counter(suffix_of(path.name) for path in set(files) - set(tried) if path.name != REPORTS)
     kinds = ", ".join(in_words(kind, count) for kind, count in sorted(unread.items()))
     notes = [f"not read: {kinds}"] if kinds else []
+    if empty:
+        notes.append(f"no patches or DICOM series in {few(empty)}; further down nothing is looked for")
     if reports:
-        few = ", ".join(natsorted(reports)[:3]) + ", …" * (len(reports) > 3)
-        notes.append(f"{REPORTS} names slides that are not there, {len(reports)} of them: {few}")
+        notes.append(f"{REPORTS} names slides that are not there, {len(reports)} of them: {few(reports)}")
     if not slides:
         there = f" (there are {kinds})" if kinds else ""
         raise RequestError(
@@ -69,6 +83,18 @@ def find_slides(folder: Path, settings: Slides, leave: Path | None = None) -> Fo
             "folder of patches for each slide."
         )
     return Found(sole(natsorted(slides, key=lambda slide: slide.name), folder), notes)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder, hidden and system ones aside; links to nothing too, so that they are found to fail."""
+    named = (entry for entry in entries(folder) if not SYSTEM.fullmatch(entry.name))
+    return natsorted(Path(entry.path) for entry in named if form_of(entry) in ("file", BROKEN))
+
+
+def few(names: Iterable[str]) -> str:
+    """The first three of some names."""
+    ordered = natsorted(names)
+    return ", ".join(ordered[:3]) + ", …" * (len(ordered) > 3)
 
 
 def sole(slides: list[Slide], folder: Path) -> list[Slide]:
@@ -79,6 +105,11 @@ def sole(slides: list[Slide], folder: Path) -> list[Slide]:
         raise RequestError(f"{folder}: {counts[twice]} slides are called {twice}; rename or move one.")
     if unfit := next((slide.name for slide in slides if UNFIT.search(slide.name)), None):
         raise RequestError(f"{folder}: the name {printable(unfit)} cannot be written in a table; rename it.")
+    if long := next((slide.name for slide in slides if len(slide.name.encode()) > LONGEST), None):
+        raise RequestError(
+            f"{folder}: the name {long[:20]}… has {len(long.encode())} bytes, and files are named after it; rename it "
+            f"to {LONGEST} or fewer."
+        )
     return slides
 
 
@@ -99,9 +130,9 @@ def tiles_of(path: Path, settings: Slides, series: Sequence[Path] = ()) -> Slide
 
 def in_subfolder(folder: Path, settings: Slides, beside: Sequence[Slide]) -> list[Slide]:
     """The slide that a folder is: a DICOM series, or patches; none where it is neither, or is of one ``beside`` it."""
-    if any(slide.name == folder.name and slide.files[0].suffix.lower() == ".mrxs" for slide in beside):
+    if is_beside(folder, beside):
         return []
-    files = natsorted(path for path in folder.iterdir() if path.is_file() and not SYSTEM.fullmatch(path.name))
+    files = files_in(folder)
     series = [path for path in files if path.suffix.lower() == DICOM]
     if series:
         return [whole_slide(series[0], settings, folder.name, series)]
@@ -111,6 +142,11 @@ def in_subfolder(folder: Path, settings: Slides, beside: Sequence[Slide]) -> lis
     table = [path for path in files if path.name == patches.COORDINATES]
     cut = partial(patches.of_folder, folder, images, settings.step, settings.unstated_mpp)
     return [Slide(folder.name, (*images, *table), cut, Said())]
+
+
+def is_beside(folder: Path, slides: Iterable[Slide]) -> bool:
+    """True for the folder in which a MIRAX slide keeps its data."""
+    return any(slide.name == folder.name and slide.files[0].suffix.lower() == ".mrxs" for slide in slides)
 
 
 def of_patchgastric(root: Path, settings: Slides) -> Found:
@@ -125,4 +161,6 @@ def of_patchgastric(root: Path, settings: Slides) -> Found:
         for slide, subtype, text in captions.itertuples(index=False)
         if (cut := files.get(slide))
     ]
-    return Found(slides, [patchgastric.GRID])
+    lacking = [slide for slide in captions["id"] if slide not in files]
+    notes = [f"{patchgastric.CAPTIONS} names slides without patches, {len(lacking)} of them: {few(lacking)}"]
+    return Found(slides, [patchgastric.GRID, *(notes if lacking else [])])

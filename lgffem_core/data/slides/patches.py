@@ -13,7 +13,7 @@ from lgffem_core.data.decoding import decode_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif")
 COORDINATES = "coordinates.csv"  # file, x, y; without it, names end in _<x>_<y>
-PLACE = re.compile(r".*[_-]x?(\d+)[_-]y?(\d+)")
+PLACE = re.compile(r"(?:.*[^_-])?[_-]x?(\d+)[_-]y?(\d+)")  # not "_-5_0", whose sign would be lost
 ON_GRID = 0.01  # of a step, by which a patch may be off the grid
 
 

@@ -18,7 +18,13 @@ def mean_features(archive: Archive, split: str) -> np.ndarray:
         np.stack([record.features.astype(np.float64).mean(axis=0) for record in archive.of(which)])
         for which in ("train", split)
     )
-    return (own - train.mean(axis=0)) / train.std(axis=0)
+    return (own - train.mean(axis=0)) / spread(train)
+
+
+def spread(train: np.ndarray) -> np.ndarray:
+    """Standard deviation of each number over the training slides, 1 where it never changes: (D,)."""
+    deviation = train.std(axis=0)
+    return np.where(deviation > 0, deviation, 1.0)
 
 
 def bags(archive: Archive, split: str) -> np.ndarray:
@@ -55,5 +61,5 @@ def anchor_floor(archive: Archive) -> list[np.ndarray]:
     for record in archive.of("test"):
         shares = np.exp(mask_exponent(record))
         around = shares @ record.features.astype(np.float64) / shares.sum(axis=1, keepdims=True)
-        found.append(ridge.predict((around - train.mean(axis=0)) / train.std(axis=0)))
+        found.append(ridge.predict((around - train.mean(axis=0)) / spread(train)))
     return found

@@ -110,7 +110,12 @@ def per_patient(values: pd.Series, patients: pd.Series) -> tuple[np.ndarray, np.
 
 
 def rate(found: pd.DataFrame, measure: str, resamples: int) -> tuple[float, float, float]:
-    """The mean of a measure over images, with the 95 % interval over patients (BCa): value, low, high in percent."""
+    """The mean of a measure over images, with the 95 % interval over patients (BCa): value, low, high in percent.
+
+    Without an image, as of a magnification that no tested patient has, all three are NaN.
+    """
+    if found.empty:
+        return (np.nan,) * 3
     sums, counts = per_patient(found[measure], found["group"])
     low, high = ratio_ends(sums, counts, resamples)
     return tuple(100 * float(value) for value in (sums.sum() / counts.sum(), low, high))
@@ -157,7 +162,7 @@ def scores(found: pd.DataFrame, resamples: int) -> dict[str, float]:
 
 
 def table_of(study: Study, methods: dict[tuple[str, tuple[int, ...]], pd.DataFrame]) -> pd.DataFrame:
-    """A row for each method on all magnifications together and on each.
+    """A row for each method on all magnifications together and on each that a tested patient has.
 
     Args:
         methods: (name, magnifications that it was trained on, () where on none of them) -> its answers.
@@ -166,7 +171,7 @@ def table_of(study: Study, methods: dict[tuple[str, tuple[int, ...]], pd.DataFra
     every = study.params.data.breakhis.magnifications
     for (name, seen), found in methods.items():
         parts = {"all": found} | {f"{zoom}×": found[found["magnification"] == zoom] for zoom in every}
-        for asked, part in parts.items():
+        for asked, part in ((asked, part) for asked, part in parts.items() if len(part)):
             new = seen and asked != "all" and int(asked.rstrip("×")) not in seen
             row = {"method": name, "trained_on": seen_words(seen, every), "tested_on": asked}
             row |= {"unseen": "yes" if new else "", "images": len(part), "patients": part["group"].nunique()}

@@ -193,6 +193,13 @@ def test_magnifications_that_are_not_asked_for_are_left_out(tree):
     assert {row[5] for row in rows} == {400} and len(rows) == len(SEVERAL) / 4
 
 
+def test_a_tree_unpacked_into_another_is_refused(tree):
+    """Each image would be trained on and tested twice."""
+    put(tree, SEVERAL[:1], "histology_slides/breast")
+    said = refusal(tree)
+    assert said.startswith(str(tree / "histology_slides")) and f"is there twice, also as {TREE}/" in said
+
+
 def test_a_tree_without_images_says_where_to_get_them(tmp_path):
     (tmp_path / TREE).mkdir(parents=True)
     assert "has no images" in refusal(tmp_path)

@@ -85,3 +85,17 @@ def test_a_folder_without_records_or_with_an_unlabelled_one_is_refused(folder, t
     root = folder(lambda record: replace(record, label="" if record.slide == "s2" else record.label))
     with pytest.raises(RequestError, match="s2.safetensors: has no label, so that no answer could be right"):
         sets.get("reports").layout(root, Settings())
+
+
+def test_a_slide_that_is_there_twice_is_refused(folder):
+    """It would find itself, whatever a model has learned."""
+    root = folder()
+    write_record(root / "copy" / "a.safetensors", read_record(root / "s3.safetensors"))
+    with pytest.raises(RequestError, match=r"s3.safetensors: is of slide s3, as copy/a.safetensors is; .*keep one"):
+        sets.get("reports").layout(root, Settings())
+
+
+@pytest.mark.parametrize(("share", "lacks"), [(0.1, "0 would be split test"), (0.9, "0 would be split train")])
+def test_slides_of_which_none_is_held_out_or_none_is_left_are_refused(folder, share, lacks):
+    with pytest.raises(RequestError, match=rf"of 12 slides {lacks}, and each split needs 2; give more patients"):
+        sets.get("reports").layout(folder(), Settings(test_fraction=share))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.config.params import Synthetic
 from lgffem_core.config.systems import Slides
 from lgffem_core.data.sets.patchgastric import GRID
@@ -126,3 +126,36 @@ def test_patchgastrics_layout_is_known_and_its_grid_said_to_be_assumed(tmp_path)
     assert all(file.name.startswith(f"{slide.name}_") for file in slide.files) and len(slide.files) == 5
     assert slide.said.label == "Moderately differentiated tubular adenocarcinoma"
     assert slide.said.report.endswith(f"{slide.said.label}.") and slide.said.prompts == ()
+
+
+def test_links_to_nothing_are_found_so_that_they_can_fail(folder):
+    (folder / "s4.svs").symlink_to(folder / "nowhere")
+    (folder / "s3" / "p_0_16.png").symlink_to(folder / "nowhere")
+    slides = {slide.name: slide for slide in find_slides(folder, Slides()).slides}
+    with pytest.raises(StudyError, match=r"s4\.svs: is not a file"):
+        slides["s4"].tiles()
+    assert len(slides["s3"].files) == 3
+
+
+def test_folders_in_which_nothing_is_read_are_said(folder):
+    shutil.copytree(folder, folder / "deep" / "er")
+    (folder / "m.mrxs").write_bytes(b"x")
+    (folder / "m").mkdir()
+    (folder / "m" / "Data0000.dat").write_bytes(b"x")
+    notes = find_slides(folder, Slides()).notes
+    assert notes == ["not read: 1 .txt file", "no patches or DICOM series in deep; further down nothing is looked for"]
+
+
+def test_a_name_too_long_for_the_files_made_of_it_is_refused_before_anything_starts(folder):
+    (folder / f"{'ü' * 101}.svs").write_bytes(b"x")
+    with pytest.raises(RequestError, match=r"the name ü{20}… has 202 bytes, .*rename it to 200 or fewer"):
+        find_slides(folder, Slides())
+
+
+def test_captions_of_slides_without_patches_are_said(tmp_path):
+    write_biopsies(Synthetic(image_size=16), tmp_path, slides=3, patches=5)
+    with open(tmp_path / "captions.csv", "a") as file:
+        file.write(f"{'f' * 32},subtype,Some text.\n")
+    found = find_slides(tmp_path, Slides())
+    said = f"captions.csv names slides without patches, 1 of them: {'f' * 32}"
+    assert found.notes == [GRID, said] and len(found.slides) == 3

@@ -49,6 +49,9 @@ def test_what_has_no_place_or_that_of_another_is_named(named):
         StudyError, match=r"b\.png: its name does not end in _<x>_<y>, and there is no coordinates\.csv"
     ):
         of_folder(folder, files, None, None)
+    folder, files = named("a_-5_0.png")  # whose sign would be lost
+    with pytest.raises(StudyError, match=r"a_-5_0\.png: its name does not end in _<x>_<y>"):
+        of_folder(folder, files, None, None)
     folder, files = named("a_1_5.png", "b_1_5.png")
     with pytest.raises(StudyError, match=r"a_1_5\.png and b_1_5\.png have the same coordinates; keep one"):
         of_folder(folder, files, 1.0, None)

@@ -1,5 +1,8 @@
 """What the demo's FGCR is worth on synthetic slides: above chance and floors, and regions need their terms."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from lgffem_core.base.project import PROJECT
@@ -8,7 +11,7 @@ from lgffem_core.data import prepare
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.comparison import ALL, NO_FINE, ablation_runs, difference, result, run_of
 from lgffem_core.systems.fgcr.figures import answers_figure, palette
-from lgffem_core.systems.fgcr.floors import anchor_floor
+from lgffem_core.systems.fgcr.floors import anchor_floor, floor_vectors
 from lgffem_core.systems.fgcr.regions import pointed
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
 from lgffem_core.systems.fgcr.tables import nearest, region_rows, task_table
@@ -64,3 +67,15 @@ def test_answers_are_the_nearest_and_can_be_shown(demo, paper):
         assert [len(row) for row in answers] == [3, 3] and sum(right) >= 3
         figure = answers_figure(asks, answers, searched, palette(archive.records), "answers", study.label)
         assert len(figure.axes) == 8
+
+
+def test_a_number_that_is_the_same_on_all_slides_breaks_no_floor(study):
+    """As a channel of a backbone that tissue never wakes."""
+    prepare(study, "reports")
+    archive = Archive.load(study)
+    still = [replace(r, features=np.pad(r.features, ((0, 0), (0, 1)), constant_values=3)) for r in archive.records]
+    same = replace(archive, records=still)
+    for task, pair in floor_vectors(archive).items():
+        for one, other in zip(pair, floor_vectors(same)[task], strict=True):
+            assert np.abs(one - other[:, : one.shape[1]]).max() < 1e-6
+    assert all(np.isfinite(looks).all() for looks in anchor_floor(same))

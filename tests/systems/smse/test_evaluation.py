@@ -204,3 +204,11 @@ def test_a_question_names_sides_that_there_are(smse):
     names = {*runs(smse()), "backbone"}
     assert {side for each in questions(smse()) for side in (each.a, each.b)} <= names
     assert isinstance(questions(smse())[0], Question) and Run("pair", "focal", (40,)).losses == "pair + focal loss"
+
+
+def test_a_magnification_that_no_tested_patient_has_gets_no_row(smse):
+    table = rows()
+    found = answered(table, embedded(table), table["label_id"].to_numpy())
+    found = found[found["magnification"] != 400]
+    assert np.isnan(rate(found[found["magnification"] == 400], "right", 200)).all()
+    assert table_of(smse(), {("a", EVERY): found})["tested_on"].tolist() == ["all", "40×", "100×", "200×"]

@@ -60,8 +60,8 @@ def chance_of_regions(table: pd.DataFrame) -> dict:
 
 
 def nearest(result: Result, asks: list[Record], task: str, k: int) -> list[list[Record]]:
-    """The k first answers of a task to each query, its own slide not left out."""
+    """The k first answers of a task to each query, or all where there are fewer; its own slide is not left out."""
     pair, (asking, searched) = vectors(result.model, result.found), TASKS[task]
     test = result.archive.of("test")
     rows = [next(i for i, record in enumerate(test) if record.slide == query.slide) for query in asks]
-    return [[test[i] for i in ids] for ids in search(pair[searched], pair[asking][rows], k)[1]]
+    return [[test[i] for i in ids] for ids in search(pair[searched], pair[asking][rows], min(k, len(test)))[1]]

@@ -21,7 +21,7 @@ from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.plan import plan
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, known
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known
 
 COMMANDS = ("verify", "slides", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
 DEMO = str(PROJECT / "params" / "demo.yaml")
@@ -60,7 +60,8 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
             check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
-    first = next((each for each in artefacts(study) if each.file.startswith("tables/")), None)  # Table 1 of the paper
+    told = {entry.notebook for entry in entries(study) if entry.system}  # with LGFFEM, Table 1 of the paper
+    first = next((each for each in artefacts(study) if each.file.startswith("tables/") and each.notebook in told), None)
     if first:
         console.print("\n" + (study.results / f"{first.file}.md").read_text(encoding="utf-8"), markup=False)
     page = os.path.relpath(study.report)

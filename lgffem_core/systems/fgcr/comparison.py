@@ -8,6 +8,7 @@ import pandas as pd
 
 from lgffem_core.config.study import Study
 from lgffem_core.config.systems import Fgcr, FgcrLoss
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.losses import FINE
 from lgffem_core.systems.fgcr.model import FGCRModel, Output
@@ -121,7 +122,8 @@ def difference(study: Study, base: Result, other: Result) -> dict[str, float]:
 def ablation(study: Study, archive: Archive) -> pd.DataFrame:
     """A row for each run of ``ablation_runs``."""
     results = {run.name: result(study, archive, run) for run in ablation_runs(study)}
-    return pd.DataFrame([{"run": name, **difference(study, results[ALL], own)} for name, own in results.items()])
+    rows = [{"run": name, **difference(study, results[ALL], own)} for name, own in results.items()]
+    return pd.DataFrame(rows).round(DECIMALS)
 
 
 def ledger(study: Study, archive: Archive) -> pd.DataFrame:
@@ -132,4 +134,4 @@ def ledger(study: Study, archive: Archive) -> pd.DataFrame:
     for row in read_ledger():
         words = {name: getattr(row, name) for name in ("row", "kind", "topic", "text", "code")}
         said.append({**words, "note": f"not measured: {row.why_not}" if row.why_not else ""})
-    return pd.DataFrame([{**words, **effects.get(words["row"], {})} for words in said])
+    return pd.DataFrame([{**words, **effects.get(words["row"], {})} for words in said]).round(DECIMALS)

@@ -5,6 +5,7 @@ import pandas as pd
 
 from lgffem_core.config.study import Study
 from lgffem_core.data.records import Record
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.index import search
 from lgffem_core.retrieval.statistics import WIDTHLESS
 from lgffem_core.systems.fgcr.archive import Archive
@@ -33,7 +34,8 @@ def task_table(study: Study, archive: Archive, results: dict[str, list[Result]])
     rows += summary(FLOOR, floor, None, resamples) + summary(CHANCE, chance(gallery), None, resamples)
     table = pd.DataFrame(rows)
     order = {task: number for number, task in enumerate(TASKS)}
-    return table.sort_values(["level", "task"], key=lambda c: c.map(order).fillna(0), kind="stable", ignore_index=True)
+    table = table.sort_values(["level", "task"], key=lambda c: c.map(order).fillna(0), kind="stable", ignore_index=True)
+    return table.round(DECIMALS)
 
 
 def region_rows(pointing: dict[str, pd.DataFrame], slides: int, resamples: int) -> pd.DataFrame:
@@ -51,7 +53,8 @@ def region_rows(pointing: dict[str, pd.DataFrame], slides: int, resamples: int) 
         if method != FLOOR:
             row |= dict(zip(("gain", "gain_low", "gain_high"), gain(hits, base, resamples, asked), strict=True))
         rows.append(row)
-    return pd.DataFrame([*rows, {**rows[0], **dict.fromkeys(rows[0]), **chance_of_regions(floor)}])
+    table = pd.DataFrame([*rows, {**rows[0], **dict.fromkeys(rows[0]), **chance_of_regions(floor)}])
+    return table.round(DECIMALS)
 
 
 def chance_of_regions(table: pd.DataFrame) -> dict:

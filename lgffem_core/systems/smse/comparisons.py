@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from lgffem_core.config.study import Study
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.systems.smse.evaluation import difference, seen_words
 from lgffem_core.systems.smse.training import DATASET, Run
 
@@ -64,13 +65,13 @@ def asked_of(found: pd.DataFrame, on: str, seen: tuple[int, ...]) -> pd.Series:
     return found["magnification"] == int(on.rstrip("×")) if on.endswith("×") else found["label"] == on
 
 
-def comparisons(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row for each question whose two sides are in ``found``: name -> answers."""
+def comparisons(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFrame], backbone: str) -> pd.DataFrame:
+    """A row for each question whose two sides are in ``found``: name -> answers; ``backbone`` is the label of that."""
     every, rows = study.params.data.breakhis.magnifications, []
 
     def words(name: str) -> str:
         run = runs.get(name)
-        return f"{run.losses}, {seen_words(run.magnifications, every)}" if run else f"frozen {name}"
+        return f"{run.losses}, {seen_words(run.magnifications, every)}" if run else backbone
 
     for question in (each for each in questions(study) if each.a in found and each.b in found):
         mask = asked_of(found[question.b], question.on, runs[question.b].magnifications if question.b in runs else ())
@@ -86,7 +87,7 @@ def comparisons(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFram
         row |= {"difference": change, "difference_low": low, "difference_high": high}
         row |= {"patients": a["group"].nunique()}
         rows.append(row | {"shown": shown(low, high)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).round(DECIMALS)
 
 
 def mean_of(found: pd.DataFrame, column: str, balanced: bool) -> float:
@@ -108,7 +109,8 @@ def verdict(study: Study, keys: tuple[str, ...], table: pd.DataFrame) -> tuple[s
     a's side, ``contradicted`` where one lies on b's, ``not shown`` otherwise.
     """
     rows = table[table["question"].isin(keys)] if len(table) else table
-    ends = "{0.measure} on {0.tested_on}: {0.difference:+.1f} ({0.difference_low:.1f} to {0.difference_high:.1f})"
+    sides = "{0.a} − {0.b}, {0.measure} on {0.tested_on}: "
+    ends = sides + "{0.difference:+.1f} ({0.difference_low:.1f} to {0.difference_high:.1f})"
     said = "; ".join(ends.format(row) for row in rows.itertuples())
     if not len(rows):
         return "not run here", "the trainings that it needs are not in this run"

@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.config.study import Study
 from lgffem_core.data.augment import evaluation_resize
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.embed import kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.ranking import Ranking, nearest_across, voted
@@ -176,7 +177,7 @@ def table_of(study: Study, methods: dict[tuple[str, tuple[int, ...]], pd.DataFra
             row = {"method": name, "trained_on": seen_words(seen, every), "tested_on": asked}
             row |= {"unseen": "yes" if new else "", "images": len(part), "patients": part["group"].nunique()}
             rows.append(row | scores(part, resamples))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).round(DECIMALS)
 
 
 def seen_words(seen: tuple[int, ...], every: tuple[int, ...]) -> str:

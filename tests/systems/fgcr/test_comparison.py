@@ -67,7 +67,7 @@ def test_answers_are_the_nearest_and_can_be_shown(demo, paper):
         assert [len(row) for row in answers] == [3, 3] and sum(right) >= 3
         figure = answers_figure(asks, answers, searched, palette(archive.records), "answers", study.label)
         assert len(figure.axes) == 8
-    assert len(nearest(paper, asks, "slide to report", 1000)[0]) == len(archive.of("test"))  # all, where fewer are there
+    assert len(nearest(paper, asks, "slide to report", 1000)[0]) == len(archive.of("test"))  # all, where there are fewer
 
 
 def test_a_number_that_is_the_same_on_all_slides_breaks_no_floor(study):

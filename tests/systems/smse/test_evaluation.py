@@ -159,7 +159,7 @@ def test_questions_compare_on_what_they_say(smse):
     study, table = smse(), rows(patients=12)
     every = runs(study)
     found = {name: predicted(table, 0.9 if name == "pair" else 0.5, number) for number, name in enumerate(every)}
-    compared = comparisons(study, every, found)
+    compared = comparisons(study, every, found, "frozen backbone")
     assert set(compared["question"]) == {each.key for each in questions(study)} - {"features"}
     line = compared[compared["question"] == "unseen"].iloc[0]
     mask = table["magnification"] != 40

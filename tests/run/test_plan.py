@@ -28,7 +28,7 @@ job  stage                   variant   seed  cores  MB     minutes  GPUs  state 
 16   07_faiss_evaluation     –         –     10     16000  240      1     to run    1 3 4 5 6 7 8 9 10 11 12 13 14 15
 17   08_grad_cam             –         –     10     16000  240      1     to run    1 3 7 11
 18   09_projection           –         –     10     16000  240      1     to run    1 3 4 5 6 7 8 9 10 11 12 13 14 16
-19   10_protocol_audit       –         –     10     16000  240      1     to run    1 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+19   10_protocol_audit       –         –     10     16000  480      1     to run    1 3 4 5 6 7 8 9 10 11 12 13 14 15 16
 20   11_ledger               –         –     10     16000  1440     1     to run    1
 """
 FINISHED = (Stage("01_data_preparation"), Stage("03_strategy_a_imagenet", "paper", 0))

@@ -244,3 +244,12 @@ def read_reference(path: Path, name: str, schema: type[BaseModel]) -> list:
     if not isinstance(entries, list) or not entries:
         raise RequestError(f"{path}: {name} must be a list of entries.")
     return [checked_entry(schema, entry, f"{path}: {name}, entry {i}") for i, entry in enumerate(entries, start=1)]
+
+
+def read_rows(path: Path, schema: type[BaseModel]) -> list:
+    """The ``rows`` of such a file, a ledger; ``RequestError`` too where one stands there twice, or out of order."""
+    rows = read_reference(path, "rows", schema)
+    numbers = [row.row for row in rows]
+    if numbers != sorted(set(numbers)):
+        raise RequestError(f"{path}: the rows must be numbered upwards, each number once; they are {numbers}.")
+    return rows

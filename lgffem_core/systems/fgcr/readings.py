@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import read_reference
+from lgffem_core.config.parameter_files import read_rows
 from lgffem_core.config.section import Section
 from lgffem_core.config.study import Study
 from lgffem_core.config.systems import FgcrToggles
@@ -51,11 +50,7 @@ class Row(Section):
 
 def read_ledger(path: Path = PROJECT / "params" / "reference" / "fgcr_ledger.yaml") -> list[Row]:
     """The rows in their order. ``RequestError`` names a row that is not as ``Row`` has it, or stands there twice."""
-    rows = read_reference(path, "rows", Row)
-    numbers = [row.row for row in rows]
-    if numbers != sorted(set(numbers)):
-        raise RequestError(f"{path}: the rows must be numbered upwards, each number once; they are {numbers}.")
-    return rows
+    return read_rows(path, Row)
 
 
 def toggles(study: Study, reading: str) -> FgcrToggles:

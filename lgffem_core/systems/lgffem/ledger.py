@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import model_validator
 
-from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_reference, validate
+from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_rows, validate
 from lgffem_core.config.params import PROTOCOLS, Params
 from lgffem_core.config.section import Section
 from lgffem_core.config.study import SEARCHED, Study
@@ -111,11 +110,7 @@ class Difference(NamedTuple):
 
 def read_ledger(path: Path = PROJECT / "params" / "reference" / "ledger.yaml") -> list[Row]:
     """The rows in their order. ``RequestError`` names a row that is not as ``Row`` has it, or stands there twice."""
-    rows = read_reference(path, "rows", Row)
-    numbers = [row.row for row in rows]
-    if numbers != sorted(set(numbers)):
-        raise RequestError(f"{path}: the rows must be numbered upwards, each number once; they are {numbers}.")
-    return rows
+    return read_rows(path, Row)
 
 
 def not_measured(study: Study, row: Row) -> str | None:

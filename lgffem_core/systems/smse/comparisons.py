@@ -109,9 +109,9 @@ def verdict(study: Study, keys: tuple[str, ...], table: pd.DataFrame) -> tuple[s
     a's side, ``contradicted`` where one lies on b's, ``not shown`` otherwise.
     """
     rows = table[table["question"].isin(keys)] if len(table) else table
-    sides = "{0.a} − {0.b}, {0.measure} on {0.tested_on}: "
-    ends = sides + "{0.difference:+.1f} ({0.difference_low:.1f} to {0.difference_high:.1f})"
-    said = "; ".join(ends.format(row) for row in rows.itertuples())
+    what = "{0.a} − {0.b}, {0.measure} on {0.tested_on}: "
+    ends = "{0.difference:+.1f} ({0.difference_low:.1f} to {0.difference_high:.1f})"
+    said = "; ".join((what + ends).format(row) for row in rows.itertuples())
     if not len(rows):
         return "not run here", "the trainings that it needs are not in this run"
     if study.is_synthetic(DATASET):

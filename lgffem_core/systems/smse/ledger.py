@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import model_validator
 
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import known_keys, leaves, read_reference
+from lgffem_core.config.parameter_files import known_keys, leaves, read_reference, read_rows
 from lgffem_core.config.section import Section
 from lgffem_core.config.study import Study
 from lgffem_core.systems.smse.comparisons import verdict
@@ -51,8 +51,8 @@ class Claim(Section):
 
 
 def read_ledger(path: Path = REFERENCE) -> list[Row]:
-    """The rows in their order; ``RequestError`` names one that is not as ``Row`` has it."""
-    return read_reference(path, "rows", Row)
+    """The rows in their order. ``RequestError`` names a row that is not as ``Row`` has it, or stands there twice."""
+    return read_rows(path, Row)
 
 
 def read_claims(path: Path = REFERENCE) -> list[Claim]:

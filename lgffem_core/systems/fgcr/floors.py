@@ -12,13 +12,14 @@ from lgffem_core.systems.fgcr.tokenizer import words
 PENALTIES = np.logspace(-1, 4, 11)  # of the ridge regressions, chosen on the training slides, each left out once
 
 
-def mean_features(archive: Archive, split: str) -> np.ndarray:
-    """The mean feature of each slide, in units of the training slides' spread: (N, D)."""
-    train, own = (
-        np.stack([record.features.astype(np.float64).mean(axis=0) for record in archive.of(which)])
-        for which in ("train", split)
-    )
-    return (own - train.mean(axis=0)) / spread(train)
+def means(archive: Archive, split: str) -> np.ndarray:
+    """The mean feature of each slide: (N, D)."""
+    return np.stack([record.features.astype(np.float64).mean(axis=0) for record in archive.of(split)])
+
+
+def standardised(vectors: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Vectors (N, D) in units of the spread of the training slides' means ``train``, around their mean."""
+    return (vectors - train.mean(axis=0)) / spread(train)
 
 
 def spread(train: np.ndarray) -> np.ndarray:
@@ -41,11 +42,12 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def floor_vectors(archive: Archive) -> dict[str, Pair]:
     """Task -> vectors of test slides and reports: means, bags, and between them bags that a ridge tells."""
-    means, words_of = unit(mean_features(archive, "test")), bags(archive, "test")
-    ridge = RidgeCV(PENALTIES).fit(mean_features(archive, "train"), bags(archive, "train"))
-    center = ridge.predict(mean_features(archive, "train")).mean(axis=0)
-    told = unit(ridge.predict(mean_features(archive, "test")) - center)
-    within, between = (means, words_of), (told, unit(words_of - center))
+    train = means(archive, "train")
+    known, asked = (standardised(each, train) for each in (train, means(archive, "test")))
+    words_of, ridge = bags(archive, "test"), RidgeCV(PENALTIES).fit(known, bags(archive, "train"))
+    center = ridge.predict(known).mean(axis=0)
+    told = unit(ridge.predict(asked) - center)
+    within, between = (unit(asked), words_of), (told, unit(words_of - center))
     return {task: within if asks == searched else between for task, (asks, searched) in TASKS.items()}
 
 
@@ -55,11 +57,11 @@ def anchor_floor(archive: Archive) -> list[np.ndarray]:
     The ridge is learned from whole slides, mean feature -> prompts, and asked about the mean around an anchor.
     """
     targets = np.stack([item.prompts.numpy() for item in archive.items("train")])
-    ridge = RidgeCV(PENALTIES).fit(mean_features(archive, "train"), targets)
-    train = np.stack([record.features.astype(np.float64).mean(axis=0) for record in archive.of("train")])
+    train = means(archive, "train")
+    ridge = RidgeCV(PENALTIES).fit(standardised(train, train), targets)
     found = []
     for record in archive.of("test"):
         shares = np.exp(mask_exponent(record))
         around = shares @ record.features.astype(np.float64) / shares.sum(axis=1, keepdims=True)
-        found.append(ridge.predict((around - train.mean(axis=0)) / spread(train)))
+        found.append(ridge.predict(standardised(around, train)))
     return found

@@ -33,12 +33,8 @@ from lgffem_core.config.study import Study
 from lgffem_core.model.compiled import COMPILE_FROM, compile_for
 from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.retrieval.encoder import embed
-from lgffem_core.run.hours import projection
+from lgffem_core.run.hours import projection, random_training
 from lgffem_core.systems.lgffem.model import build_model
-from lgffem_core.systems.lgffem.strategies import strategy_recipe
-from lgffem_core.training.fabric import make_fabric
-from lgffem_core.training.loop import Trainer, labelled_images
-from lgffem_core.training.losses import LOSSES
 
 CLASSES = 24  # of the batches
 Contestant = tuple[dict, Callable[[], object], int]  # (columns of its row, one call, images of a call)
@@ -71,20 +67,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 def own_training(study: Study, images: int, steps: int) -> Contestant:
     """``steps`` training steps of strategy C, as ``Trainer`` makes them."""
-    loss = LOSSES[study.params.training.loss.name](
-        study.params.training.loss, CLASSES, 4 * study.params.model.neck.channels, study.variant("paper")
-    )
-    parts = {"model": build_model(study, "paper", 0), "loss": loss}
-    trainer = Trainer(make_fabric(study), strategy_recipe(study.params, "c"), parts, labelled_images, 0)
-    compile_for(study.params.compute, COMPILE_FROM, parts["model"])
-    batch = batch_of(study, images)
-    for part in trainer.wrapped.values():
-        part.train()
-    return (
-        row(study, images),
-        lambda: [trainer.train_step(step, 1e-4, batch, 1.0) for step in range(steps)],
-        images * steps,
-    )
+    train_step = random_training(study, images, COMPILE_FROM)
+    return row(study, images), lambda: [train_step(step) for step in range(steps)], images * steps
 
 
 def own_embedding(study: Study, images: int, batches: int) -> Contestant:

@@ -88,30 +88,39 @@ def device_name(study: Study) -> str:
 
 def short_rate(study: Study) -> float:
     """Images a second of training steps on random images, from the second step on: some seconds' worth."""
+    tree = apply_overrides(plain(study.params).model_dump(), RANDOM)
+    study = Study(validate(tree, f"profile {study.params.profile}"), study.root)
+    images = study.params.training.batch_size if name_of_gpu(study) else 4
+    train_step = random_training(study, images)
+    train_step(0).item()
+    began, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - began < PATIENCE:
+        steps += 1
+        train_step(steps).item()
+    return images * steps / (time.perf_counter() - began)
+
+
+def random_training(study: Study, images: int, run: int = 0):
+    """A step of strategy C on random images in memory, called by its number, which gives the loss.
+
+    The network is compiled where it would be in a training over ``run`` images.
+    """
     import torch
 
+    from lgffem_core.model.compiled import compile_for
     from lgffem_core.systems.lgffem.model import build_model
     from lgffem_core.systems.lgffem.strategies import strategy_recipe
     from lgffem_core.training.fabric import make_fabric
     from lgffem_core.training.loop import Trainer, labelled_images
     from lgffem_core.training.losses import LOSSES
 
-    tree = apply_overrides(plain(study.params).model_dump(), RANDOM)
-    study = Study(validate(tree, f"profile {study.params.profile}"), study.root)
-    params, settings = study.params, study.params.training
-    images = settings.batch_size if name_of_gpu(study) else 4
-    loss = LOSSES[settings.loss.name](
-        settings.loss, facts.KIMIA_SCANS, 4 * params.model.neck.channels, study.variant("paper")
-    )
+    params, settings, classes = study.params, study.params.training.loss, facts.KIMIA_SCANS
+    loss = LOSSES[settings.name](settings, classes, 4 * params.model.neck.channels, study.variant("paper"))
     parts = {"model": build_model(study, "paper", 0), "loss": loss}
     trainer = Trainer(make_fabric(study), strategy_recipe(params, "c"), parts, labelled_images, 0)
+    compile_for(params.compute, run, parts["model"])
     side, device = params.model.image_size, trainer.fabric.device
-    batch = torch.randn(images, 3, side, side, device=device), torch.arange(images, device=device) % 2, None
+    batch = torch.randn(images, 3, side, side, device=device), torch.arange(images, device=device) % classes, None
     for part in trainer.wrapped.values():
         part.train()
-    trainer.train_step(0, 1e-4, batch, 1.0).item()
-    began, steps = time.perf_counter(), 0
-    while not steps or time.perf_counter() - began < PATIENCE:
-        steps += 1
-        trainer.train_step(steps, 1e-4, batch, 1.0).item()
-    return images * steps / (time.perf_counter() - began)
+    return lambda step: trainer.train_step(step, 1e-4, batch, 1.0)

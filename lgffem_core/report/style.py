@@ -1,9 +1,9 @@
 """What all pictures share: colours that every reader can tell apart, and the line that names the data."""
 
-import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
@@ -38,23 +38,21 @@ def axes(width: float = 6.0, height: float = 3.2, columns: int = 1):
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write ``path``.png (200 dots an inch) and ``path``.svg; the same figure gives the same bytes."""
+    settle(figure)
     with plt.rc_context({"svg.hashsalt": "lgffem"}):
         with atomic_path(path.with_suffix(".png")) as temporary:
             figure.savefig(temporary, dpi=200, metadata={"Software": None})
         with atomic_path(path.with_suffix(".svg")) as temporary:
             figure.savefig(temporary, metadata={"Date": None})
-            temporary.write_text(steady_ids(temporary.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def steady_ids(svg: str) -> str:
-    """``svg`` with its clip paths numbered in the order in which they appear.
+def settle(figure: Figure) -> None:
+    """Lay ``figure`` out once and for all, its axes at places of six decimals of its width and height.
 
-    Matplotlib names them after all 16 digits of their rectangle, and the solver of the layout leaves the last digit
-    of that to the addresses its variables happen to have in memory.
+    The solver of the layout leaves the last digit to the addresses its variables happen to have in memory. From there
+    it would get into coordinates, into the points that are drawn of a curve and into the names of clip paths.
     """
-    numbers: dict[str, int] = {}
-
-    def number(found: re.Match) -> str:
-        return f"{found[1]}clip{numbers.setdefault(found[2], len(numbers))}"
-
-    return re.sub(r'(id="|url\(#)(p[0-9a-f]{10})(?=["\)])', number, svg)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_position(np.round(ax.get_position(original=True).bounds, 6))

@@ -15,7 +15,7 @@ from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
 
 STROMA = (0.88, 0.88, 0.88)
-WIDTH = 30  # characters of a report's line
+WIDTH, LINES = 27, 10  # of a report, in characters and lines: what its frame holds
 PALETTE = [*COLOURS[:7], COLOURS[8], COLOURS[9]]  # the eighth is grey, as stroma is
 
 Colours = dict[str, tuple]
@@ -171,7 +171,8 @@ def answers_figure(
     )
 
     def write(panel: Axes, record: Record, title: str, frame) -> None:
-        panel.text(0.05, 0.95, textwrap.fill(record.report, WIDTH), va="top", fontsize=7, transform=panel.transAxes)
+        text = textwrap.fill(record.report, WIDTH, max_lines=LINES, placeholder=" …")
+        panel.text(0.05, 0.94, text, va="top", fontsize=8, transform=panel.transAxes)
         panel.set(xticks=[], yticks=[])
         panel.set_title(title, fontsize=8)
         for spine in panel.spines.values():

@@ -70,6 +70,19 @@ def test_answers_are_the_nearest_and_can_be_shown(demo, paper):
     assert len(nearest(paper, asks, "slide to report", 1000)[0]) == len(archive.of("test"))  # of fewer, all
 
 
+def test_a_report_too_long_for_its_frame_says_that_it_goes_on(demo):
+    study, archive = demo
+    short = archive.of("test")[0]
+    long = replace(short, report=" ".join([short.report] * 20))
+    figure = answers_figure([short], [[short, long]], "report", palette(archive.records), "answers", study.label)
+    figure.draw_without_rendering()
+    for panel in figure.axes[1:]:
+        (text,) = panel.texts
+        inside, frame = text.get_window_extent(), panel.get_window_extent()
+        assert frame.contains(*inside.min) and frame.contains(*inside.max)
+    assert [panel.texts[0].get_text().endswith(" …") for panel in figure.axes[1:]] == [False, True]
+
+
 def test_a_number_that_is_the_same_on_all_slides_breaks_no_floor(study):
     """As a channel of a backbone that tissue never wakes."""
     prepare(study, "reports")

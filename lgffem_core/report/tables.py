@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from lgffem_core.base.files import write_text
 from lgffem_core.config.study import Study
@@ -18,6 +19,12 @@ LATEX_ESCAPES = str.maketrans(
         "`": "",  # Markdown's, of the notes
     }
 )
+
+
+def readable(table: pd.DataFrame) -> Styler:
+    """A table as a notebook shows it: two decimals, a dash where a value does not apply, row numbers left out."""
+    styler = table.style.format(precision=DECIMALS, na_rep="–")
+    return styler if any(table.index.names) else styler.hide(axis="index")
 
 
 def write_table(study: Study, table: pd.DataFrame, name: str, title: str, note: str) -> Path:

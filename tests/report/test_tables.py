@@ -7,7 +7,7 @@ import pytest
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
-from lgffem_core.report.tables import markdown, write_table
+from lgffem_core.report.tables import markdown, readable, write_table
 
 SCORES = {"eta_p": [100 / 3, 100], "paper_eta_p": [None, 72.08]}
 TABLE = pd.DataFrame({"strategy": ["A", "B"], "variant": "paper", **SCORES})
@@ -57,3 +57,11 @@ def test_a_file_name_with_any_character_breaks_no_table(study):
 
 def test_a_bar_in_a_cell_opens_no_new_cell():
     assert markdown(pd.DataFrame({"a": ["x|y"], "b": ["z"]})).splitlines()[-1] == r"| x\|y | z |"
+
+
+def test_a_notebook_shows_a_dash_where_a_value_does_not_apply_and_whole_sentences():
+    table = pd.DataFrame({"method": ["one", None], "eta_p": [1 / 3, float("nan")], "why": ["a", "long " * 40]})
+    page = readable(table).to_html()
+    assert re.findall(r"<td[^>]*>(.*?)</td>", page) == ["one", "0.33", "a", "–", "–", "long " * 40]
+    assert "row_heading" not in page
+    assert "row_heading" in readable(table.set_index("method")).to_html()

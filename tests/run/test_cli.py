@@ -321,7 +321,8 @@ EPOCH = {
     "title": "strategy B",
     "epoch": 2,
     "epochs": 4,
-    "images_per_second": 81.6,
+    "per_second": 81.6,
+    "unit": "images",
     "seconds_left": 65,
 }
 FINISHED = {"event": "finished", "stage": "04_strategy_b_pannuke", "seconds": 125}

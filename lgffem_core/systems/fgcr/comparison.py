@@ -73,7 +73,7 @@ def compared_run(study: Study, name: str) -> Run:
     settings = study.params.fgcr.model_copy()
     short = settings.model_copy(update={"epochs": settings.compared_epochs})
     folder = study.artifacts / "fgcr" / "compared" / name.replace(" ", "_").replace(":", "")
-    return Run(name, folder, short, toggles(study, "paper"), study.params.seeds[0])
+    return Run(name, folder, short, toggles(study, "paper"), study.params.seeds[0], lines=1)
 
 
 def without(settings: Fgcr, *names: str) -> Fgcr:

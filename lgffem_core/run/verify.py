@@ -108,7 +108,7 @@ def check_artefacts(manifest: Manifest, folder: Path, project: Path, findings: F
         contents = dict(zip(wanted, pool.map(hash_file, wanted.values()), strict=True))
     below = [name for name in wanted if name.startswith("artifacts/")]
     wrong = [name for name in below if contents[name] != manifest.artefacts[name].sha256]
-    moved = folder.resolve() != (project / inside).resolve()  # then other artifacts may lie where its own are looked for
+    moved = folder.resolve() != (project / inside).resolve()  # then another run's may lie where its own are looked for
     if wrong and (moved or (len(below) > 1 and not any(map(contents.get, below)))):
         where = os.path.commonpath(map(os.path.dirname, below))
         says = f"{len(wrong)} files under {where} are not here: were results copied without artifacts?"

@@ -83,8 +83,8 @@ def test_speed_and_time_left_follow_the_clock(events, monkeypatch):
     now[0] += 20
     lines.epoch_done(epoch=5, samples=160, loss=1.0, lr=1e-3)  # two epochs in 20 s, four to go
     event = read_events(events)[0][0]
-    assert (event["per_second"], event["unit"]) == (pytest.approx(8), "images") and event["seconds_left"] == pytest.approx(40)
-    assert (event["epoch"], event["epochs"]) == (6, 10)
+    assert event["per_second"] == pytest.approx(8) and event["seconds_left"] == pytest.approx(40)
+    assert (event["epoch"], event["epochs"], event["unit"]) == (6, 10, "images")
 
 
 def test_a_quiet_process_says_nothing(events, capsys):

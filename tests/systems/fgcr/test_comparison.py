@@ -9,8 +9,8 @@ import pytest
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.data import prepare
-from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr import comparison
+from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.comparison import (
     ALL,
     NO_FINE,

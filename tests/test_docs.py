@@ -48,7 +48,7 @@ ELSEWHERE = {
         "tests/test_end_to_end.py::test_one_command_fills_table_1",
     ),
     "./run_all.sh params/smoke.yaml": ("tests/test_end_to_end.py::test_one_command_fills_table_1",),
-    f"{STAGE} 12_counts": ("tests/run/test_registry.py::test_added_stages_run_and_read_what_they_declare",),
+    f"{STAGE} 15_counts": ("tests/run/test_registry.py::test_added_stages_run_and_read_what_they_declare",),
     f"{STAGE} 06_baselines": (
         "tests/run/test_registry.py::test_added_stages_run_and_read_what_they_declare",
         "tests/systems/test_scratch_baseline.py::test_a_baseline_is_added_by_a_file_and_an_entry",
@@ -262,6 +262,12 @@ HERE = {
     LOSS,
     SMSE,
 }
+
+
+def test_the_examples_of_notebooks_have_numbers_that_are_free():
+    shown = re.findall(r"notebooks/((\d\d)_\w+)\.ipynb", TEXTS[PROJECT / "docs" / "extending.md"])
+    taken = {path.name[:2] for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert len(shown) == 2 and taken.isdisjoint(number for _, number in shown)
 
 
 def test_every_command_is_run_here_or_elsewhere():

@@ -208,6 +208,15 @@ def test_packages_are_read_from_their_metadata(tmp_path):
     assert found == {"torch": {"2.12.0"}, "torch-vision": {"1"}, "numpy": {"1", "2"}}
 
 
+def test_half_removed_packages_are_told(tmp_path):
+    install(tmp_path, "numpy", "1")
+    assert is_ok(doctor.half_removed(tmp_path))
+    for name in ("half-1.0", "rest-2"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    finding = doctor.half_removed(tmp_path)
+    assert finding.level == "FAULT" and finding.sentence.endswith(": half-1.0.dist-info, rest-2.dist-info")
+
+
 def test_a_lock_is_read_with_its_conditions():
     assert PINS == {
         "torch": ({"2.12.0"}, True),

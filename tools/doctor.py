@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -234,6 +235,14 @@ def versions(packages: dict[str, set[str]], pins: dict[str, tuple[set[str], bool
     return fault(f"packages differ from the lock: {', '.join(wrong[:3])}{more}", ANEW)
 
 
+def half_removed(site: Path) -> Finding:
+    """Folders of packages that tell neither name nor version, as a removal that was stopped leaves them."""
+    found = sorted(folder.name for folder in site.glob("*.dist-info") if not (folder / "METADATA").is_file())
+    if not found:
+        return ok("no package is half removed")
+    return fault(f"half removed, without METADATA: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}", ANEW)
+
+
 def torch_pair(packages: dict[str, set[str]]) -> Finding:
     """torch 2.N goes with torchvision 0.(N+15); another pair fails on ``import timm``."""
     torch, vision = (max(packages.get(name, {"missing"})) for name in ("torch", "torchvision"))
@@ -396,6 +405,7 @@ def packages_findings(folder: Path, root: Path, lock: str) -> list[Finding]:
     packages, pins = installed_packages(site), locked_packages((root / lock).read_text(encoding="utf-8"))
     return [
         versions(packages, pins),
+        half_removed(site),
         torch_pair(packages),
         one_opencv(packages),
         one_faiss(packages),
@@ -460,4 +470,9 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is like Ctrl-C
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("stopped; nothing was changed.", file=sys.stderr)
+        sys.exit(130)

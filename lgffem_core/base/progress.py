@@ -11,7 +11,7 @@ from pathlib import Path
 
 VARIABLE = "LGFFEM_EVENTS"
 STAGE_VARIABLE = "LGFFEM_STAGE"  # the stage that a process works for; several may run side by side
-LINES = 20  # printed at most for one training run
+LINES = 20  # printed for one training run, beside its last
 
 
 def emit(event: str, **details) -> None:
@@ -42,15 +42,20 @@ def clock(seconds: float) -> str:
 
 
 class EpochLines:
-    """Reports a training run's epochs: an event each, and at most ``LINES`` printed lines, under its ``title``."""
+    """Reports a training run's epochs under its ``title``: an event each, ``lines`` of them printed, and the last.
 
-    def __init__(self, title: str, epochs: int, first: int = 0, quiet: bool = False):
-        self.title, self.epochs, self.first, self.quiet = title, epochs, first, quiet
+    ``unit`` is what a sample is: "images", or "slides".
+    """
+
+    def __init__(
+        self, title: str, epochs: int, first: int = 0, quiet: bool = False, lines: int = LINES, unit: str = "images"
+    ):
+        self.title, self.epochs, self.first, self.quiet, self.unit = title, epochs, first, quiet, unit
         self.start = time.monotonic()
-        self.every = max(1, -(-epochs // LINES))
+        self.every = max(1, -(-epochs // lines))
 
-    def epoch_done(self, epoch: int, images: int, loss: float, lr: float) -> None:
-        """Report that ``epoch`` (0-based) ended, with ``images`` seen since this process started."""
+    def epoch_done(self, epoch: int, samples: int, loss: float, lr: float) -> None:
+        """Report that ``epoch`` (0-based) ended, with ``samples`` seen since this process started."""
         elapsed = max(time.monotonic() - self.start, 1e-9)
         left = elapsed / (epoch + 1 - self.first) * (self.epochs - epoch - 1)
         if self.quiet:
@@ -61,12 +66,13 @@ class EpochLines:
             epoch=epoch + 1,
             epochs=self.epochs,
             loss=loss,
-            images_per_second=images / elapsed,
+            per_second=samples / elapsed,
+            unit=self.unit,
             seconds_left=left,
         )
         if epoch % self.every == 0 or epoch + 1 == self.epochs:
             print(
                 f"{self.title}  epoch {epoch + 1:>3}/{self.epochs}  loss {loss:8.4f}  "
-                f"lr {lr:.1e}  {images / elapsed:5.0f} images/s  {clock(left)} left",
+                f"lr {lr:.1e}  {samples / elapsed:5.0f} {self.unit}/s  {clock(left)} left",
                 flush=True,
             )

@@ -94,9 +94,11 @@ def installed_versions(packages: tuple[str, ...] = COMPUTING + SHOWING) -> dict[
     versions = {}
     for name in packages:
         try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            version = importlib.metadata.version(name)
+        except (importlib.metadata.PackageNotFoundError, FileNotFoundError):  # the latter: half removed
             continue
+        if version:  # of a half removed one Python 3.11 gives None
+            versions[name] = version
     return versions
 
 

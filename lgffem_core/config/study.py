@@ -160,11 +160,15 @@ class Study:
 
     @property
     def origin(self) -> str:
-        """Where the data are from: given, or synthetic."""
+        """Where the data are from: given, or synthetic; an archive alone has vectors and no data."""
         params = plain(self.params)
+        vectors = "archive" in params.systems and params.archive.embeddings is None
         used = {name for system in params.systems for name in USED.get(system, DATASETS)}
         may_be_made = used & {*params.data.synthetic.datasets}
         made = [name for name in DATASETS if name in may_be_made and self.is_synthetic(name)]
         if SEARCHED in made or (made and used == {*made}):
             return "DEMO, synthetic tissue, not comparable with the paper"
+        if not used:
+            return "synthetic vectors" if vectors else "given embeddings"
+        made += ["vectors"] if vectors else []
         return f"given data, except synthetic {', '.join(made)}" if made else "given data"

@@ -214,9 +214,15 @@ def settings_of(study: Study, dataset: str):
 
 
 def index_settings(study: Study, dataset: str) -> dict:
-    """What the PatchTable of a data set depends on, as far as the parameters say."""
-    settings = settings_of(study, dataset).model_dump(mode="json") | {"faulty_files": study.params.data.faulty_files}
-    return {"dataset": dataset, "images": str(images_root(study, dataset)), "settings": settings}
+    """What the PatchTable of a data set depends on, as far as the parameters say.
+
+    Where images were made or unpacked here, their folder counts from that of the index, which moves with it.
+    """
+    settings, images = settings_of(study, dataset).model_dump(mode="json"), images_root(study, dataset)
+    made = images.is_relative_to(study.artifacts)
+    place = images.relative_to(study.artifacts).as_posix() if made else str(images)
+    settings["faulty_files"] = study.params.data.faulty_files
+    return {"dataset": dataset, "images": place, "settings": settings}
 
 
 def check_counts(study: Study, dataset: str, rows: list[Row]) -> None:

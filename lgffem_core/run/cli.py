@@ -26,6 +26,7 @@ from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entrie
 COMMANDS = ("verify", "slides", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
 DEMO = str(PROJECT / "params" / "demo.yaml")
 GOES_ON = "the same command goes on from the last checkpoint."
+OF_OTHERS = {"slides": "the same command goes on with the slide at which it was.", "checkpoint": "nothing was written."}
 
 
 def asked_for(params: str, pairs: list[str]) -> Request:
@@ -276,7 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {told(error)}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt as stopped:
-        print(" ".join(["stopped;", *(stopped.args or [GOES_ON])]), file=sys.stderr)
+        print(" ".join(["stopped;", *(stopped.args or [OF_OTHERS.get(options.command, GOES_ON)])]), file=sys.stderr)
         return 130
     finally:
         for sign, handler in previous.items():

@@ -81,7 +81,8 @@ class Reporter:
             self.running[stage] = ("", "")
         elif kind == "epoch":
             where = (
-                f"{event['title']}, epoch {event['epoch']}/{event['epochs']}, {event['images_per_second']:.0f} images/s"
+                f"{event['title']}, epoch {event['epoch']}/{event['epochs']}, "
+                f"{event['per_second']:.0f} {event['unit']}/s"
             )
             self.running[stage] = (where, f", {clock(event['seconds_left'])} left")
         elif kind == "finished":

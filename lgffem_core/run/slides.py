@@ -20,7 +20,7 @@ import pandas as pd
 
 from lgffem_core.audit.floors import backbone_encoder
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import atomic_path, remove_leftovers, sha256_file, sha256_json, write_text
+from lgffem_core.base.files import atomic_path, remove_file, remove_leftovers, sha256_file, sha256_json, write_text
 from lgffem_core.base.progress import clock
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import installed_versions
@@ -85,8 +85,9 @@ def said_of(head: str, tell: Callable, text: str) -> None:
 def one_slide(study: Study, slide: Slide, encoder: Encoder, out: Path, tell: Callable) -> dict:
     """Make one record; the row of the list, also of a slide that fails. What was there of it before is gone then."""
     path, batch = out / f"{slide.name}{SUFFIX}", study.params.retrieval.batch_size
-    path.unlink(missing_ok=True)
     try:
+        if os.path.lexists(path):  # a folder of that name, say, is this slide's fault alone
+            remove_file(path)
         tiles = slide.tiles()
         if tiles.overview:
             draw(tiles.overview, path.with_suffix(".png"))
@@ -176,6 +177,8 @@ def sole_writer(out: Path):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RequestError(f"--out: another command is writing to {out}; wait for it, or stop it.") from None
+        if (out / LIST).is_dir():  # it is first written when a slide is done
+            raise RequestError(f"--out: {out / LIST} is a folder, where the list of slides belongs; move it away.")
         remove_leftovers(out)
         yield
 

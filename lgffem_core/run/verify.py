@@ -107,9 +107,16 @@ def check_artefacts(manifest: Manifest, folder: Path, project: Path, findings: F
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
         contents = dict(zip(wanted, pool.map(hash_file, wanted.values()), strict=True))
     below = [name for name in wanted if name.startswith("artifacts/")]
-    if len(below) > 1 and not any(map(contents.get, below)):
+    wrong = [name for name in below if contents[name] != manifest.artefacts[name].sha256]
+    moved = folder.resolve() != (project / inside).resolve()  # then another run's may lie where its own are looked for
+    if wrong and (moved or (len(below) > 1 and not any(map(contents.get, below)))):
         where = os.path.commonpath(map(os.path.dirname, below))
-        says = f"{len(below)} files under {where} are not here: were results copied without artifacts?"
+        says = f"{len(wrong)} files under {where} are not here: were results copied without artifacts?"
+        if moved:
+            says = (
+                f"{len(wrong)} of {len(below)} files under {where} in {project} are not this run's: {folder} was "
+                f"copied or renamed; to check them put it as {inside[:-1]} beside its own artifacts/{manifest.profile}."
+            )
         findings.faults.append(Fault(where, says))
         contents = {name: found for name, found in contents.items() if name not in below}
     for name, found in contents.items():

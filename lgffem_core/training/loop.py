@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import remove_leftovers
-from lgffem_core.base.progress import EpochLines
+from lgffem_core.base.progress import LINES, EpochLines
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.config.params import Compute
 from lgffem_core.data.loading import TrainingBatches, collate, make_loader
@@ -54,6 +54,8 @@ class Recipe:
     drop_last: bool = True  # leave an epoch's incomplete last batch out
     sampler: Callable[..., TrainingBatches] = TrainingBatches  # called as it is, for what has its methods
     collate: Callable = collate  # a list of the data set's items -> batch
+    unit: str = "images"  # what an item is, for lines of progress
+    lines: int = LINES  # of them, beside the last
 
 
 def labelled_images(batch: tuple, model: nn.Module, loss: nn.Module) -> Tensor:
@@ -113,7 +115,8 @@ class Trainer:
             self.restore(checkpoint, batches.steps, str(checkpoint_path(folder, checkpoint.step)))
         loader = make_loader(dataset, batches, compute.workers, recipe.collate)
         loader = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        lines = EpochLines(recipe.title, recipe.epochs, checkpoint.step // batches.steps, quiet=rank > 0)
+        told = {"quiet": rank > 0, "lines": recipe.lines, "unit": recipe.unit}
+        lines = EpochLines(recipe.title, recipe.epochs, checkpoint.step // batches.steps, **told)
         return self.run_steps(loader, batches, checkpoint, folder, lines, compute.checkpoint_steps)
 
     def run_steps(self, loader, batches, checkpoint: Checkpoint, folder, lines, every: int | None) -> list[dict]:

@@ -65,15 +65,26 @@ def test_a_training_run_prints_few_lines_and_always_the_last(events, capsys, epo
     assert told == list(range(1, epochs + 1))
 
 
+@pytest.mark.parametrize(("lines", "printed"), [(1, [1, 10]), (2, [1, 6, 10]), (5, [1, 3, 5, 7, 9, 10])])
+def test_a_training_of_slides_says_slides_and_may_print_fewer_lines(events, capsys, lines, printed):
+    told = EpochLines("FGCR", 10, lines=lines, unit="slides")
+    for epoch in range(10):
+        told.epoch_done(epoch, 8 * (epoch + 1), 1.0, 1e-3)
+    said = capsys.readouterr().out.splitlines()
+    assert [int(line.split("epoch")[1].split("/")[0]) for line in said] == printed
+    assert all(" slides/s" in line and "images" not in line for line in said)
+    assert [event["unit"] for event in read_events(events)[0]] == ["slides"] * 10
+
+
 def test_speed_and_time_left_follow_the_clock(events, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     lines = EpochLines("strategy A", epochs=10, first=4)  # a run that goes on after epoch 4
     now[0] += 20
-    lines.epoch_done(epoch=5, images=160, loss=1.0, lr=1e-3)  # two epochs in 20 s, four to go
+    lines.epoch_done(epoch=5, samples=160, loss=1.0, lr=1e-3)  # two epochs in 20 s, four to go
     event = read_events(events)[0][0]
-    assert event["images_per_second"] == pytest.approx(8) and event["seconds_left"] == pytest.approx(40)
-    assert (event["epoch"], event["epochs"]) == (6, 10)
+    assert event["per_second"] == pytest.approx(8) and event["seconds_left"] == pytest.approx(40)
+    assert (event["epoch"], event["epochs"], event["unit"]) == (6, 10, "images")
 
 
 def test_a_quiet_process_says_nothing(events, capsys):

@@ -171,11 +171,20 @@ def test_the_label_speaks_of_the_data_of_the_systems_that_are_run():
     assert "DEMO" in demo(systems=["fgcr"], data__kimia__root="/mine").label
     both = demo(systems=["smse", "fgcr"], data__reports__root="/mine").label
     assert both == "profile demo: given data, except synthetic breakhis"
+
     read = {system: {*()} for system in study.USED}
     for entry in known().values():
         if entry.system:
             read[entry.system] |= {*entry.data}
     assert read == {system: {*sets} for system, sets in study.USED.items()}
+
+
+def test_the_label_says_that_an_archives_vectors_were_generated():
+    assert demo(systems=["archive"]).label == "profile demo: synthetic vectors"
+    assert demo(systems=["archive"], archive__embeddings="/mine").label == "profile demo: given embeddings"
+    beside = demo(systems=["fgcr", "archive"], data__reports__root="/mine").label
+    assert beside == "profile demo: given data, except synthetic vectors"
+    assert "DEMO" in demo(systems=["fgcr", "archive"]).label
 
 
 def test_a_variant_says_which_toggles_make_it_another():

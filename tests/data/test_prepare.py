@@ -48,6 +48,16 @@ def test_the_table_is_written_and_given_back(study, kimia_folder, monkeypatch):
     pd.testing.assert_frame_equal(patch_table(mine, "kimia"), table)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_study_that_was_copied_has_its_tables_with_it(study, kimia_folder, monkeypatch, tmp_path, given):
+    mine = study(**{"data__kimia__root": str(kimia_folder())} if given else {"data__kimia__scans": 24})
+    prepare(mine, "kimia")
+    shutil.copytree(mine.artifacts, tmp_path / "copy" / "artifacts" / mine.artifacts.name)
+    moved = Study(mine.params, tmp_path / "copy")
+    monkeypatch.setattr(preparation, "prepare", lambda *_: pytest.fail("prepared again"))
+    pd.testing.assert_frame_equal(patch_table(moved, "kimia"), patch_table(mine, "kimia"))
+
+
 def test_without_notebook_01_the_table_is_prepared_on_demand(study, kimia_folder):
     mine = study(data__kimia__root=str(kimia_folder()))
     assert not mine.index("kimia").exists()

@@ -247,7 +247,37 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys, monkeypatch):
 
     monkeypatch.setattr(cli, "run", stopped)
     assert main([]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "slides", stopped)
+    assert main(["slides", "folder", "--out", "records"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on with the slide at which it was.\n"
+
+
+#: Programs that run a command and signal themselves: while its modules are imported, or in the midst of its work.
+EARLY = """
+import os, runpy, sys, time
+class Finder:
+    def find_spec(name, *_):
+        if name == "lgffem_core.run.cli":
+            os.kill(os.getpid(), {sign})
+            time.sleep(60)
+sys.meta_path.insert(0, Finder)
+runpy.run_module("lgffem_core", run_name="__main__")
+"""
+DOCTOR = """
+import os, runpy, shutil, sys, time
+sys.argv = [{doctor!r}]
+shutil.disk_usage = lambda *_: (os.kill(os.getpid(), {sign}), time.sleep(60))
+runpy.run_path({doctor!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("program", "said"), [(EARLY, "nothing was started"), (DOCTOR, "nothing was changed")])
+def test_a_signal_before_a_run_ends_with_130_and_a_sentence(program, said, sign):
+    code = program.format(sign=int(sign), doctor=str(PROJECT / "tools" / "doctor.py"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (130, f"stopped; {said}.\n")
 
 
 # -- the lock --------------------------------------------------------------------------------------------
@@ -321,7 +351,8 @@ EPOCH = {
     "title": "strategy B",
     "epoch": 2,
     "epochs": 4,
-    "images_per_second": 81.6,
+    "per_second": 81.6,
+    "unit": "images",
     "seconds_left": 65,
 }
 FINISHED = {"event": "finished", "stage": "04_strategy_b_pannuke", "seconds": 125}

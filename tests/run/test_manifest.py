@@ -9,7 +9,8 @@ import torch
 
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.machine import graphics, machine
+from lgffem_core.config import machine as machine_module
+from lgffem_core.config.machine import graphics, installed_versions, machine
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.run import manifest as provenance
@@ -167,3 +168,18 @@ def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path):
     assert set(provenance.commit(tmp_path).values()) == {None}
+
+
+def test_a_half_removed_package_has_no_version(tmp_path, monkeypatch):
+    for name, text in (("whole-1.0", "Metadata-Version: 2.1\nName: whole\nVersion: 1.0\n"), ("half-1.0", None)):
+        (folder := tmp_path / f"{name}.dist-info").mkdir()
+        if text:
+            (folder / "METADATA").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_versions(("whole", "half", "absent")) == {"whole": "1.0"}
+
+    def raises(name):
+        raise FileNotFoundError(name)  # as importlib_metadata does, and later Pythons
+
+    monkeypatch.setattr(machine_module.importlib.metadata, "version", raises)
+    assert installed_versions(("half",)) == {}

@@ -279,13 +279,13 @@ def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeyp
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path))
     request = Request("params/smoke.yaml", {})
     rule = dry_run(request, copy).split("\nrule counts:")[1].split("\nrule ")[0]
-    assert "request.json 12_counts\n" in rule and "stages/01_data_preparation.done" in rule
+    assert "request.json 15_counts\n" in rule and "stages/01_data_preparation.done" in rule
 
     for name in ("due", "stages"):
         monkeypatch.setattr(f"lgffem_core.run.{name}.PROJECT", copy)
-    study, stage = smoke(), Stage("12_counts")
+    study, stage = smoke(), Stage("15_counts")
     assert {path.name for path in stage_outputs(study, *stage)} == {
-        "12_counts.ipynb", "12_counts.html", "counts.csv", "counts.md", "counts.tex",
+        "15_counts.ipynb", "15_counts.html", "counts.csv", "counts.md", "counts.tex",
     }  # fmt: skip
     assert stages.artefacts(study)[-1].title == "Counts" and all_stages(study)[-1] == stage
     with monkeypatch.context() as patch:
@@ -296,8 +296,8 @@ def test_a_stage_is_added_by_a_notebook_and_an_entry(extended, tmp_path, monkeyp
     tool = runpy.run_path(str(PROJECT / "tools" / "readme.py"))
     for name, value in {"PROJECT": copy, "registry": lambda: registry(copy / REGISTRY)}.items():
         monkeypatch.setitem(tool["notebook_table"].__globals__, name, value)
-    assert "](notebooks/12_counts.ipynb) | how many patches there are of each scan |" in tool["notebook_table"]()[-1]
-    assert tool["artefact_map"]()[-1].startswith("| Counts | [12_counts](../notebooks/12_counts.ipynb) | ")
+    assert "](notebooks/15_counts.ipynb) | how many patches there are of each scan |" in tool["notebook_table"]()[-1]
+    assert tool["artefact_map"]()[-1].startswith("| Counts | [15_counts](../notebooks/15_counts.ipynb) | ")
 
 
 def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
@@ -321,8 +321,8 @@ def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
     lesson = execute("01_data_preparation", "colour")
     assert {path.stem for path in (artifacts / "index").glob("*.json")} == {"kimia", "scratch"}
     assert not [cell for cell in lesson if "lgffem" in cell["metadata"]["tags"]]
-    shown = {"12_counts": execute("12_counts", "lgffem", "colour"), "13_colour": execute("13_colour", "colour")}
-    for section, notebook, table in (("A stage", "12_counts", "counts"), ("A system", "13_colour", "table_colour")):
+    shown = {"15_counts": execute("15_counts", "lgffem", "colour"), "16_colour": execute("16_colour", "colour")}
+    for section, notebook, table in (("A stage", "15_counts", "counts"), ("A system", "16_colour", "table_colour")):
         (kept,) = (text for what, _, text in extended.steps(section) if what == "keep")
         assert read_json(artifacts / "stages" / f"{notebook}.json")["reads"] == json.loads(kept)
         assert (results / "tables" / f"{table}.csv").is_file()

@@ -202,6 +202,26 @@ def test_records_do_not_go_among_the_slides(ten, study, tmp_path):
         make_records(study(), ten, tmp_path / "file")
 
 
+def test_a_folder_in_a_records_place_fails_that_slide_alone(ten, made, tmp_path):
+    out = tmp_path / "records"
+    for name in ("s3.safetensors", "s5.png"):
+        (out / name).mkdir(parents=True)
+    (out / "s3.safetensors" / "mine.txt").write_text("x")
+    code, said = made(ten)
+    for name in ("s3.safetensors", "s5.png"):
+        (line,) = (line for line in said[-2:] if f"{out / name}: cannot be " in line)
+        assert "(Is a directory); move away what stands in its place" in line
+    assert code == 1 and said[-3].startswith("8 of 10 slides are records")
+    assert (out / "s3.safetensors" / "mine.txt").read_text() == "x"
+
+
+def test_a_folder_in_the_lists_place_is_refused_before_anything_is_made(ten, made, tmp_path):
+    (out := tmp_path / "records" / "slides.csv").mkdir(parents=True)
+    with pytest.raises(RequestError, match=rf"--out: {out} is a folder, where the list of slides belongs; move it"):
+        made(ten)
+    assert not list(out.parent.glob("*.safetensors"))
+
+
 def test_patchgastric_becomes_records_and_says_what_it_assumes(made, tmp_path):
     write_biopsies(Synthetic(image_size=32), root := tmp_path / "root", slides=3, patches=5)
     code, said = made(root)

@@ -132,6 +132,24 @@ def test_results_that_were_copied_without_their_artifacts_are_one_fault_and_the_
     assert report([project / "results/tiny"], project) == 1
 
 
+@pytest.mark.parametrize("place", ["results/mine", "backup/tiny"])
+@pytest.mark.parametrize("there", [None, b"weights of another run"])
+def test_artifacts_of_a_folder_that_was_renamed_or_copied_are_not_said_to_be_changed(project, place, there):
+    (project / place).parent.mkdir(exist_ok=True)
+    (project / "results/tiny").rename(project / place)
+    assert check_folder(project / place, project).faults == []  # while its artifacts are where they were
+    (project / "artifacts/tiny").rename(project / "artifacts/mine")
+    if there:
+        (project / "artifacts/tiny").mkdir()
+        (project / "artifacts/tiny/model.safetensors").write_bytes(there)
+    (fault,) = check_folder(project / place, project).faults
+    assert fault == (
+        "artifacts/tiny",
+        f"1 of 1 files under artifacts/tiny in {project} are not this run's: {project / place} was copied or renamed; "
+        "to check them put it as results/tiny beside its own artifacts/tiny.",
+    )
+
+
 def test_faults_of_artifacts_come_after_those_of_results(project):
     (project / "artifacts/tiny/model.safetensors").write_bytes(b"other weights")
     (project / "results/tiny/extra.csv").write_text("A,99.40")

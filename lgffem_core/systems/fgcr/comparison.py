@@ -73,7 +73,7 @@ def compared_run(study: Study, name: str) -> Run:
     settings = study.params.fgcr.model_copy()
     short = settings.model_copy(update={"epochs": settings.compared_epochs})
     folder = study.artifacts / "fgcr" / "compared" / name.replace(" ", "_").replace(":", "")
-    return Run(name, folder, short, toggles(study, "paper"), study.params.seeds[0])
+    return Run(name, folder, short, toggles(study, "paper"), study.params.seeds[0], lines=1)
 
 
 def without(settings: Fgcr, *names: str) -> Fgcr:
@@ -91,10 +91,16 @@ def ablation_runs(study: Study) -> list[Run]:
     return [base, *(replace(compared_run(study, name), settings=settings) for name, settings in changed.items())]
 
 
-def ledger_runs(study: Study) -> dict[int, Run]:
-    """Row -> the run with that row's toggle as the other reading has it; 0: nothing but another seed."""
+def yardstick(study: Study) -> Run:
+    """The run that differs in nothing but its seed: an effect no larger than its own is luck."""
     base = compared_run(study, OTHER_SEED)
-    runs = {0: replace(base, seed=base.seed + 1)}
+    return replace(base, seed=base.seed + 1)
+
+
+def ledger_runs(study: Study) -> dict[int, Run]:
+    """Row -> the run with that row's toggle as the other reading has it; 0: the yardstick."""
+    base = compared_run(study, ALL)
+    runs = {0: yardstick(study)}
     for row in read_ledger():
         if row.toggle:
             changed = base.toggles.model_copy(update={row.toggle: row.values[1]})
@@ -120,8 +126,9 @@ def difference(study: Study, base: Result, other: Result) -> dict[str, float]:
 
 
 def ablation(study: Study, archive: Archive) -> pd.DataFrame:
-    """A row for each run of ``ablation_runs``."""
-    results = {run.name: result(study, archive, run) for run in ablation_runs(study)}
+    """A row for each run of ``ablation_runs``, and behind the first the yardstick: what another seed does."""
+    base, *others = ablation_runs(study)
+    results = {run.name: result(study, archive, run) for run in (base, yardstick(study), *others)}
     rows = [{"run": name, **difference(study, results[ALL], own)} for name, own in results.items()]
     return pd.DataFrame(rows).round(DECIMALS)
 

@@ -141,13 +141,17 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
 
 
 def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Figure:
-    """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals."""
+    """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals.
+
+    The first row is the yardstick, another seed: bands of the measures' colours are as wide as what it does.
+    """
     measured = {"change": "four tasks, R@1", "region_change": "region level"}
     shown = {column: name for column, name in measured.items() if column in table}
     figure, ax = axes(8.0, 0.36 * len(table) + 1.2)
     for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3
         value = table[column].to_numpy(float)
+        ax.axvspan(-abs(value[0]), abs(value[0]), color=colour, alpha=0.12, linewidth=0, zorder=0)
         ends = np.abs(table[[f"{column}_low", f"{column}_high"]].to_numpy(float).T - value)
         ax.errorbar(value, at, xerr=ends, fmt="o", color=colour, capsize=2, markersize=4, linewidth=1, label=name)
     ax.axvline(0, color="0.5", linewidth=0.8)

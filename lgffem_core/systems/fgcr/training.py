@@ -38,6 +38,7 @@ class Run:
     settings: Fgcr  # with the epochs and terms of this run
     toggles: FgcrToggles
     seed: int
+    lines: int = 5  # of progress
 
 
 def build_model(archive: Archive, run: Run) -> FGCRModel:
@@ -87,6 +88,8 @@ def recipe(run: Run) -> Recipe:
         optimizer=partial(torch.optim.Adam, lr=run.settings.lr),
         float32=(),
         collate=collate,
+        unit="slides",
+        lines=run.lines,
     )
 
 

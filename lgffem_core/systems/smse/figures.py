@@ -17,6 +17,7 @@ from lgffem_core.systems.smse.losses import cross_entropy, focal, reinforced_foc
 from lgffem_core.systems.smse.training import Run
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
+HARD = 0.25  # samples whose own class has less probability than this are called hard in the figure
 
 
 def three_losses(study: Study) -> dict[str, Loss]:
@@ -39,21 +40,28 @@ def value_and_gradient(loss: Loss, at: np.ndarray, logit: bool) -> tuple[np.ndar
 
 
 def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
-    """Value (above) and gradient (below) over the probability (left) and over the logit (right)."""
+    """Value (above) and gradient (below) over the probability (left) and over the logit (right); grey: p < ``HARD``."""
     figure, panels = plt.subplots(2, 2, figsize=(8.4, 5.6), layout="constrained", sharex="col")
     places = (np.linspace(0.002, 0.998, 500), np.linspace(-6, 6, 500))
     for column, at in enumerate(places):
         for (name, loss), colour in zip(losses.items(), COLOURS, strict=False):
             for panel, values in zip(panels[:, column], value_and_gradient(loss, at, column == 1), strict=True):
+<<<<<<< HEAD
                 panel.plot(at, values, color=colour, label=name)
         panels[1, column].axvspan(at[0], at[len(at) // 4], color="0.92", zorder=0)
+=======
+                # A last bit, which differs between two runs, decides which points of a straight piece are drawn.
+                panel.plot(at, values.round(9), color=colour, label=name)
+        end = (HARD, np.log(HARD / (1 - HARD)))[column]  # the same samples in both spaces
+        panels[1, column].axvspan(at[0], end, color="0.92", zorder=0)
+>>>>>>> wt-small
         panels[1, column].annotate("hard", (at[10], 1), (0, -3), ("data", "axes fraction"), "offset points", va="top")
     peak = 1 / (1 + gamma)
     panels[1, 1].axvline(np.log(peak / (1 - peak)), color="0.4", linestyle=":", linewidth=1)
     panels[0, 0].set(ylabel="loss", ylim=(0, 4), title="over the probability p")
     panels[0, 1].set(ylim=(0, 4), title="over the logit z, p = σ(z)")
     panels[1, 0].set(ylabel="size of the gradient", ylim=(0, 4), xlabel="p of the own class")
-    panels[1, 1].set(ylim=(0, 1.15), xlabel="z of the own class; dotted: p = 1/(1 + γ)")
+    panels[1, 1].set(ylim=(0, 1.3), xlabel="z of the own class; dotted: p = 1/(1 + γ)")
     for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0, 0].legend(loc="upper right", frameon=False, fontsize=8)

@@ -159,6 +159,8 @@ def recipe(study: Study, run: Run, images: int, of_all: int) -> Recipe:
         rate=rate,
         optimizer=partial(torch.optim.Adam, lr=settings.lr),
         drop_last=False,
+        unit="anchors",
+        lines=2,
     )
 
 

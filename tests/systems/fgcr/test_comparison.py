@@ -3,18 +3,31 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.data import prepare
+from lgffem_core.systems.fgcr import comparison
 from lgffem_core.systems.fgcr.archive import Archive
-from lgffem_core.systems.fgcr.comparison import ALL, NO_FINE, ablation_runs, difference, result, run_of
-from lgffem_core.systems.fgcr.figures import answers_figure, palette
+from lgffem_core.systems.fgcr.comparison import (
+    ALL,
+    NO_FINE,
+    OTHER_SEED,
+    ablation,
+    ablation_runs,
+    difference,
+    ledger_runs,
+    result,
+    run_of,
+)
+from lgffem_core.systems.fgcr.figures import answers_figure, delta_chart, palette
 from lgffem_core.systems.fgcr.floors import anchor_floor, floor_vectors
 from lgffem_core.systems.fgcr.regions import pointed
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
 from lgffem_core.systems.fgcr.tables import nearest, region_rows, task_table
+from lgffem_core.systems.fgcr.training import recipe
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +106,28 @@ def test_a_number_that_is_the_same_on_all_slides_breaks_no_floor(study):
         for one, other in zip(pair, floor_vectors(same)[task], strict=True):
             assert np.abs(one - other[:, : one.shape[1]]).max() < 1e-6
     assert all(np.isfinite(looks).all() for looks in anchor_floor(same))
+
+
+def test_the_table_of_terms_has_the_yardstick_of_the_ledger(monkeypatch, tmp_path):
+    study = Study.load(PROJECT / "params" / "smoke.yaml", root=tmp_path)
+    trained = []
+    monkeypatch.setattr(comparison, "result", lambda study, archive, run: trained.append(run) or run)
+    monkeypatch.setattr(comparison, "difference", lambda study, base, other: {"base": base.name, "seed": other.seed})
+    table = ablation(study, None)
+    first, seed, *others = ablation_runs(study)[0], ledger_runs(study)[0], *ablation_runs(study)[1:]
+    assert trained == [first, seed, *others] and table["run"].tolist()[:2] == [ALL, OTHER_SEED]
+    assert table["seed"].tolist() == [0, 1, *[0] * len(others)] and set(table["base"]) == {ALL}
+
+
+def test_bands_are_as_wide_as_what_another_seed_does():
+    changes = {"change": [-12.0, 3, 5], "region_change": [2.0, -30, 1]}
+    ends = {f"{name}_{end}": values for name, values in changes.items() for end in ("low", "high")}
+    figure = delta_chart(pd.DataFrame({"run": [OTHER_SEED, "a", "b"], **changes, **ends}), "run", "heading", "label")
+    bands = [patch.get_extents().transformed(figure.axes[0].transData.inverted()) for patch in figure.axes[0].patches]
+    assert [(round(band.x0, 6), round(band.x1, 6)) for band in bands] == [(-12, 12), (-2, 2)]
+
+
+def test_progress_is_told_in_slides_and_of_compared_trainings_briefly(tmp_path):
+    study = Study.load(PROJECT / "params" / "demo.yaml", root=tmp_path)
+    whole, compared = recipe(run_of(study, "paper", 0)), recipe(ablation_runs(study)[0])
+    assert (whole.unit, compared.unit) == ("slides", "slides") and compared.lines < whole.lines < whole.epochs

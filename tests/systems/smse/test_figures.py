@@ -44,6 +44,16 @@ def test_the_losses_are_the_same_file_however_their_layout_was_solved(smse, tmp_
     assert len({path.read_bytes() for path in tmp_path.glob("*.svg")}) == 1
 
 
+def test_hard_samples_are_the_same_in_both_spaces(smse):
+    figure = loss_figure(three_losses(smse()), 1.2, "label")
+    ends = []
+    for panel in figure.axes[2:]:
+        (area,) = (patch.get_extents().transformed(panel.transData.inverted()) for patch in panel.patches)
+        ends.append(area.x1)
+        assert area.x0 == pytest.approx(panel.lines[0].get_xdata()[0])
+    assert ends == pytest.approx([0.25, np.log(1 / 3)]) and 1 / (1 + np.exp(-ends[1])) == pytest.approx(ends[0])
+
+
 def answers_of(share, seed):
     rng = np.random.default_rng(seed)
     rows = [

@@ -46,15 +46,9 @@ def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
     for column, at in enumerate(places):
         for (name, loss), colour in zip(losses.items(), COLOURS, strict=False):
             for panel, values in zip(panels[:, column], value_and_gradient(loss, at, column == 1), strict=True):
-<<<<<<< HEAD
                 panel.plot(at, values, color=colour, label=name)
-        panels[1, column].axvspan(at[0], at[len(at) // 4], color="0.92", zorder=0)
-=======
-                # A last bit, which differs between two runs, decides which points of a straight piece are drawn.
-                panel.plot(at, values.round(9), color=colour, label=name)
         end = (HARD, np.log(HARD / (1 - HARD)))[column]  # the same samples in both spaces
         panels[1, column].axvspan(at[0], end, color="0.92", zorder=0)
->>>>>>> wt-small
         panels[1, column].annotate("hard", (at[10], 1), (0, -3), ("data", "axes fraction"), "offset points", va="top")
     peak = 1 / (1 + gamma)
     panels[1, 1].axvline(np.log(peak / (1 - peak)), color="0.4", linestyle=":", linewidth=1)

@@ -209,4 +209,4 @@ def test_what_training_would_refuse_is_told_before_a_run_by_the_same_sentence(sm
     asked = {"data__breakhis__root": str(packed)}
     assert faults(smse(**asked, smse__folds=[2])) == []
     (item,) = checklist(smse(**asked, smse__folds=[2, 3]))
-    assert item.startswith("smse.folds: in fold 3, no benign image is tested; name folds of data.breakhis (there are 2)")
+    assert item.startswith("smse.folds: in fold 3, no benign image is tested; name folds of data.breakhis")

@@ -21,7 +21,7 @@ from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.plan import plan
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, unread
 from lgffem_core.run.words import COMMANDS, DEMO, parse
 
 GOES_ON = "the same command goes on from the last checkpoint."
@@ -48,7 +48,7 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     if missing:
         raise RequestError("\n\n".join([format_checklist(params, missing), *hours]))
     console = Console(highlight=False, soft_wrap=True)
-    for said in hours:
+    for said in [*hours, *told_unread(request)]:
         console.print(said, markup=False)
     with sole_run(study):
         request_file = request.write(study.artifacts / "request.json")
@@ -77,6 +77,13 @@ def hours_of(study: Study) -> list[str]:
         return [told_hours(study)] if published_schedule(study) else []
     except StudyError:  # of the device, which is on the checklist
         return []
+
+
+def told_unread(request: Request) -> list[str]:
+    """What was set and changes nothing, in a sentence; nothing where all is read."""
+    keys = unread(request.study, request.overrides)
+    systems = ", ".join(request.study.params.systems)
+    return [f"no stage of this run (systems {systems}) reads what was set as {', '.join(keys)}"] if keys else []
 
 
 def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:

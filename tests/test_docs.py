@@ -14,8 +14,9 @@ from torch.distributed.run import parse_args
 from lgffem_core.base.project import PROJECT
 from lgffem_core.data.records import read_record
 from lgffem_core.run.checklist import checklist
-from lgffem_core.run.cli import main, parse
+from lgffem_core.run.cli import main
 from lgffem_core.run.request import make_request
+from lgffem_core.run.words import parse
 from lgffem_core.systems.lgffem.__main__ import main as train
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]

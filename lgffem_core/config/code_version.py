@@ -27,6 +27,7 @@ UNRELATED = (
     "config/code_version.py",
     "base/files.py",
     "config/params.py",
+    "config/systems.py",
     "config/parameter_files.py",
     "config/watched.py",
     "base/surroundings.py",

@@ -1,4 +1,4 @@
-"""The sections of the parameters that systems beside LGFFEM and its baselines have."""
+"""The sections of the parameters that systems beside LGFFEM have, its baselines among them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,6 +6,39 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lgffem_core.config.section import Fraction, Positive, Rate, Section
+
+
+class DenseNet(Section):
+    weights: Path | None = None  # a local file in timm's naming; null = timm's own from the hub
+    pretrained: bool = True  # false: random weights, and the tables say so
+
+
+class MixedAttention(Section):
+    """MA + MS-loss (Yang et al., Methods 2020): SE-ResNet-50 with a mask branch.
+
+    Defaults: the training of its released code, which starts from random weights. That code trains on 90 % of the
+    training patches and keeps the epoch of the lowest loss on the others; here all are trained on, to the end.
+    """
+
+    network: str = "legacy_seresnet50"  # timm's name of SE-ResNet-50; another legacy_seresnet for small machines
+    weights: Path | None = None
+    pretrained: bool = False  # true: timm's own from the hub, which its own code does not use
+    embedding: Positive = 512
+    epochs: Positive = 100
+    batch_size: Annotated[int, Field(ge=2)] = 60  # a pair takes two
+    lr: Rate = 1e-3
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    step_epochs: Positive = 50  # StepLR: a tenth of the rate after each
+    image_size: Positive | None = None  # of the crop; null = model.image_size
+    alpha: Rate = 2.0  # of the multi-similarity loss, with
+    beta: Rate = 5.0
+    base: float = 0.5  # λ
+    epsilon: Rate = 0.2  # of its pair mining
+
+
+class Baselines(Section):
+    densenet121: DenseNet = DenseNet()  # a frozen feature extractor (arXiv:2102.07611)
+    ma_ms: MixedAttention = MixedAttention()
 
 
 class Index(Section):

@@ -195,10 +195,14 @@ def read_record(path: Path) -> Record:
 
 
 def about(path: Path) -> dict:
-    """What a record's header says, without its arrays, so that no checksum is looked at; {} where it is none."""
+    """What a record's header says, and how many ``numbers`` a patch has; {} where it is none.
+
+    No array is read, so that no checksum is looked at.
+    """
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()[STAMP])["header"]
+            header["numbers"] = file.get_slice("features").get_shape()[-1]
         return header if header["format"] == FORMAT else {}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return {}

@@ -132,9 +132,30 @@ def unusable_indices(study: Study) -> list[str]:
     return faults(study)
 
 
+def unfit_data(study: Study, missing: list[str]) -> list[str]:
+    """One item for each user's data set, not ``missing``, that a system of the run could not be trained on.
+
+    Each image's faults are for notebook 01 to tell; these are of all of them together, and would come hours later.
+    """
+    from_here = {name for name in needed_sets(study) if not study.is_synthetic(name)}
+    from_here -= {name for name in from_here if any(item.startswith(f"data.{name}.root") for item in missing)}
+    found = []
+    if "reports" in from_here and "fgcr" in study.params.systems:
+        from lgffem_core.systems.fgcr.archive import faults
+
+        found += faults(study)
+    if "breakhis" in from_here and "smse" in study.params.systems:
+        from lgffem_core.systems.smse.training import faults
+
+        found += faults(study)
+    return found
+
+
 def checklist(study: Study) -> list[str]:
     """Everything that is missing or cannot be used; empty where the study can start."""
-    return missing_data(study, needed_sets(study)) + missing_weights(study) + unusable(study) + unusable_indices(study)
+    missing = missing_data(study, needed_sets(study))
+    found = missing_weights(study) + unusable(study) + unusable_indices(study)
+    return missing + found + unfit_data(study, missing)
 
 
 def format_checklist(params: Path | str, items: list[str]) -> str:

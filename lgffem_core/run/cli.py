@@ -21,10 +21,9 @@ from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.plan import plan
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, unread
+from lgffem_core.run.words import COMMANDS, DEMO, parse
 
-COMMANDS = ("verify", "slides", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
-DEMO = str(PROJECT / "params" / "demo.yaml")
 GOES_ON = "the same command goes on from the last checkpoint."
 OF_OTHERS = {"slides": "the same command goes on with the slide at which it was.", "checkpoint": "nothing was written."}
 
@@ -49,7 +48,7 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     if missing:
         raise RequestError("\n\n".join([format_checklist(params, missing), *hours]))
     console = Console(highlight=False, soft_wrap=True)
-    for said in hours:
+    for said in [*hours, *told_unread(request)]:
         console.print(said, markup=False)
     with sole_run(study):
         request_file = request.write(study.artifacts / "request.json")
@@ -78,6 +77,13 @@ def hours_of(study: Study) -> list[str]:
         return [told_hours(study)] if published_schedule(study) else []
     except StudyError:  # of the device, which is on the checklist
         return []
+
+
+def told_unread(request: Request) -> list[str]:
+    """What was set and changes nothing, in a sentence; nothing where all is read."""
+    keys = unread(request.study, request.overrides)
+    systems = ", ".join(request.study.params.systems)
+    return [f"no stage of this run (systems {systems}) reads what was set as {', '.join(keys)}"] if keys else []
 
 
 def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
@@ -176,63 +182,6 @@ def slides(folder: Path, params: str, out: Path, pairs: list[str]) -> int:
 
     console = Console(highlight=False, soft_wrap=True, emoji=False)  # names of files are said as they are
     return make_records(make_request(params, pairs).study, folder, out, partial(console.print, markup=False))
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Options of the commands; without a command's name, ``run`` is meant."""
-    parser = argparse.ArgumentParser(
-        prog="./run_all.sh", description="Run the study. Also: doctor, torchrun, test, test-pathml.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run_parser = commands.add_parser("run", help="run a profile (the default command)", allow_abbrev=False)
-    verify_parser = commands.add_parser("verify", help="hold results against their manifest", allow_abbrev=False)
-    verify_parser.add_argument("folders", nargs="*", help="folders of results, by default all; with --rerun a profile")
-    verify_parser.add_argument(
-        "--rerun", action="store_true", help="run a profile again and compare with the reference"
-    )
-    run_parser.add_argument("params", nargs="?", default=DEMO, help="a profile")
-    for some in (run_parser, verify_parser):
-        some.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
-        some.add_argument("--cores", type=positive, help="how many are used at a time")
-    run_parser.add_argument("--cluster", metavar="FOLDER", help="run on a cluster: profiles/slurm, profiles/kubernetes")
-    run_parser.add_argument("--dry-run", action="store_true", help="list the jobs and what they ask for; start nothing")
-    slides_parser = commands.add_parser("slides", help="make records of whole slides", allow_abbrev=False)
-    slides_parser.add_argument("folder", type=folder, help="holds the slides")
-    slides_parser.add_argument("params", nargs="?", default=DEMO, help="a profile, whose encoder is used")
-    slides_parser.add_argument("--out", type=folder, required=True, metavar="FOLDER", help="where the records go")
-    slides_parser.add_argument("--set", nargs="+", action="extend", default=[], dest="pairs", metavar="key.path=value")
-    checkpoint_parser = commands.add_parser("checkpoint", help="what a released .pth settles", allow_abbrev=False)
-    checkpoint_parser.add_argument("file", type=Path)
-    stage_parser = commands.add_parser("notebook", help="execute one stage of a request", allow_abbrev=False)
-    stage_parser.add_argument("request", type=Path)
-    stage_parser.add_argument("name")
-    stage_parser.add_argument("--variant", default="")
-    stage_parser.add_argument("--seed", default="")
-    named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
-    options, unknown = parser.parse_known_args(arguments if named else ["run", *arguments])
-    if unknown:  # told by the command that was meant, which shows its own options
-        close = difflib.get_close_matches(unknown[0], ("--set", "--cores", "--cluster", "--dry-run", "--rerun"), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    if options.command == "verify" and options.rerun and len(options.folders) > 1:
-        verify_parser.error("--rerun takes one profile")
-    if options.command == "verify" and options.pairs and not options.rerun:
-        verify_parser.error("--set goes with --rerun, and after the profile: it takes every word behind it")
-    return options
-
-
-def folder(text: str) -> Path:
-    """A folder that is named: an empty word, as of a variable that is not set, would be the current one."""
-    if not text:
-        raise argparse.ArgumentTypeError("names no folder")
-    return Path(text)
-
-
-def positive(text: str) -> int:
-    """A number of cores."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
-    return int(text)
 
 
 def told(error: StudyError | OSError) -> str:

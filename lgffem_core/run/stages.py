@@ -10,9 +10,10 @@ from typing import NamedTuple, get_args
 
 from lgffem_core.base.files import read_json, write_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
-from lgffem_core.config.watched import REGISTRY
+from lgffem_core.config.watched import FREE, REGISTRY
 from lgffem_core.run.registry import Artefact, Entry, artefacts_of, registry
 
 
@@ -83,6 +84,20 @@ def needed_sets(study: Study) -> tuple[str, ...]:
 def sets_of(study: Study, entry: Entry) -> tuple[str, ...]:
     """The data sets that a stage reads."""
     return needed_sets(study) if entry.data == "all" else entry.data
+
+
+def unread(study: Study, overrides: dict) -> list[str]:
+    """Dotted keys of what was set that no stage of the run reads: of a system or a data set that it is without, say."""
+    chosen, there = entries(study), needed_sets(study)
+    repeated = ("variants", "seeds") if any(entry.each != "once" for entry in chosen) else ()
+
+    def is_read(key: str) -> bool:
+        section, _, rest = key.partition(".")
+        if section == "data" and (name := rest.partition(".")[0]) in DATASETS:
+            return name in there
+        return key in FREE or key in repeated or any(entry.declares(key) for entry in chosen)
+
+    return [key for key in leaves(overrides) if not is_read(key)]
 
 
 def runs_of(study: Study, entry: Entry) -> list[Stage]:

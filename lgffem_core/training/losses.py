@@ -14,7 +14,8 @@ from pytorch_metric_learning.losses import (
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import Tensor, nn
 
-from lgffem_core.config.params import Loss, MixedAttention, Toggles
+from lgffem_core.config.params import Loss, Toggles
+from lgffem_core.config.systems import MixedAttention
 
 
 def in_float32(forward: Callable) -> Callable:

@@ -21,10 +21,11 @@ from lgffem_core.config.study import Study
 from lgffem_core.run import checklist as checklist_module
 from lgffem_core.run import cli, runner
 from lgffem_core.run import request as request_module
-from lgffem_core.run.cli import main, parse
+from lgffem_core.run.cli import main
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
 from lgffem_core.run.stages import Request, Stage, all_stages, failed_notebook, needed_sets
+from lgffem_core.run.words import parse
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +256,8 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys, monkeypatch):
 
 #: Programs that run a command and signal themselves: while its modules are imported, or in the midst of its work.
 EARLY = """
-import os, runpy, sys, time
+import os, runpy, signal, sys, time
+signal.signal({sign}, signal.SIG_DFL)  # behind & it would be ignored
 class Finder:
     def find_spec(name, *_):
         if name == "lgffem_core.run.cli":
@@ -265,7 +267,8 @@ sys.meta_path.insert(0, Finder)
 runpy.run_module("lgffem_core", run_name="__main__")
 """
 DOCTOR = """
-import os, runpy, shutil, sys, time
+import os, runpy, shutil, signal, sys, time
+signal.signal({sign}, signal.default_int_handler)
 sys.argv = [{doctor!r}]
 shutil.disk_usage = lambda *_: (os.kill(os.getpid(), {sign}), time.sleep(60))
 runpy.run_path({doctor!r}, run_name="__main__")

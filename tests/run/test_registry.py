@@ -22,10 +22,10 @@ from lgffem_core.config.study import Study
 from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers
 from lgffem_core.run import due, stages
 from lgffem_core.run import registry as module
-from lgffem_core.run.cli import main
+from lgffem_core.run.cli import main, told_unread
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import snakemake_command
-from lgffem_core.run.stages import Request, Stage, all_stages, declared, needed_sets, stage_outputs, upstream
+from lgffem_core.run.stages import Request, Stage, all_stages, declared, needed_sets, stage_outputs, unread, upstream
 
 READS = read_json(PROJECT / "tests" / "data" / "reads.json")
 TEXT = (PROJECT / REGISTRY).read_text(encoding="utf-8")
@@ -328,6 +328,31 @@ def test_added_stages_run_and_read_what_they_declare(extended, monkeypatch):
         assert (results / "tables" / f"{table}.csv").is_file()
         outputs = [output for cell in shown[notebook] for output in cell.get("outputs", [])]
         assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize(
+    ("systems", "unheard"),
+    [
+        (["smse"], ["training.a.epochs", "data.kimia.root", "archive.k"]),
+        (["lgffem"], ["smse.epochs", "archive.k"]),
+        (["fgcr"], ["training.a.epochs", "data.kimia.root", "smse.epochs", "archive.k", "variants"]),
+    ],
+)
+def test_what_is_set_for_a_system_that_is_not_run_is_told(systems, unheard):
+    wanted = {
+        "systems": systems, "training.a.epochs": 3, "data.kimia.root": "/mine", "smse.epochs": 2,
+        "archive": {"k": 3}, "seeds": [1], "variants": ["paper"], "compute.workers": 0, "profile": "x",
+    }  # fmt: skip
+    assert sorted(unread(smoke(**wanted), wanted)) == sorted(unheard)
+    (said,) = told_unread(Request("params/smoke.yaml", wanted))
+    assert said.startswith(f"no stage of this run (systems {systems[0]}) reads what was set as ")
+    assert told_unread(Request("params/smoke.yaml", {"systems": systems, "seeds": [1]})) == []
+
+
+def test_every_parameter_is_read_where_all_systems_are_run():
+    study = smoke(systems=["lgffem", "smse", "archive", "fgcr"])
+    left = {key.split(".")[0] for key in unread(study, study.params.model_dump())} - {"slides"}  # for a command
+    assert left == {"data"} and "data.patchgastric.root" in unread(study, study.params.model_dump())
 
 
 def test_nothing_that_is_read_at_a_start_imports_torch():

@@ -205,6 +205,7 @@ def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
         ("requirements.lock", set()),
         ("lgffem_core/run/cli.py", set()),
         ("lgffem_core/config/params.py", set()),
+        ("lgffem_core/config/systems.py", set()),
     ],
 )
 def test_code_runs_again_what_uses_it(project, module, again):

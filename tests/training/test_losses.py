@@ -6,8 +6,9 @@ from typing import get_args
 import pytest
 import torch
 
-from lgffem_core.config.params import Loss, MixedAttention
+from lgffem_core.config.params import Loss
 from lgffem_core.config.study import VARIANTS
+from lgffem_core.config.systems import MixedAttention
 from lgffem_core.training.losses import LOSSES, MultiSimilarity, sub_center_arcface
 
 

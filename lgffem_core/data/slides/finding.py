@@ -24,7 +24,7 @@ from lgffem_core.data.listing import (
 )
 from lgffem_core.data.sets import patchgastric
 from lgffem_core.data.slides import patches
-from lgffem_core.data.slides.reading import SUFFIXES, WholeSlide, check_series
+from lgffem_core.data.slides.reading import SUFFIXES, WholeSlide, check_series, series_of
 from lgffem_core.data.slides.reports import REPORTS, Said, read_reports
 from lgffem_core.data.slides.tiles import SlideTiles
 
@@ -61,7 +61,9 @@ def find_slides(folder: Path, settings: Slides, leave: Path | None = None) -> Fo
         return of_patchgastric(folder, settings)
     files = files_in(folder)
     tried = [path for path in files if path.suffix.lower() in (*SUFFIXES, *OTHERS)]
-    slides, empty = [whole_slide(path, settings) for path in tried], []
+    slides, empty = [whole_slide(path, settings) for path in tried if path.suffix.lower() != DICOM], []
+    for series in by_series([path for path in tried if path.suffix.lower() == DICOM]):
+        slides.append(whole_slide(series[0], settings, files=series))
     for inner in subfolders(folder):
         if leave is None or inner.resolve() != leave.resolve():
             found = in_subfolder(inner, settings, slides)
@@ -122,26 +124,39 @@ def whole_slide(path: Path, settings: Slides, name: str | None = None, files: Se
 
 
 def tiles_of(path: Path, settings: Slides, series: Sequence[Path] = ()) -> SlideTiles:
-    """The tiles of a whole slide, as the parameters ask for them; the files of a ``series`` must be of one."""
+    """The tiles of a whole slide, as the parameters ask for them; each file of its ``series`` must be readable."""
     check_series(series)
     slide = WholeSlide(path, settings.unstated_mpp)
     return SlideTiles(slide, settings.mpp, settings.pixels, settings.tissue)
 
 
 def in_subfolder(folder: Path, settings: Slides, beside: Sequence[Slide]) -> list[Slide]:
-    """The slide that a folder is: a DICOM series, or patches; none where it is neither, or is of one ``beside`` it."""
+    """The slide that a folder is: a DICOM series, or patches; none where it is neither, or is of one ``beside`` it.
+
+    Of several series each is a slide. Where there is but one, a file that cannot be read is taken for a part of it.
+    """
     if is_beside(folder, beside):
         return []
     files = files_in(folder)
-    series = [path for path in files if path.suffix.lower() == DICOM]
-    if series:
-        return [whole_slide(series[0], settings, folder.name, series)]
+    if dicom := [path for path in files if path.suffix.lower() == DICOM]:
+        found = by_series(dicom)
+        if sum(series_of(series[0]) is not None for series in found) < 2:
+            return [whole_slide(dicom[0], settings, folder.name, dicom)]
+        return [whole_slide(series[0], settings, f"{folder.name}_{series[0].stem}", series) for series in found]
     images = [path for path in files if path.suffix.lower() in patches.SUFFIXES]
     if not images:
         return []
     table = [path for path in files if path.name == patches.COORDINATES]
     cut = partial(patches.of_folder, folder, images, settings.step, settings.unstated_mpp)
     return [Slide(folder.name, (*images, *table), cut, Said())]
+
+
+def by_series(files: Sequence[Path]) -> list[list[Path]]:
+    """DICOM files, those of a series together, in the order of their first; one that cannot be read is alone."""
+    found: dict[object, list[Path]] = {}
+    for file in files:
+        found.setdefault(series_of(file) or file, []).append(file)
+    return list(found.values())
 
 
 def is_beside(folder: Path, slides: Iterable[Slide]) -> bool:

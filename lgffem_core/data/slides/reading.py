@@ -24,7 +24,7 @@ class WholeSlide:
     """A slide, opened in each process that reads it: file positions must not be shared between processes.
 
     Args:
-        path: a file of OpenSlide's formats; of a DICOM series, which has a folder of its own, any file.
+        path: a file of OpenSlide's formats; of a DICOM series, any file.
         unstated_mpp: µm a pixel of the finest level, for a file that does not say it; another's own counts.
 
     Attributes:
@@ -94,13 +94,19 @@ def opened(path: Path) -> OpenSlide:
         ) from None
 
 
+def series_of(file: Path) -> str | None:
+    """The series that a DICOM file is of, whose other files OpenSlide finds beside it; None where it cannot be read."""
+    try:
+        with opened(file) as slide:
+            return slide.properties.get("dicom.SeriesInstanceUID")
+    except StudyError:
+        return None
+
+
 def check_series(files: Sequence[Path]) -> None:
-    """``StudyError`` where DICOM files of one folder are of several slides, of which OpenSlide would read one."""
-    first = None
+    """``StudyError`` where a file of a DICOM series cannot be read: OpenSlide would go on without its level."""
     for file in files:
-        series = opened(file).properties.get("dicom.SeriesInstanceUID")
-        if series != (first := first or series):
-            raise StudyError(f"{file}: is of another DICOM series than {files[0].name} beside it; give each a folder.")
+        opened(file).close()
 
 
 def one_line(error: Exception) -> str:

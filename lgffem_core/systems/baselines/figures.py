@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lgffem_core.config.params import MixedAttention
+from lgffem_core.config.systems import MixedAttention
 from lgffem_core.report.pictures import finish, show
 from lgffem_core.report.style import COLOURS, axes
 

@@ -15,8 +15,8 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
-from lgffem_core.config.params import MixedAttention
 from lgffem_core.config.study import SEARCHED, Study
+from lgffem_core.config.systems import MixedAttention
 from lgffem_core.data import channel_order, check_unchanged
 from lgffem_core.data.augment import Augment, crops_of_resized
 from lgffem_core.data.loading import PatchDataset

@@ -13,8 +13,8 @@ from timm.models.senet import SENet
 from torch import Tensor, nn
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.config.params import DenseNet, MixedAttention
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import DenseNet, MixedAttention
 from lgffem_core.model.backbone import check_name, create_model, load_local_weights
 from lgffem_core.model.device import prepare_device
 

@@ -83,12 +83,35 @@ def test_a_series_is_one_slide_with_its_levels(tmp_path, dyed):
     assert np.abs(found - wanted).max() < 4  # JPEG keeps the means of its blocks
 
 
-def test_files_of_two_series_in_one_folder_are_refused(tmp_path, dyed):
+def found_in(folder):
+    return {slide.name: [file.name for file in slide.files] for slide in find_slides(folder, Slides()).slides}
+
+
+def test_files_that_lie_side_by_side_are_a_slide_for_each_series(tmp_path, dyed):
+    """Also where the names of two series' files alternate."""
+    images = dyed(256, 320, (0, 0, 128, 192)), dyed(128, 192, (0, 0, 128, 128))
+    for image, prefix in zip(images, ("a", "ab"), strict=True):
+        write_series(tmp_path, image, prefix)
+    (tmp_path / "a00.dcm").write_bytes(b"nothing")
+    assert found_in(tmp_path) == {"a0": ["a0.dcm", "a1.dcm"], "a00": ["a00.dcm"], "ab0": ["ab0.dcm", "ab1.dcm"]}
+    slides = {slide.name: slide for slide in find_slides(tmp_path, Slides(mpp=0.25, pixels=64)).slides}
+    sizes = [(slides[name].tiles().slide.size, len(slides[name].tiles())) for name in ("a0", "ab0")]
+    assert sizes == [((320, 256), 6), ((192, 128), 4)]
+    with pytest.raises(StudyError, match=r"a00\.dcm: cannot be read as a slide"):
+        slides["a00"].tiles()
+
+
+def test_two_series_in_one_folder_are_two_slides(tmp_path, dyed):
     for prefix in "ab":
         write_series(tmp_path / "case", dyed(128, 128, (0, 0, 128, 128)), prefix)
+    assert found_in(tmp_path) == {"case_a0": ["a0.dcm", "a1.dcm"], "case_b0": ["b0.dcm", "b1.dcm"]}
+
+
+def test_a_file_of_a_series_that_cannot_be_read_fails_its_slide(tmp_path, dyed):
+    """OpenSlide would take the series without it, that is at a coarser level."""
+    write_series(tmp_path / "case", dyed(128, 128, (0, 0, 128, 128)))
+    (tmp_path / "case" / "0.dcm").write_bytes(b"nothing")
+    assert found_in(tmp_path) == {"case": ["0.dcm", "1.dcm"]}
     (slide,) = find_slides(tmp_path, Slides()).slides
-    with pytest.raises(StudyError, match=r"b0\.dcm: is of another DICOM series than a0\.dcm beside it; give each"):
-        slide.tiles()
-    (tmp_path / "case" / "b0.dcm").write_bytes(b"nothing")
-    with pytest.raises(StudyError, match=r"b0\.dcm: cannot be read as a slide"):
+    with pytest.raises(StudyError, match=r"0\.dcm: cannot be read as a slide"):
         slide.tiles()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from lgffem_core.config.params import MixedAttention
+from lgffem_core.config.systems import MixedAttention
 from lgffem_core.systems.baselines.barcodes import barcode
 from lgffem_core.systems.baselines.figures import (
     SHOWN,

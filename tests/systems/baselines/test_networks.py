@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.params import DenseNet
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import DenseNet
 from lgffem_core.systems.baselines.networks import (
     MASK_BLOCKS,
     MixedAttentionNet,

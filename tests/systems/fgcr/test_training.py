@@ -12,6 +12,7 @@ from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.study import Study
 from lgffem_core.data import images_root, prepare
 from lgffem_core.data.records import read_record, write_record
+from lgffem_core.run.checklist import checklist
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.comparison import ALL, NO_FINE, TERMS, ablation_runs, ledger_runs, run_of
 from lgffem_core.systems.fgcr.losses import FINE
@@ -147,6 +148,29 @@ def test_records_of_two_encoders_do_not_go_together(study):
     own = changed_archive(study, lambda r: replace(r, encoder="another") if r.slide == "slide003" else r)
     with pytest.raises(StudyError, match="slide slide003: has 8 numbers a patch by encoder 'another', slide slide000"):
         Archive.load(own)
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "said"),
+    [
+        (lambda r: replace(r, encoder="another") if r.slide == "slide003" else r, {}, "make all records with one enc"),
+        (lambda r: replace(r, prompts=(), findings=None), {}, "data.reports: no record has prompts"),
+        (lambda r: replace(r, prompts=("two words",), findings=None), {}, "prompt 'two words' is not one word"),
+        (lambda r: r, {"fgcr.tokens": 3}, "fgcr.tokens is 3; raise it"),
+        (lambda r: replace(r, report=f"{r.slide}."), {"fgcr.unknown_words": "refuse"}, "is in no training report"),
+    ],
+)
+def test_what_an_archive_would_refuse_is_told_before_a_run_by_the_same_sentence(study, change, asked, said):
+    own = changed_archive(study, change)
+    own = Study.load(SMOKE, {"systems": ["fgcr"], "data.reports.root": str(study.root / "own"), **asked}, own.root)
+    with pytest.raises(StudyError) as refused:
+        Archive.load(own)
+    assert checklist(own) == [str(refused.value)] and said in str(refused.value)
+
+
+def test_records_that_go_together_and_those_that_notebook_01_is_to_tell_of_pass_the_checklist(study):
+    own = changed_archive(study, lambda r: replace(r, report="", encoder="x") if r.slide == "slide003" else r)
+    assert checklist(own) == [] == checklist(study)
 
 
 def test_a_record_without_a_report_is_a_fault_by_name_and_may_be_left_out(study):

@@ -8,11 +8,13 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import read_json, sha256_file
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.data import patch_table
+from lgffem_core.run.checklist import checklist
 from lgffem_core.systems.smse import training
 from lgffem_core.systems.smse.losses import class_weights, own_log_probability, pair_loss, triplet_loss
 from lgffem_core.systems.smse.training import (
     JointLoss,
     Run,
+    faults,
     fingerprint,
     fold_split,
     folder_of,
@@ -193,3 +195,18 @@ def test_a_changed_image_stops_the_training_by_name(smse, smse_data, tmp_path):
     path.write_bytes(other.read_bytes())
     with pytest.raises(RequestError, match=f"1 file changed since the index was made, the first is {path}"):
         train(study, RUN, 1, 0)
+
+
+def test_what_training_would_refuse_is_told_before_a_run_by_the_same_sentence(smse, smse_data, tmp_path):
+    assert faults(smse()) == [] == checklist(smse())
+    for study in (smse(smse__folds=[7, 1]), smse(smse__image_size=[6, 8], smse__padded=False)):
+        with pytest.raises(RequestError) as said:
+            train_all(study, runs(study), 0)
+        assert checklist(study) == [str(said.value)]
+    (packed := tmp_path / "packed").mkdir()
+    (packed / "BreaKHis_v1.tar.gz").write_bytes(b"not unpacked yet")
+    (packed / "dsfold2.txt").write_text("")
+    asked = {"data__breakhis__root": str(packed)}
+    assert faults(smse(**asked, smse__folds=[2])) == []
+    (item,) = checklist(smse(**asked, smse__folds=[2, 3]))
+    assert item.startswith("smse.folds: in fold 3, no benign image is tested; name folds of data.breakhis")

@@ -129,6 +129,7 @@ def become(words: list[str], folder: str, environment: dict[str, str], files: li
 
 def ask(words: list[str]) -> None:
     """Have ``python words…`` forked, and end as it ends; where no server takes it, become it."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # Jupyter interrupts a kernel before it asks it to end
     request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
         try:

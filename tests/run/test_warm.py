@@ -100,6 +100,9 @@ def test_a_kernel_whose_client_is_killed_ends(server, environment):
     client = start(environment, seconds=60)
     kernel = psutil.Process(json.loads(client.stdout.readline())[4])
     guard = kernel.parent()
+    client.send_signal(signal.SIGINT)  # as Jupyter does before it asks a kernel to end
+    with pytest.raises(subprocess.TimeoutExpired):
+        client.wait(0.3)
     client.kill()
     assert psutil.wait_procs([kernel, guard], timeout=10)[1] == []
 

@@ -1,10 +1,10 @@
-"""Kernels that need not import torch and its like: they are forked from one process that has, for all stages of a run.
+"""Stages and their kernels need not import torch and its like: they are forked from one process that has, in a run.
 
-Three processes stand behind each. The *server*, one a run, imports packages, none of the study's own modules, and
-waits. A *kernel* is forked from it by a *guard*, which kills it when nobody waits for it any more. The *client*, this
-file as a program, stands in the kernel's place: Jupyter starts and kills it as any kernel, and it ends as the kernel
-ended. Without a server it becomes an ordinary kernel: more slowly, to the same results. Linux alone; elsewhere
-libraries do not bear a fork.
+The *server*, one a run, imports packages, none of the study's own modules, and waits. What was asked for is forked from
+it by a *guard*, which kills it when nobody waits for it any more. The *client*, this file as a program, stands in its
+place: Snakemake or Jupyter starts, interrupts and kills it like any process, and it ends as what was forked ended.
+Without a server it becomes an ordinary Python: more slowly, to the same results. Linux alone; elsewhere libraries do
+not bear a fork.
 """
 
 import gc
@@ -23,7 +23,7 @@ VARIABLE = "LGFFEM_WARM"  # the server's address, a file in a folder that only t
 #: What takes long to import and is used by most stages.
 PACKAGES = (
     "matplotlib.pyplot", "seaborn", "pandera.pandas", "IPython", "jupyter_client", "albumentations", "timm", "faiss",
-    "lightning_fabric", "pytorch_metric_learning.losses", "sklearn.neighbors", "ipywidgets",
+    "lightning_fabric", "pytorch_metric_learning.losses", "sklearn.neighbors", "ipywidgets", "papermill", "nbconvert",
 )  # fmt: skip
 #: As Snakemake sets them for a job; libraries read them when they are loaded.
 THREADS = ("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -35,7 +35,7 @@ TAKEN = b"taken"
 
 
 def start_server(environment: dict[str, str], folder: str, threads: int, log) -> dict[str, str]:
-    """Start a server for kernels of ``threads`` threads; gives what its address is told by, nothing without a server.
+    """Start a server for processes of ``threads`` threads; gives what its address is told by, nothing without a server.
 
     It ends soon after this process, if not with what is left of the run. One that cannot serve says so in ``log``.
     """
@@ -49,12 +49,12 @@ def start_server(environment: dict[str, str], folder: str, threads: int, log) ->
 
 
 def warmed(command: list[str]) -> list[str]:
-    """A kernel's command, through the server where there is one."""
+    """``python -m …``, through the server where there is one."""
     return [command[0], "-IS", __file__, *command[1:]] if VARIABLE in os.environ and command[1] == "-m" else command
 
 
 def peak_memory() -> int:
-    """The most memory that a kernel of this process had, as ``getrusage`` counts: on Linux in KiB."""
+    """The most memory that a process had which this one waited for, as ``getrusage`` counts: on Linux in KiB."""
     peaks = [resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]
     if os.path.isfile(told := f"{os.environ.get(VARIABLE)}.{os.getpid()}"):
         with open(told) as file:
@@ -66,7 +66,7 @@ def peak_memory() -> int:
 
 
 def serve(address: str, parent: int) -> None:
-    """Import, then fork a guard for each request, as long as ``parent`` is there; returns in the kernel alone."""
+    """Import, then fork a guard for each request, as long as ``parent`` is there; returns in what was forked alone."""
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as a kernel has it
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(address)
@@ -74,7 +74,7 @@ def serve(address: str, parent: int) -> None:
         for name in PACKAGES:
             importlib.import_module(name)
         if (threads := len(os.listdir("/proc/self/task"))) > 1:
-            sys.exit(f"{threads} threads run after the imports: kernels are not forked, but started each by itself")
+            sys.exit(f"{threads} threads run after the imports: nothing is forked, everything starts by itself")
         gc.freeze()  # memory stays shared
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         listener.settimeout(1)
@@ -90,21 +90,21 @@ def serve(address: str, parent: int) -> None:
 
 
 def guard(channel: socket.socket) -> None:
-    """Fork the kernel that was asked for, and tell its status and peak memory at its end; returns in the kernel."""
+    """Fork what was asked for, hand on interrupts, and tell its status and peak memory at its end; returns in it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     channel.setblocking(True)
     message, files, _, _ = socket.recv_fds(channel, LONGEST, 3)
     request = json.loads(message)
     if any(request["environment"].get(name) != os.environ[name] for name in THREADS):
-        os._exit(0)  # the client becomes a kernel itself
+        os._exit(0)  # the client goes on by itself
     channel.send(TAKEN)
-    if (kernel := os.fork()) == 0:
+    if (forked := os.fork()) == 0:
         channel.close()
         return become(**request, files=files)
-    ended = os.pidfd_open(kernel)
-    if channel in select.select([ended, channel], [], [])[0]:  # nobody waits
-        os.kill(kernel, signal.SIGKILL)
-    _, status, used = os.wait4(kernel, 0)
+    ended = os.pidfd_open(forked)
+    while ended not in select.select([ended, channel], [], [])[0]:
+        os.kill(forked, signal.SIGINT if channel.recv(LONGEST) else signal.SIGKILL)  # nothing comes of a dead client
+    _, status, used = os.wait4(forked, 0)
     try:
         channel.send(json.dumps([status, used.ru_maxrss]).encode())
     finally:
@@ -129,7 +129,6 @@ def become(words: list[str], folder: str, environment: dict[str, str], files: li
 
 def ask(words: list[str]) -> None:
     """Have ``python words…`` forked, and end as it ends; where no server takes it, become it."""
-    signal.signal(signal.SIGINT, lambda *_: None)  # Jupyter interrupts a kernel before it asks it to end
     request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
         try:
@@ -139,12 +138,15 @@ def ask(words: list[str]) -> None:
         except OSError as error:
             taken = str(error).encode()
         if taken != TAKEN:
-            print(f"no server takes the kernel, which starts by itself: {taken.decode()}", file=sys.stderr, flush=True)
+            print(f"{words[1]} is forked from no server, it starts by itself: {taken.decode()}", file=sys.stderr)
+            sys.stderr.flush()
             os.execv(sys.executable, [sys.executable, *words])
+        signal.signal(signal.SIGINT, lambda *_: channel.send(b"interrupt"))
         try:
             status, peak = json.loads(channel.recv(LONGEST))
-        except (OSError, ValueError):  # its guard was killed, and the kernel ends with it
+        except (OSError, ValueError):  # the guard was killed
             status, peak = signal.SIGKILL, 0
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     with open(f"{os.environ[VARIABLE]}.{os.getppid()}", "w") as file:
         file.write(str(peak))
     if os.WIFSIGNALED(status):

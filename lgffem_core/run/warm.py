@@ -22,8 +22,9 @@ import sys
 VARIABLE = "LGFFEM_WARM"  # the server's address, a file in a folder that only this user can read
 #: What takes long to import and is used by most stages.
 PACKAGES = (
-    "matplotlib.pyplot", "seaborn", "pandera.pandas", "IPython", "jupyter_client", "albumentations", "timm", "faiss",
-    "lightning_fabric", "pytorch_metric_learning.losses", "sklearn.neighbors", "ipywidgets", "papermill", "nbconvert",
+    "numpy", "matplotlib.pyplot", "seaborn", "pandera.pandas", "IPython", "jupyter_client", "albumentations", "timm",
+    "faiss", "lightning_fabric", "pytorch_metric_learning.losses", "sklearn.neighbors", "ipywidgets", "papermill",
+    "nbconvert",
 )  # fmt: skip
 #: As Snakemake sets them for a job; libraries read them when they are loaded.
 THREADS = ("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -73,8 +74,8 @@ def serve(address: str, parent: int) -> None:
         listener.listen()  # who comes now waits until the packages are there
         for name in PACKAGES:
             importlib.import_module(name)
-        if (threads := len(os.listdir("/proc/self/task"))) > 1:
-            sys.exit(f"{threads} threads run after the imports: nothing is forked, everything starts by itself")
+            if (threads := len(os.listdir("/proc/self/task"))) > 1:
+                sys.exit(f"{threads} threads run when {name} is imported: nothing is forked, all starts by itself")
         gc.freeze()  # memory stays shared
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         listener.settimeout(1)

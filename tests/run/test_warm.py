@@ -88,7 +88,7 @@ def test_a_server_with_threads_forks_nothing(environment, tmp_path, request):
     started = request.getfixturevalue("server")
     said, _ = start(environment, code=0).communicate(timeout=60)
     assert json.loads(said)[3] is False
-    assert "2 threads run after the imports" in started.communicate(timeout=60)[1] and started.returncode == 1
+    assert "2 threads run when imported is imported" in started.communicate(timeout=60)[1] and started.returncode == 1
 
 
 def test_what_is_killed_kills_its_client(server, environment):

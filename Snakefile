@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from lgffem_core.run.stages import Request, Stage, all_stages, entries, flag_file, processes, resources, upstream
+from lgffem_core.run.warm import warmed
 
 request = Path(config["request"])
 study = Request.read(request).study
-run_notebook = [sys.executable, "-m", "lgffem_core", "notebook", str(request)]
+run_notebook = warmed([sys.executable, "-m", "lgffem_core", "notebook", str(request)])
 
 
 wildcard_constraints:

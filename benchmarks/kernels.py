@@ -29,7 +29,7 @@ SENTENCE = re.compile(r"error: notebook (\S+), cell (\d+): the kernel ended befo
 
 
 def kernel_of(study: Study, stage: str) -> psutil.Process | None:
-    """The process in which a stage's cells run, once it is there."""
+    """The process in which a stage's cells run, or that stands for it (``run.warm``), once it is there."""
     for process in psutil.process_iter():
         try:
             environment = process.environ()

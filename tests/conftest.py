@@ -26,7 +26,10 @@ ADDRESS = re.compile(r"""@import[^;]*|url\(\s*["']?(?!data:|#)[^)]*""")  # in a 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STEP = re.compile(r"^\*(\w+) `([^`\n]+)`:\*\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 READS = "tests/data/reads.json"
-LONG = ("test_end_to_end", "test_kills", "test_golden_losses", "test_stages", "test_bad_inputs")
+LONG = (
+    "test_end_to_end", "test_stages", "test_backbone", "test_launch", "test_kills", "test_speed", "test_golden_losses",
+    "test_resume", "test_docs", "test_bad_inputs", "test_projection", "test_new_loss", "test_precision",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -113,6 +113,13 @@ def test_stopped_in_b_it_goes_on_from_b_s_last_epoch(interrupted, smoke):
     assert f"epoch {first:>3}/16" in executed
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_stages_and_kernels_are_forked(smoke):
+    _, study = smoke
+    log = (study.artifacts / "snakemake.log").read_text()
+    assert "localrule" in log and "starts by itself" not in log
+
+
 def test_one_command_fills_table_1(smoke):
     done, study = smoke
     assert done.returncode == 0, done.stderr

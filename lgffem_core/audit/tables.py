@@ -11,14 +11,14 @@ import pandas as pd
 
 from lgffem_core.audit.chance import chance
 from lgffem_core.audit.leakage import clean, leakage
-from lgffem_core.audit.verdicts import ENDS, STANDARD, scan_ends
+from lgffem_core.audit.verdicts import ENDS, scan_ends
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm, mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import Embedded
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.methods import Methods, Outcomes, mean_scores
-from lgffem_core.retrieval.metrics import Scores
+from lgffem_core.retrieval.metrics import STANDARD, Scores
 from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out, leave_one_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
 from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, seed_half_width

@@ -15,11 +15,10 @@ from lgffem_core.config.study import Study
 from lgffem_core.config.watched import Watched
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.methods import Outcomes, mean_scores
-from lgffem_core.retrieval.metrics import Scores
+from lgffem_core.retrieval.metrics import STANDARD, Scores
 from lgffem_core.retrieval.protocols import Outcome
 from lgffem_core.retrieval.statistics import scan_interval
 
-STANDARD = "leave_one_out"  # the protocol that any two methods can be compared under
 ENDS = ("eta_p_low", "eta_p_high")
 ROUNDING = 0.005  # a published value stands for everything that rounds to it
 VERDICT_NOTE = (

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+STANDARD = "leave_one_out"  # the protocol that any two methods can be compared under
+
 
 class Scores(NamedTuple):
     """In percent."""

@@ -56,7 +56,8 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
         where = f"{cores} cores" if profile is None else f"on {cluster}"
         console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {where}", markup=False)
         if waiting:
-            run_stages(study, snakemake_command(study, request_file, cores, profile), Reporter(console))
+            command = snakemake_command(study, request_file, cores, profile)
+            run_stages(study, command, Reporter(console), warm=profile is None and len(waiting) > 1)
             check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
@@ -86,13 +87,13 @@ def told_unread(request: Request) -> list[str]:
     return [f"no stage of this run (systems {systems}) reads what was set as {', '.join(keys)}"] if keys else []
 
 
-def run_stages(study: Study, command: list[str], reporter: Reporter) -> None:
+def run_stages(study: Study, command: list[str], reporter: Reporter, warm: bool) -> None:
     """Run what is to be done; ``StudyError`` with the sentences of the stages that failed.
 
     Ctrl-C says which stages had failed by then: the same command alone would not go beyond them.
     """
     try:
-        code = run_graph(study, command, reporter)
+        code = run_graph(study, command, reporter, warm)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import resource
 import sys
 import time
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from lgffem_core.run.stages import (
     note_file,
     stage_outputs,
 )
+from lgffem_core.run.warm import peak_memory, warmed
 
 OWN_ERRORS = ("StudyError", "RequestError")
 
@@ -44,6 +44,9 @@ class OwnPython(AsyncKernelManager):
 
     def _kernel_spec_manager_default(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
+
+    def format_kernel_cmd(self, *arguments, **options) -> list[str]:
+        return warmed(super().format_kernel_cmd(*arguments, **options))
 
 
 def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
@@ -151,7 +154,6 @@ def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> No
     """
     for dataset in before["data"]:
         data.check_unchanged(study, dataset)  # against the index: a file that changed while the others were read
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the kernel, Linux: KiB
     write_json(
         note_file(study, stage),
         {
@@ -160,7 +162,7 @@ def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> No
             "producer": f"notebooks/{stage.notebook}.ipynb",
             "seed": stage.seed if stage.seed != "" else None,
             "seconds": round(seconds, 1),
-            "peak_memory_mib": round(peak_kib / (1024 if sys.platform != "darwin" else 1 << 20)),
+            "peak_memory_mib": round(peak_memory() / (1024 if sys.platform != "darwin" else 1 << 20)),
             "machine": machine(study.params.compute.device),
             "outputs": {
                 path.relative_to(study.root).as_posix(): sha256_file(path) for path in stage_outputs(study, *stage)

@@ -12,13 +12,12 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from lgffem_core.audit.chance import chance
-from lgffem_core.audit.verdicts import STANDARD
 from lgffem_core.base.files import read_json, write_text
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.report.columns import cells, in_reading_order, in_words
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
-from lgffem_core.retrieval.metrics import Scores
+from lgffem_core.retrieval.metrics import STANDARD, Scores
 from lgffem_core.run.registry import Artefact
 from lgffem_core.run.stages import Request, all_stages, artefacts, executed_notebook, measuring
 

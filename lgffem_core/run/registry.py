@@ -5,7 +5,8 @@ again, what it leaves, its row in the README.
 """
 
 import re
-from functools import cache
+from functools import cache, cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import checked_entry, known_keys, read_yaml
 from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.section import Section
-from lgffem_core.config.watched import REGISTRY, covers
+from lgffem_core.config.watched import REGISTRY
 
 FORMATS = {"tables": ("csv", "md", "tex"), "figures": ("png", "svg")}
 
@@ -89,8 +90,13 @@ class Entry(Section):
         return self.each == "variant and seed"
 
     def declares(self, key: str) -> bool:
-        """True for a parameter that it reads; one of the paper's profile begins with ``published.``"""
-        return any(covers(known, key) for known in (*self.params, *(f"published.{name}" for name in self.published)))
+        """True for a parameter that it reads, or of a section that it does; the paper's begin with ``published.``"""
+        return not self.declared.isdisjoint(accumulate(key.split("."), "{}.{}".format))
+
+    @cached_property
+    def declared(self) -> frozenset[str]:
+        """Parameters and sections, dotted."""
+        return frozenset((*self.params, *(f"published.{name}" for name in self.published)))
 
 
 @cache

@@ -19,6 +19,7 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.base.surroundings import of_run
 from lgffem_core.config.study import Study
 from lgffem_core.run.stages import all_stages, failed_notebook
+from lgffem_core.run.warm import start_server
 
 POLL = 0.25  # seconds between looks at the events
 
@@ -101,8 +102,11 @@ class Reporter:
         return "  |  ".join(now) or "next stage"
 
 
-def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
-    """Run Snakemake and show its stages; its own log goes to a file. Ctrl-C stops it and its kernels."""
+def run_graph(study: Study, command: list[str], reporter: Reporter, warm: bool = False) -> int:
+    """Run Snakemake and show its stages; its own log goes to a file. Ctrl-C stops it and its kernels.
+
+    Where ``warm``, what all kernels import is imported once, which pays from the second stage on.
+    """
     events = events_file(study)
     events.unlink(missing_ok=True)
     position = 0
@@ -111,12 +115,11 @@ def run_graph(study: Study, command: list[str], reporter: Reporter) -> int:
         tempfile.TemporaryDirectory(prefix="lgffem_") as private,
         reporter.console.status(reporter.line()) as status,
     ):
+        environment = {**of_run(study.root, Path(private)), VARIABLE: str(events)}
+        if warm:
+            environment |= start_server(environment, private, study.params.compute.threads, log)
         process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**of_run(study.root, Path(private)), VARIABLE: str(events)},
+            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
         )
         try:
             while True:

@@ -455,7 +455,7 @@ def test_of_several_failures_all_are_told_at_the_end(monkeypatch, capsys):
 
 
 def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):
-    def stopped(study, command, reporter):
+    def stopped(study, command, reporter, warm):
         reporter.handle(FAILED)
         raise KeyboardInterrupt
 

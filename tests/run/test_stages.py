@@ -90,23 +90,24 @@ def study_of(project, **overrides):
     return Study.load(PROJECT / "params" / "demo.yaml", LGFFEM | roots | overrides, root=project.parent / "out")
 
 
-def content(study, stage, path):
-    """Text that stands for an output: another one exactly where the real file would hold something else.
+def content(study, stage):
+    """Texts that stand for a stage's outputs, by path: another exactly where the real file would hold something else.
 
     An index is what the data are; weights and embeddings follow from the code that makes them, not from the cells
     that show them, and LGFFEM's embeddings from its weights and the patches alone.
     """
-    if not path.is_relative_to(study.artifacts):
-        return key(study, stage)
+    whole, outputs = key(study, stage), stage_outputs(study, *stage)
     if stage.notebook == "01_data_preparation":
-        return data_digest(study, path.stem) if path.suffix == ".csv" else key(study, stage)
+        indices = {path for path in outputs if path.is_relative_to(study.artifacts) and path.suffix == ".csv"}
+        return {path: data_digest(study, path.stem) if path in indices else whole for path in outputs}
     module = MAKERS.get(stage.notebook[:2], "lgffem.strategies")
     shown = ("published", "retrieval", *(("training.b", "training.c") if stage.notebook[:2] == "03" else ()))
     params = {name: value for name, value in stage_params(study, stage.notebook).items() if not name.startswith(shown)}
     read = inputs(study, stage)
     if stage.notebook == "07_faiss_evaluation":
         params, read = {}, {name: digest for name, digest in read.items() if "baselines" not in name}
-    return sha256_json([params, read, code_hash(f"import lgffem_core.systems.{module}"), lock_hash()])
+    made = sha256_json([params, read, code_hash(f"import lgffem_core.systems.{module}"), lock_hash()])
+    return {path: made if path.is_relative_to(study.artifacts) else whole for path in outputs}
 
 
 def run_as_planned(study):
@@ -117,8 +118,8 @@ def run_as_planned(study):
         if is_finished(study, stage):
             continue
         before = {"key": key(study, stage), "inputs": inputs(study, stage)}
-        for path in stage_outputs(study, *stage):
-            write_text(path, content(study, stage, path))
+        for path, text in content(study, stage).items():
+            write_text(path, text)
         outputs = {p.relative_to(study.root).as_posix(): sha256_file(p) for p in stage_outputs(study, *stage)}
         write_json(note_file(study, stage), {**before, "data": data_state(study, stage), "outputs": outputs})
         ran.add(stage.notebook[:2])

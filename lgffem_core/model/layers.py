@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
+from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
 
 
@@ -37,9 +38,9 @@ class DepthwiseDownsample(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda or not x.requires_grad or torch.promote_types(x.dtype, torch.bfloat16) == x.dtype != torch.bfloat16:
-            return super().forward(x)
-        return F.conv2d(x, self.weight, padding=1, groups=self.groups)[:, :, ::2, ::2]
+        if x.requires_grad and x.dtype.itemsize < 4 and not x.is_cuda:
+            return F.conv2d(x, self.weight, padding=1, groups=self.groups)[:, :, ::2, ::2]
+        return super().forward(x)
 
 
 class ChannelNorm(LayerNorm2d):
@@ -59,10 +60,34 @@ class ResponseNorm(GlobalResponseNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (N, H, W, C) with channels_last, or (N, C, H, W)
+        scale, bias = self.scale(x), self.bias.view(self.wb_shape).to(x.dtype)
+        return torch.addcmul(bias, x, scale) if x.dtype.itemsize < 4 else x * scale + bias
+
+    def scale(self, x: Tensor) -> Tensor:
+        """1 + w·N(x), of shape (N, 1, 1, C) or (N, C, 1, 1)."""
         wide = x.float() if x.dtype == torch.float16 else x  # squares leave its range
         squares = wide.square().sum(self.spatial_dim, keepdim=True)
         squares = squares.to(torch.promote_types(x.dtype, torch.float32))
         norm = squares.clamp(min=torch.finfo(torch.float32).tiny).sqrt()  # which has a derivative at 0, too
         share = norm / (norm.mean(dim=self.channel_dim, keepdim=True) + self.eps)
-        scale = 1 + self.weight.view(self.wb_shape) * share
-        return x * scale.to(x.dtype) + self.bias.view(self.wb_shape).to(x.dtype)
+        return (1 + self.weight.view(self.wb_shape) * share).to(x.dtype)
+
+
+class FrozenMlp(GlobalResponseNormMlp):
+    """timm's two linear layers with GELU and a ``ResponseNorm`` between, for weights that are not trained.
+
+    On a processor that multiplies bfloat16, oneDNN adds the bias and applies GELU to sums while it has them at hand.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, H, W, C)
+        first, second = self.fc1, self.fc2
+        if x.is_cuda or x.dtype != torch.bfloat16 or first.weight.dtype != x.dtype or not multiplies_bfloat16():
+            return super().forward(x)
+        product = torch.ops.mkldnn._linear_pointwise
+        hidden = product(x, first.weight, first.bias, "gelu", [], "none")  # "none": by erf, not by tanh
+        return product(self.grn(hidden), second.weight, second.bias, "none", [], "")
+
+
+def multiplies_bfloat16() -> bool:
+    """True where torch has oneDNN, and that has a way to multiply in bfloat16 on this processor."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -52,9 +52,12 @@ def test_quick_layers_give_the_plain_ones_values_and_gradients(dtype, tolerance,
 
 def test_half_precision_is_derived_from_the_convolution_of_stride_1(monkeypatch):
     strides, convolution = [], torch.nn.functional.conv2d
-    monkeypatch.setattr(
-        layers.F, "conv2d", lambda *a, stride=1, **more: strides.append(stride) or convolution(*a, stride=stride, **more)
-    )
+
+    def noted(*arguments, stride=1, **more):
+        strides.append(stride)
+        return convolution(*arguments, stride=stride, **more)
+
+    monkeypatch.setattr(layers.F, "conv2d", noted)
     layer = draw(DepthwiseDownsample(4)).bfloat16()
     layer(torch.randn(1, 4, 6, 6).bfloat16().requires_grad_())
     assert strides == [1]

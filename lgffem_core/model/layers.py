@@ -1,8 +1,10 @@
 """Layers that compute what torch's or timm's do, in less time; a test holds each against the one it stands for."""
 
 import torch
+import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
+from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
 
 
@@ -25,6 +27,22 @@ class DepthwiseUpsample(nn.ConvTranspose2d):
         return fourfold.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
+class DepthwiseDownsample(nn.Conv2d):
+    """The 3×3 convolution of stride 2, channel by channel: (N, C, H, W) -> (N, C, H/2, W/2).
+
+    Where a processor is to derive it in half precision, as every second position of the one of stride 1: torch has no
+    quick way back to the input from a stride of 2, and took a tenth of a training step for it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and x.dtype.itemsize < 4 and not x.is_cuda:
+            return F.conv2d(x, self.weight, padding=1, groups=self.groups)[:, :, ::2, ::2]
+        return super().forward(x)
+
+
 class ChannelNorm(LayerNorm2d):
     """timm's LayerNorm2d, over the channels of (N, C, H, W), with a result in the precision of ``x``.
 
@@ -42,10 +60,34 @@ class ResponseNorm(GlobalResponseNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (N, H, W, C) with channels_last, or (N, C, H, W)
+        scale, bias = self.scale(x), self.bias.view(self.wb_shape).to(x.dtype)
+        return torch.addcmul(bias, x, scale) if x.dtype.itemsize < 4 else x * scale + bias
+
+    def scale(self, x: Tensor) -> Tensor:
+        """1 + w·N(x), of shape (N, 1, 1, C) or (N, C, 1, 1)."""
         wide = x.float() if x.dtype == torch.float16 else x  # squares leave its range
         squares = wide.square().sum(self.spatial_dim, keepdim=True)
         squares = squares.to(torch.promote_types(x.dtype, torch.float32))
         norm = squares.clamp(min=torch.finfo(torch.float32).tiny).sqrt()  # which has a derivative at 0, too
         share = norm / (norm.mean(dim=self.channel_dim, keepdim=True) + self.eps)
-        scale = 1 + self.weight.view(self.wb_shape) * share
-        return x * scale.to(x.dtype) + self.bias.view(self.wb_shape).to(x.dtype)
+        return (1 + self.weight.view(self.wb_shape) * share).to(x.dtype)
+
+
+class FrozenMlp(GlobalResponseNormMlp):
+    """timm's two linear layers with GELU and a ``ResponseNorm`` between, for weights that are not trained.
+
+    On a processor that multiplies bfloat16, oneDNN adds the bias and applies GELU to sums while it has them at hand.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, H, W, C)
+        first, second = self.fc1, self.fc2
+        if x.is_cuda or x.dtype != torch.bfloat16 or first.weight.dtype != x.dtype or not multiplies_bfloat16():
+            return super().forward(x)
+        product = torch.ops.mkldnn._linear_pointwise
+        hidden = product(x, first.weight, first.bias, "gelu", [], "none")  # "none": by erf, not by tanh
+        return product(self.grn(hidden), second.weight, second.bias, "none", [], "")
+
+
+def multiplies_bfloat16() -> bool:
+    """True where torch has oneDNN, and that has a way to multiply in bfloat16 on this processor."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -4,9 +4,11 @@ import pytest
 import torch
 from timm.layers import LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
+from timm.layers.mlp import GlobalResponseNormMlp
 from torch import nn
 
-from lgffem_core.model.layers import ChannelNorm, DepthwiseUpsample, ResponseNorm
+from lgffem_core.model import layers
+from lgffem_core.model.layers import ChannelNorm, DepthwiseDownsample, DepthwiseUpsample, FrozenMlp, ResponseNorm
 
 
 def draw(module: nn.Module) -> nn.Module:
@@ -26,6 +28,9 @@ def pairs(dtype: torch.dtype):
     plain, quick = draw(nn.ConvTranspose2d(8, 8, kernel_size=2, stride=2, groups=8)), DepthwiseUpsample(8)
     quick.load_state_dict(plain.state_dict())
     yield plain.to(dtype), quick.to(dtype), torch.randn(2, 8, 3, 5, dtype=dtype)
+    plain, quick = draw(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8, bias=False)), DepthwiseDownsample(8)
+    quick.load_state_dict(plain.state_dict())
+    yield plain.to(dtype), quick.to(dtype), torch.randn(2, 8, 6, 9, dtype=dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5), (torch.bfloat16, 0.05)])
@@ -43,6 +48,35 @@ def test_quick_layers_give_the_plain_ones_values_and_gradients(dtype, tolerance,
         for theirs, ours in zip(*answers, strict=True):
             scale = theirs.abs().max()
             torch.testing.assert_close(ours / scale, theirs / scale, rtol=tolerance, atol=tolerance)
+
+
+def test_half_precision_is_derived_from_the_convolution_of_stride_1(monkeypatch):
+    strides, convolution = [], torch.nn.functional.conv2d
+
+    def noted(*arguments, stride=1, **more):
+        strides.append(stride)
+        return convolution(*arguments, stride=stride, **more)
+
+    monkeypatch.setattr(layers.F, "conv2d", noted)
+    layer = draw(DepthwiseDownsample(4)).bfloat16()
+    layer(torch.randn(1, 4, 6, 6).bfloat16().requires_grad_())
+    assert strides == [1]
+
+
+@pytest.mark.skipif(not layers.multiplies_bfloat16(), reason="oneDNN has no bfloat16 on this processor")
+def test_a_frozen_mlp_is_the_plain_one_in_half_precision():
+    """Nearer to the plain one in float32 than the plain one in half precision, or as near; and by erf, not tanh."""
+    plain = draw(GlobalResponseNormMlp(16, 64)).requires_grad_(False)
+    x = torch.randn(2, 5, 7, 16).bfloat16()
+    exact = plain(x.float())
+    plain.bfloat16()
+    half, plain.__class__ = plain(x), FrozenMlp
+    plain.grn.__class__ = ResponseNorm
+    quick = plain(x)
+    assert quick.dtype == torch.bfloat16
+    error, theirs = ((each.float() - exact).norm() / exact.norm() for each in (quick, half))
+    assert error < max(theirs * 1.1, 1e-3)
+    assert torch.equal(plain.float()(x.float()), super(FrozenMlp, plain).forward(x.float()))
 
 
 def test_a_channel_of_zeros_has_a_gradient():

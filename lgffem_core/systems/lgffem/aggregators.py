@@ -6,7 +6,7 @@ Shapes: N images, C channels, H × W positions. Every aggregator keeps the shape
 import torch
 from torch import Tensor, nn
 
-from lgffem_core.model.layers import ChannelNorm, DepthwiseUpsample, ResponseNorm
+from lgffem_core.model.layers import ChannelNorm, DepthwiseDownsample, DepthwiseUpsample, ResponseNorm
 
 
 def attend(x: Tensor, logits: Tensor, alpha: Tensor | float) -> Tensor:
@@ -85,8 +85,7 @@ class GlobalAggregator(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
         self.resize = nn.Identity()
         if downsample:
-            down = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False)
-            self.resize = nn.Sequential(down, ChannelNorm(channels))
+            self.resize = nn.Sequential(DepthwiseDownsample(channels), ChannelNorm(channels))
         hidden = channels // reduction
         self.global_operator = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),

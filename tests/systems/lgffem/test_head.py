@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lgffem_core.systems.lgffem.head import GeM, GeMHead, MiniHead, generalised_mean
+from lgffem_core.systems.lgffem.head import GeM, GeMHead, HalfPrecisionMean, MiniHead, generalised_mean
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,22 @@ def test_pooling_half_precision_stays_finite():
     x = torch.full((1, 1, 2, 2), 60.0, dtype=torch.float16)  # 60^4.6 is beyond 65504
     pooled = GeM(4.6)(x)
     assert pooled.dtype == torch.float32 and pooled.item() == pytest.approx(60, rel=1e-3)
+
+
+@pytest.mark.parametrize("p_trained", [True, False])
+def test_pooling_half_precision_has_the_derivatives_of_the_definition(p_trained):
+    """Those that autograd finds in float32, with clipped values among them, for maps of either layout."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(3, 4, 5, 6).bfloat16().contiguous(memory_format=layout)
+        answers = []
+        for pool, given in ((generalised_mean, x.float()), (HalfPrecisionMean.apply, x)):
+            given, p = given.detach().requires_grad_(), torch.tensor([4.6]).requires_grad_(p_trained)
+            pooled = pool(given, p, 1e-6)
+            (pooled * torch.linspace(-1, 2, 12).reshape(3, 4)).sum().backward()
+            answers.append((pooled.detach(), given.grad.float(), *([p.grad] if p_trained else [])))
+        for theirs, ours, tolerance in zip(*answers, (1e-5, 8e-3, 1e-4), strict=False):
+            torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=1e-7)
+        assert (answers[1][1][x < 1e-6] == 0).all()
 
 
 def numpy_mini_head(head, x):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from lgffem_core.model.layers import ChannelNorm, DepthwiseUpsample, ResponseNorm
+from lgffem_core.model.layers import ChannelNorm, DepthwiseDownsample, DepthwiseUpsample, ResponseNorm
 from lgffem_core.systems.lgffem.aggregators import WidthResponseNorm, attend
 from lgffem_core.systems.lgffem.head import GeM
 from lgffem_core.systems.lgffem.model import LGFFEM, untouched
@@ -41,7 +41,7 @@ def convolution(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[str, str, str]:
     ratio = f" (÷{into // out})" if into > out and into % out == 0 else ""
     stride = f", stride {module.stride[0]}" if module.stride[0] > 1 else ""
     bias = "" if module.bias is not None else ", no bias"
-    name = "ConvTranspose2d" if isinstance(module, nn.ConvTranspose2d) else type(module).__name__
+    name = "ConvTranspose2d" if isinstance(module, nn.ConvTranspose2d) else "Conv2d"  # what quick ones stand for
     return symbol, f"{into}→{out}{ratio}", f"{name}{stride}{bias}"
 
 
@@ -51,6 +51,7 @@ def named(symbol: str, sizes: Callable[[nn.Module], str]) -> Callable[[nn.Module
 
 MODULES: dict[type, Callable[[nn.Module], tuple[str, str, str]]] = {
     nn.Conv2d: convolution,
+    DepthwiseDownsample: convolution,
     DepthwiseUpsample: convolution,
     nn.Linear: named("FC", lambda m: f"{m.in_features}→{m.out_features}"),
     ChannelNorm: lambda module: ("LN", f"{module.weight.numel()}", "LayerNorm2d"),  # what it is known as

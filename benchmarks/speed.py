@@ -189,7 +189,7 @@ def matrix_rate(device: str, dtype: torch.dtype, size: int = 2048) -> float:
 def measure(task: str, args: argparse.Namespace) -> pd.DataFrame:
     """A row a contestant; ratios are medians over the rounds, each of two calls of one round."""
     found, rates = list(contestants(task, args)), []
-    for names, call, _ in found:  # the first call allocates, chooses, and on a GPU compiles
+    for names, call, _ in found:  # the first call allocates, chooses and compiles
         print(f"{task}, first call, {names['code']}, {names['precision']}: {seconds(call):.1f} s", flush=True)
     for number in range(args.repeats):
         rates.append([images / seconds(call) for _, call, images in found])

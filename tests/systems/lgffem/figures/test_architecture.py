@@ -384,7 +384,7 @@ def test_figure_2_has_the_modules_in_the_order_in_which_they_run(variant):
         modules = [box for box in flow if box not in ("P", "out", "attend", "normalize")]
         assert modules == [path for path, _ in order]
         for path, module in order:
-            known = (nn.ConvTranspose2d, LayerNorm2d)  # what quicker layers of ours stand for
+            known = (nn.Conv2d, nn.ConvTranspose2d, LayerNorm2d)  # what quicker layers of ours stand for
             kind = next((each for each in known if isinstance(module, each)), type(module))
             assert kind.__name__ in flow[path]
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

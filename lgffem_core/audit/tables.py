@@ -153,7 +153,8 @@ def group_table(study: Study, asked: list[tuple[Domain, Encoder]]) -> pd.DataFra
     for domain, encoder in asked:
         labels, groups = domain.patches["label_id"].to_numpy(), domain.patches["group"].to_numpy()
         share = answerable(labels, groups).mean()
-        row = {"data": domain.name, "patches": len(labels), "groups": len(np.unique(groups)), "answerable": 100 * share}
+        row = {"data": domain.name, "asked of": encoder.label, "patches": len(labels), "groups": len(np.unique(groups))}
+        row["answerable"] = 100 * share
         if share > 0:
             values = embed_table(study, domain.dataset, domain.patches, encoder)
             row |= leave_one_group_out(values, labels, groups).scores._asdict()

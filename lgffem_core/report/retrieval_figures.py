@@ -93,7 +93,7 @@ def protocol_bars(table: pd.DataFrame, study: Study) -> Figure:
 
     It is hollow and grey, and its data are named, because those of the run are others in all profiles but one.
     """
-    paper = {"marker": "D", "s": 26, "facecolor": "white", "edgecolor": "0.4", "linewidth": 1.2, "zorder": 3}
+    paper = {"marker": "D", "s": 26, "facecolor": "none", "edgecolor": "0.2", "linewidth": 1.2, "zorder": 3}
     variants, strategies = list(table["variant"].unique()), list(table["strategy"].unique())
     figure, panels = plt.subplots(
         1, len(variants), figsize=(5 * len(variants), 3.6), sharey=True, layout="constrained", squeeze=False

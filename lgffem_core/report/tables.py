@@ -22,8 +22,10 @@ LATEX_ESCAPES = str.maketrans(
 
 
 def readable(table: pd.DataFrame) -> Styler:
-    """A table as a notebook shows it: two decimals, a dash where a value does not apply, row numbers left out."""
-    styler = table.style.format(precision=DECIMALS, na_rep="–")
+    """A table as a notebook shows it: two decimals, a dash where nothing applies, row numbers left out, words left."""
+    words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    left = {"text-align": "left"}
+    styler = table.mask(table == "").style.format(precision=DECIMALS, na_rep="–").set_properties(words, **left)
     return styler if any(table.index.names) else styler.hide(axis="index")
 
 

@@ -87,6 +87,12 @@ def told_unread(request: Request) -> list[str]:
     return [f"no stage of this run (systems {systems}) reads what was set as {', '.join(keys)}"] if keys else []
 
 
+def told_missing(params: str, study: Study) -> list[str]:
+    """The checklist below a plan, which is shown all the same; nothing where the study can start."""
+    missing = checklist(study)
+    return ["", format_checklist(params, missing)] if missing else []
+
+
 def run_stages(study: Study, command: list[str], reporter: Reporter, warm: bool) -> None:
     """Run what is to be done; ``StudyError`` with the sentences of the stages that failed.
 
@@ -205,7 +211,8 @@ def perform(options: argparse.Namespace) -> int:
     if options.command == "verify":
         return verify(options.folders)
     if options.dry_run:
-        print(plan(asked_for(options.params, options.pairs).study))
+        request = asked_for(options.params, options.pairs)
+        print("\n".join([plan(request.study), *told_unread(request), *told_missing(options.params, request.study)]))
         return 0
     return run(options.params, options.pairs, options.cores, options.cluster)
 

@@ -130,7 +130,9 @@ def ablation(study: Study, archive: Archive) -> pd.DataFrame:
     base, *others = ablation_runs(study)
     results = {run.name: result(study, archive, run) for run in (base, yardstick(study), *others)}
     rows = [{"run": name, **difference(study, results[ALL], own)} for name, own in results.items()]
-    return pd.DataFrame(rows).round(DECIMALS)
+    table = pd.DataFrame(rows).round(DECIMALS)
+    table.loc[0, [name for name in table if "change" in name]] = np.nan  # all terms, against themselves
+    return table
 
 
 def ledger(study: Study, archive: Archive) -> pd.DataFrame:

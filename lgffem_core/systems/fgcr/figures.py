@@ -88,7 +88,7 @@ def mask_figure(
         shown = panel.imshow(cells(record, np.exp(exponent[anchor])), vmin=0, vmax=1, cmap="viridis")
         panel.add_patch(Circle(places[anchor][::-1], levels[anchor] ** 0.5, fill=False, color="white"))
         panel.set(xticks=[], yticks=[])
-        panel.set_title(f"an anchor for {levels[anchor]} patches", fontsize=8)
+        panel.set_title(f"an anchor for {levels[anchor]} patches;\ncircle: its standard deviation", fontsize=8)
     figure.colorbar(shown, ax=panels[-1], label="soft mask", shrink=0.7)
     return finish(figure, heading, label)
 
@@ -143,7 +143,7 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
 def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Figure:
     """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals.
 
-    The first row is the yardstick, another seed: bands of the measures' colours are as wide as what it does.
+    The first row is the yardstick, another seed: bands of the measures' colours reach as far as it does.
     """
     measured = {"change": "four tasks, R@1", "region_change": "region level"}
     shown = {column: name for column, name in measured.items() if column in table}
@@ -151,7 +151,8 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
     for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3
         value = table[column].to_numpy(float)
-        ax.axvspan(-abs(value[0]), abs(value[0]), color=colour, alpha=0.12, linewidth=0, zorder=0)
+        reach = {"color": colour, "alpha": 0.12, "linewidth": 0, "zorder": 0, "label": f"{name}: another seed"}
+        ax.axvspan(-abs(value[0]), abs(value[0]), **reach)
         ends = np.abs(table[[f"{column}_low", f"{column}_high"]].to_numpy(float).T - value)
         ax.errorbar(value, at, xerr=ends, fmt="o", color=colour, capsize=2, markersize=4, linewidth=1, label=name)
     ax.axvline(0, color="0.5", linewidth=0.8)

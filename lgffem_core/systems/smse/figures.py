@@ -54,10 +54,11 @@ def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
     panels[1, 1].axvline(np.log(peak / (1 - peak)), color="0.4", linestyle=":", linewidth=1)
     panels[0, 0].set(ylabel="loss", ylim=(0, 4), title="over the probability p")
     panels[0, 1].set(ylim=(0, 4), title="over the logit z, p = σ(z)")
-    panels[1, 0].set(ylabel="size of the gradient", ylim=(0, 4), xlabel="p of the own class")
+    panels[1, 0].set(ylabel="size of the gradient", yscale="log", ylim=(0.03, 600), xlabel="p of the own class")
     panels[1, 1].set(ylim=(0, 1.3), xlabel="z of the own class; dotted: p = 1/(1 + γ)")
     for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
+        panel.title.set_fontsize(9)
     panels[0, 0].legend(loc="upper right", frameon=False, fontsize=8)
     return finish(figure, "The same three losses, and how hard each pulls", label)
 

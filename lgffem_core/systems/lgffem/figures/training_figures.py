@@ -30,7 +30,7 @@ def loss_curve(history: pd.DataFrame, strategy: str, label: str) -> Figure:
     left.plot(history["epoch"], history["loss"], color=COLOURS[0], marker="o", markersize=3)
     left.set(xlabel="epoch", ylabel="mean loss", title=f"Strategy {strategy.upper()}: Sub-center ArcFace loss")
     right.plot(history["epoch"], history["lr"], color=COLOURS[1], marker="o", markersize=3)
-    right.set(xlabel="epoch", ylabel="learning rate", title="at the epoch's last step")
+    right.set(xlabel="epoch", ylabel="learning rate", title="learning rate at each epoch's last step")
     return sign(figure, label)
 
 

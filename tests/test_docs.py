@@ -173,7 +173,9 @@ def test_the_published_schedule_says_what_is_missing(typed, capsys, tmp_path):
 
 def test_a_sweep_is_listed_before_there_are_data(typed, capsys, tmp_path):
     assert main(typed(SWEEP)) == 0
-    assert capsys.readouterr().out.count("\n") == 1 + 3 * 6 + 8 and not (tmp_path / "out").exists()
+    jobs, missing = capsys.readouterr().out.split("\n\n", 1)
+    assert jobs.count("\n") + 1 == 1 + 3 * 6 + 8 and not (tmp_path / "out").exists()
+    assert "[ ] data.kimia.root is not set" in missing  # and what a run would ask for first stands below
 
 
 def test_a_checkpoint_says_what_it_holds(typed, capsys, released_file, tmp_path):

@@ -12,10 +12,12 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from natsort import natsorted
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from scipy.cluster.vq import ClusterError, kmeans2
 
@@ -181,15 +183,35 @@ def write_record(path: Path, record: Record) -> Path:
     return Path(path)
 
 
+class Header(BaseModel):
+    """What stands in a file beside the arrays; ``ValidationError`` where a field is missing or of another type."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal[FORMAT]
+    slide: str
+    anchors: list[int]  # of each level, how many
+    levels: list[int]
+    report: str
+    prompts: list[str]
+    label: str
+    group: str
+    mpp: float | None
+    patch_pixels: int | None
+    encoder: str
+
+
 def read_record(path: Path) -> Record:
     """The record in a file. ``StudyError`` where it is damaged, is no record of this study, or is not sound."""
     tensors, header = load_tensors(path, REMEDY)
-    if header.get("format") != FORMAT or not set(ARRAYS) - {OPTIONAL} <= tensors.keys():
+    try:
+        said = Header(**header).model_dump(exclude={"format"})
+    except ValidationError:
+        said = {}
+    if not said or not set(ARRAYS) - {OPTIONAL} <= tensors.keys():
         raise StudyError(f"{path}: holds no {FORMAT!r} of this study; {REMEDY[0].lower()}{REMEDY[1:]}")
-    ends = np.cumsum(header.pop("anchors"))[:-1]
+    ends = np.cumsum(said.pop("anchors"))[:-1]
     arrays = {name: tensors[name].numpy() for name in ARRAYS if name in tensors}
     arrays["anchors"] = tuple(np.split(arrays["anchors"], ends))
-    said = {entry.name: header[entry.name] for entry in fields(Record) if entry.name in header}
     said |= {name: tuple(said[name]) for name in ("levels", "prompts")}
     return validate(Record(**said, **arrays), str(path))
 
@@ -201,9 +223,8 @@ def about(path: Path) -> dict:
     """
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads(file.metadata()[STAMP])["header"]
-            header["numbers"] = file.get_slice("features").get_shape()[-1]
-        return header if header["format"] == FORMAT else {}
+            header = Header(**json.loads(file.metadata()[STAMP])["header"]).model_dump()
+            return header | {"numbers": file.get_slice("features").get_shape()[-1]}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return {}
 

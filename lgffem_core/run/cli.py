@@ -103,8 +103,9 @@ def run_stages(study: Study, command: list[str], reporter: Reporter, warm: bool)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
-        log = study.artifacts / "snakemake.log"
-        raise StudyError(" ".join(reporter.failures.values()) or f"the run stopped with code {code}; its log is {log}.")
+        log, during = study.artifacts / "snakemake.log", " and ".join(map(str, reporter.running))
+        stopped = f"the run stopped with code {code}{during and f', during {during}'}; its log is {log}."
+        raise StudyError(" ".join(reporter.failures.values()) or stopped)
 
 
 def check_finished(study: Study) -> None:

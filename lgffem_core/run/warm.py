@@ -29,6 +29,7 @@ PACKAGES = (
 #: As Snakemake sets them for a job; libraries read them when they are loaded.
 THREADS = ("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LONGEST = 1 << 20  # bytes of a request
+PATIENCE = 120  # seconds that a client waits for a server that is still importing, or was stopped
 TAKEN = b"taken"
 
 
@@ -40,7 +41,7 @@ def start_server(environment: dict[str, str], folder: str, threads: int, log) ->
 
     It ends soon after this process, if not with what is left of the run. One that cannot serve says so in ``log``.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or threads != 1:  # numpy would start the others where it is imported
         return {}
     address = os.path.join(folder, "warm")
     own = environment | dict.fromkeys(THREADS, str(threads))
@@ -70,7 +71,10 @@ def serve(address: str, parent: int) -> None:
     """Import, then fork a guard for each request, as long as ``parent`` is there; returns in what was forked alone."""
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as a kernel has it
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(address)
+        try:
+            listener.bind(address)
+        except OSError as error:  # a long path has no room in an address
+            sys.exit(f"nothing is forked, all starts by itself: {error}")
         listener.listen()  # who comes now waits until the packages are there
         for name in PACKAGES:
             importlib.import_module(name)
@@ -104,7 +108,11 @@ def guard(channel: socket.socket) -> None:
         return become(**request, files=files)
     ended = os.pidfd_open(forked)
     while ended not in select.select([ended, channel], [], [])[0]:
-        os.kill(forked, signal.SIGINT if channel.recv(LONGEST) else signal.SIGKILL)  # nothing comes of a dead client
+        try:
+            said = channel.recv(LONGEST)  # nothing comes of a dead client
+        except ConnectionError:
+            said = b""
+        os.kill(forked, signal.SIGINT if said else signal.SIGKILL)
     _, status, used = os.wait4(forked, 0)
     try:
         channel.send(json.dumps([status, used.ru_maxrss]).encode())
@@ -132,14 +140,17 @@ def ask(words: list[str]) -> None:
     """Have ``python words…`` forked, and end as it ends; where no server takes it, become it."""
     request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        channel.settimeout(PATIENCE)
         try:
             channel.connect(os.environ[VARIABLE])
             socket.send_fds(channel, [json.dumps(request).encode()], [0, 1, 2])
             taken = channel.recv(LONGEST)
         except OSError as error:
             taken = str(error).encode()
+        channel.settimeout(None)
         if taken != TAKEN:
-            print(f"{words[1]} is forked from no server, it starts by itself: {taken.decode()}", file=sys.stderr)
+            why = taken.decode() or "it has other threads"
+            print(f"{words[1]} is forked from no server, it starts by itself: {why}", file=sys.stderr)
             sys.stderr.flush()
             os.execv(sys.executable, [sys.executable, *words])
         signal.signal(signal.SIGINT, lambda *_: channel.send(b"interrupt"))

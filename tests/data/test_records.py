@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.tensors import save_tensors
+from lgffem_core.base.tensors import load_tensors, save_tensors
 from lgffem_core.data.records import (
     LEVELS,
     Record,
@@ -93,6 +93,18 @@ def test_a_damaged_file_and_another_safetensors_file_are_named(tmp_path, record)
         read_record(path)
     save_tensors(path, {"features": torch.ones(2, 2)}, {})
     assert about(path) == {} == about(tmp_path / "none")
+    with pytest.raises(StudyError, match="s.safetensors: holds no 'slide record 1'"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("name", ["slide", "label", "group", "report", "prompts", "levels", "anchors", "encoder"])
+@pytest.mark.parametrize("value", ["missing", None, 7, [1.5]])
+def test_a_header_without_a_field_or_with_one_of_another_type_is_none(tmp_path, record, name, value):
+    path = write_record(tmp_path / "s.safetensors", record)
+    tensors, header = load_tensors(path, "")
+    header = {key: said for key, said in header.items() if key != name} | ({} if value == "missing" else {name: value})
+    save_tensors(path, tensors, header)
+    assert about(path) == {}
     with pytest.raises(StudyError, match="s.safetensors: holds no 'slide record 1'"):
         read_record(path)
 

@@ -454,6 +454,13 @@ def test_of_several_failures_all_are_told_at_the_end(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: a.pth: no checkpoint. b.pth: damaged.\n"
 
 
+def test_a_stage_that_ended_without_a_word_is_named(monkeypatch, capsys):
+    """As one that was killed: its process says nothing of its end."""
+    fake_snakemake(monkeypatch, lines({"event": "started", "stage": FAILED["stage"]}), 1)
+    assert main(["params/smoke.yaml"]) == 1
+    assert f"error: the run stopped with code 1, during {FAILED['stage']}; its log is " in capsys.readouterr().err
+
+
 def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):
     def stopped(study, command, reporter, warm):
         reporter.handle(FAILED)

@@ -177,7 +177,7 @@ def leaves(tree, prefix: str = "") -> dict[str, Any]:
     if isinstance(tree, list) and any(isinstance(value, dict | list) for value in tree):
         tree = dict(enumerate(tree))
     if not isinstance(tree, dict) or not tree:
-        return {prefix.removesuffix("."): tree}
+        return {prefix.removesuffix("."): tree} if prefix else {}
     return {k: v for name, value in tree.items() for k, v in leaves(value, f"{prefix}{name}.").items()}
 
 

@@ -347,6 +347,7 @@ def test_what_is_set_for_a_system_that_is_not_run_is_told(systems, unheard):
     (said,) = told_unread(Request("params/smoke.yaml", wanted))
     assert said.startswith(f"no stage of this run (systems {systems[0]}) reads what was set as ")
     assert told_unread(Request("params/smoke.yaml", {"systems": systems, "seeds": [1]})) == []
+    assert told_unread(Request("params/smoke.yaml", {})) == []
 
 
 def test_every_parameter_is_read_where_all_systems_are_run():

@@ -2,8 +2,10 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 
 import torch
+from torch import nn
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import Compute
@@ -61,3 +63,14 @@ def autocast(device: str | torch.device, precision: str) -> torch.autocast:
 def own_precision(x: torch.Tensor) -> AbstractContextManager:
     """The context in which what is computed from ``x`` stays in its precision: a GPU's autocast would widen it."""
     return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()
+
+
+def to_bfloat16(network: nn.Module) -> None:
+    """Keep a frozen network in what it computes in, but for batch normalisation, as autocast has it.
+
+    Running statistics, rounded, move an embedding as far as all else that half precision changes.
+    """
+    norms = [(each, deepcopy(each.state_dict())) for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+    network.bfloat16()
+    for norm, exact in norms:
+        norm.float().load_state_dict(exact)

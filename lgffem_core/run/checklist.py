@@ -145,7 +145,7 @@ def unfit_data(study: Study, missing: list[str]) -> list[str]:
 
         found += faults(study)
     if "breakhis" in from_here and "smse" in study.params.systems:
-        from lgffem_core.systems.smse.training import faults
+        from lgffem_core.systems.smse.splits import faults
 
         found += faults(study)
     return found

@@ -1,6 +1,5 @@
 """Reading parameters: YAML files and ``--set`` pairs become a tree that ``params`` checks."""
 
-import difflib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, near
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import Params
 
@@ -42,13 +41,23 @@ PATH_KEYS = keys_of(Path)
 TEXT_KEYS = keys_of(str, Path)  # a shell hands their values over as they are; YAML would read more into them
 
 
-def nearest_key(key: str) -> str:
-    """The known key that a user most likely meant by ``key``."""
+def nearest_key(key: str) -> str | None:
+    """The known key that a user most likely meant by ``key``; None where none is near."""
     keys = list(known_keys())
     by_leaf = {k.split(".")[-1]: k for k in reversed(keys)}
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
-    leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.6)
-    return close[0] if close else by_leaf[leaf[0]] if leaf else "profile"
+    return next(iter([*near(key, keys), *(by_leaf[leaf] for leaf in near(key.split(".")[-1], by_leaf))]), None)
+
+
+def told_instead(key: str) -> str:
+    """What to say of an unknown key: the nearest one, or, where none is near, what there is in its section."""
+    if nearest := nearest_key(key):
+        return f"did you mean {nearest}?"
+    parents = {name: name.rpartition(".")[0] for name in known_keys()}
+    section = key.rpartition(".")[0]
+    while section not in parents.values():
+        section = section.rpartition(".")[0]
+    inside = [name.rpartition(".")[2] for name, parent in parents.items() if parent == section]
+    return f"{section or 'a profile'} has {', '.join(inside)}."
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -107,7 +116,7 @@ def read_yaml(path: Path) -> dict:
     try:
         tree = deepcopy(parsed(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        close = difflib.get_close_matches(Path(path).stem, [profile.stem for profile in profiles()], n=1)
+        close = near(Path(path).stem, [profile.stem for profile in profiles()])
         where = f"did you mean params/{close[0]}.yaml?" if close else "the profiles are in params/."
         raise RequestError(f"{path}: no such parameter file; {where}") from None
     except IsADirectoryError:
@@ -209,7 +218,7 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            message = f"unknown parameter {key}; did you mean {nearest_key(key)}?"
+            message = f"unknown parameter {key}; {told_instead(key)}"
         elif fault["type"] == "missing":
             message = f"parameter {key} is missing."
         elif fault["type"] == "model_type":

@@ -19,8 +19,15 @@ NAMED_BARS = 40  # more bars than this get no names: they would run into each ot
 
 
 def finish(figure: Figure, heading: str, label: str) -> Figure:
-    """Put the heading above, wrapped to the figure's width, and the label below."""
-    figure.suptitle(textwrap.fill(heading, int(13 * figure.get_figwidth())), fontsize=10)
+    """Put the heading above, wrapped to the figure's width, and the label below.
+
+    It stands over the axes where there is one: legend and names beside them would push it off their middle.
+    """
+    words = textwrap.fill(heading, int(13 * figure.get_figwidth()))
+    if len(figure.axes) == 1 and not figure.axes[0].get_title():
+        figure.axes[0].set_title(words, fontsize=10)
+    else:
+        figure.suptitle(words, fontsize=10)
     return sign(figure, label)
 
 

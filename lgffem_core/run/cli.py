@@ -1,7 +1,6 @@
 """The command line: ``run`` (the default), ``verify``, ``slides``, ``checkpoint``, and ``notebook``, for Snakemake."""
 
 import argparse
-import difflib
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.errors import RequestError, StudyError, near
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
@@ -30,7 +29,7 @@ OF_OTHERS = {"slides": "the same command goes on with the slide at which it was.
 
 def asked_for(params: str, pairs: list[str]) -> Request:
     """The request of a command line whose results have a folder of their own."""
-    close = difflib.get_close_matches(params, COMMANDS, n=1)
+    close = near(params, COMMANDS)
     if close and not Path(params).exists():
         raise RequestError(f"{params}: no such command or parameter file; did you mean ./run_all.sh {close[0]}?")
     request = make_request(params, pairs)

@@ -67,6 +67,22 @@ def test_a_typo_names_the_file_the_key_and_its_nearest_neighbour(typed, meant):
     assert refusal({typed: 1}) == f"mine.yaml: unknown parameter {typed}; did you mean {meant}?"
 
 
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        ("slides.nothing", "slides has encoder, mpp, pixels, tissue, unstated_mpp, step."),
+        ("data.kimia.nothing", "data.kimia has root, scans."),
+        ("zzz", "a profile has profile, data, model, "),
+        ("zzz.zzz", "a profile has profile, data, model, "),
+    ],
+)
+def test_where_no_key_is_near_those_of_the_section_are_named(typed, instead):
+    with pytest.raises(RequestError) as caught:
+        load({typed: 1})
+    first = typed if typed != "zzz.zzz" else "zzz"
+    assert str(caught.value).startswith(f"mine.yaml: unknown parameter {first}; {instead}")
+
+
 def test_a_typo_in_a_section_is_found_before_its_leaf():
     assert refusal({"trainig.a.epochs": 3}) == "mine.yaml: unknown parameter trainig; did you mean training?"
 

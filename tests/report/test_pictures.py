@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from lgffem_core.report import pictures
+from lgffem_core.report.style import axes
 
 LABEL = "profile test: DEMO, made for a test"
 
@@ -45,7 +46,8 @@ def every_figure():
 def test_every_picture_carries_label_and_heading_inside_its_borders_and_is_closed():
     for name, figure in every_figure().items():
         assert LABEL in texts(figure), name
-        assert figure.get_suptitle() == "heading", name
+        titles = [ax.get_title() for ax in figure.axes] if len(figure.axes) == 1 else []
+        assert [figure.get_suptitle(), *titles].count("heading") == 1, name
         figure.draw_without_rendering()
         width, height = figure.bbox.size
         for text in figure.texts:
@@ -144,3 +146,13 @@ def test_line_chart_draws_the_given_points_and_marks():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["up", "down"]
     assert list(ax.lines[2].get_xdata()) == [4.6, 4.6] and ax.texts[0].get_text() == "paper"
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("p", "value", "log")
+
+
+def test_over_one_axes_the_heading_stands_in_its_middle_whatever_is_beside_it():
+    figure, ax = axes(8.0, 3.0)
+    ax.barh(["a name that takes a good part of the figure"], [1], label="one")
+    figure.legend(loc="outside right upper")
+    pictures.finish(figure, "heading", LABEL).draw_without_rendering()
+    heading, box = ax.title.get_window_extent(), ax.get_window_extent()
+    assert ax.get_title() == "heading" and heading.x0 + heading.x1 == pytest.approx(box.x0 + box.x1, abs=1)
+    assert abs(box.x0 + box.x1 - figure.bbox.width) > 20  # the figure's middle is another

@@ -42,10 +42,13 @@ TEXT_KEYS = keys_of(str, Path)  # a shell hands their values over as they are; Y
 
 
 def nearest_key(key: str) -> str | None:
-    """The known key that a user most likely meant by ``key``; None where none is near."""
-    keys = list(known_keys())
-    by_leaf = {k.split(".")[-1]: k for k in reversed(keys)}
-    return next(iter([*near(key, keys), *(by_leaf[leaf] for leaf in near(key.split(".")[-1], by_leaf))]), None)
+    """The known key that a user most likely meant by ``key``: of its section, else of any; None where none is near."""
+    keys, (section, _, leaf) = list(known_keys()), key.rpartition(".")
+    for some in ([known for known in keys if known.rpartition(".")[0] == section], keys):
+        by_leaf = {known.rpartition(".")[2]: known for known in reversed(some)}
+        if close := near(leaf, by_leaf):
+            return by_leaf[close[0]]
+    return None
 
 
 def told_instead(key: str) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lgffem_core.base.errors import RequestError, StudyError, near
 from lgffem_core.base.project import OUTPUT, PROJECT
+from lgffem_core.base.signals import on_stop
 from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.cluster import cluster_profile
@@ -222,20 +223,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if os.environ.get(OUTPUT):  # notebooks run in another folder
         os.environ[OUTPUT] = os.path.abspath(os.environ[OUTPUT])
-    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for sign in previous:
-        if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(sign, signal.default_int_handler)  # a polite kill, or a closed terminal, is like Ctrl-C
-    if previous[signal.SIGINT] == signal.SIG_IGN:  # behind & in a script: what is started must heed it all the same,
-        signal.signal(signal.SIGINT, lambda *_: None)  # or Snakemake would be killed with its jobs left in a queue
-    try:
-        return perform(options)
-    except (StudyError, OSError) as error:
-        print(f"error: {told(error)}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
-    except KeyboardInterrupt as stopped:
-        print(" ".join(["stopped;", *(stopped.args or [OF_OTHERS.get(options.command, GOES_ON)])]), file=sys.stderr)
-        return 130
-    finally:
-        for sign, handler in previous.items():
-            signal.signal(sign, handler)
+    with on_stop(signal.default_int_handler) as before:  # a polite kill, or a closed terminal, is like Ctrl-C
+        if before[signal.SIGINT] == signal.SIG_IGN:  # behind & in a script: what is started must heed it all the same,
+            signal.signal(signal.SIGINT, lambda *_: None)  # or Snakemake would be killed with its jobs left in a queue
+        try:
+            return perform(options)
+        except (StudyError, OSError) as error:
+            print(f"error: {told(error)}", file=sys.stderr)
+            return getattr(error, "exit_code", 1)
+        except KeyboardInterrupt as stopped:
+            print(" ".join(["stopped;", *(stopped.args or [OF_OTHERS.get(options.command, GOES_ON)])]), file=sys.stderr)
+            return 130

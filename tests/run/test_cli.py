@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -611,6 +612,29 @@ def heeds_ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_once_more_kills_at_once_and_leaves_nothing(sandbox, console, monkeypatch, heeds_ctrl_c):
+    """While what was interrupted still ends, which it may take its time for."""
+    mine, swept = study(sandbox), []
+    mine.artifacts.mkdir(parents=True)
+
+    class Interrupted(Reporter):
+        def handle(self, event):
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def sweep(study):
+        os.kill(os.getpid(), signal.SIGINT)  # and a third time
+        swept.append(study)
+
+    monkeypatch.setattr(runner, "end_leftovers", sweep)
+    command = said(lines(FINISHED))
+    command[-1] += "; import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_graph(mine, command, Interrupted(console))
+    assert swept == [mine] and 1 <= time.monotonic() - began < 10  # seconds; unasked, it is given 15
 
 
 def test_ctrl_c_stops_the_run_and_what_it_started(sandbox, console, monkeypatch, heeds_ctrl_c):

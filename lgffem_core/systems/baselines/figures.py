@@ -96,5 +96,5 @@ def baseline_loss(history: pd.DataFrame, label: str) -> Figure:
     right.yaxis.set_minor_formatter(NullFormatter())
     for ax in (left, right):
         ax.set_xlim(0.5, len(history) + 0.5)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return finish(figure, "MA + MS-loss: multi-similarity loss, and the steps of its learning rate", label)

@@ -73,7 +73,7 @@ def faults(study: Study) -> list[str]:
 
 
 def words_of(header: dict, split: str, given: tuple[str, ...]) -> Words:
-    """A slide's words, from its record's header."""
+    """A slide's words, from what its record's header says, and how many ``numbers`` a patch has: see ``about``."""
     said = {name: header.get(name) for name in ("slide", "encoder", "numbers", "report")}
     return Words(**said, prompts=prompts_of(header["report"], tuple(header["prompts"]), given), split=split)
 
@@ -99,10 +99,8 @@ class Archive:
         """All records of the data set ``reports``. ``StudyError`` where they do not go together."""
         table, root, settings = patch_table(study, "reports"), images_root(study, "reports"), study.params.fgcr
         records = [with_prompts(read_record(root / path), settings.prompts) for path in table["path"]]
-        slides = [
-            Words(r.slide, r.encoder, r.features.shape[1], r.report, r.prompts, split)
-            for r, split in zip(records, table["split"], strict=True)
-        ]
+        headers = [{**vars(record), "numbers": record.features.shape[1]} for record in records]
+        slides = [words_of(of, split, settings.prompts) for of, split in zip(headers, table["split"], strict=True)]
         return cls(table, records, tokenizer_of(slides, settings), settings.patches)
 
     @property

@@ -52,10 +52,8 @@ HEADINGS = {
 } | {
     tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
     for prefix, heading in PREFIXES.items()
-} | {  # where they stand alone
-    ("paper_eta_p",): ("published η_p", "%"),
-    ("standard_eta_p",): ("leave_one_out η_p", "%"),
 }
+HEADINGS |= {("paper_eta_p",): ("published η_p", "%"), ("standard_eta_p",): ("leave_one_out η_p", "%")}  # alone
 #: What the page shows first of a table that has all of these columns.
 FIRST = (
     ("published_in", "row", "verdict", "why"),

@@ -26,6 +26,8 @@ def readable(table: pd.DataFrame) -> Styler:
     words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     left = {"text-align": "left"}
     styler = table.mask(table == "").style.format(precision=DECIMALS, na_rep="–").set_properties(words, **left)
+    above = [f"th.col{place}" for place, name in enumerate(table) if name in words]
+    styler = styler.set_table_styles([{"selector": one, "props": [*left.items()]} for one in above])
     return styler if any(table.index.names) else styler.hide(axis="index")
 
 

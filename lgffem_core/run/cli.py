@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lgffem_core.base.errors import RequestError, StudyError, near
+from lgffem_core.base.files import write_text
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.base.signals import on_stop
 from lgffem_core.config.study import Study
@@ -103,9 +104,19 @@ def run_stages(study: Study, command: list[str], reporter: Reporter, warm: bool)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
+        if not reporter.failures:
+            check_room(study.artifacts)
         log, during = study.artifacts / "snakemake.log", " and ".join(map(str, reporter.running))
         stopped = f"the run stopped with code {code}{during and f', during {during}'}; its log is {log}."
         raise StudyError(" ".join(reporter.failures.values()) or stopped)
+
+
+def check_room(folder: Path) -> None:
+    """``StudyError`` where not even a mebibyte can be written: then a stage that failed of it could not say so."""
+    try:
+        write_text(folder / ".room", " " * (1 << 20))
+    finally:
+        (folder / ".room").unlink(missing_ok=True)
 
 
 def check_finished(study: Study) -> None:

@@ -65,3 +65,9 @@ def test_a_notebook_shows_a_dash_where_a_value_does_not_apply_and_whole_sentence
     assert re.findall(r"<td[^>]*>(.*?)</td>", page) == ["one", "0.33", "a", "–", "–", "long " * 40]
     assert "row_heading" not in page
     assert "row_heading" in readable(table.set_index("method")).to_html()
+
+
+def test_headings_stand_over_their_words_at_the_left():
+    page = readable(pd.DataFrame({"method": ["one"], "eta_p": [0.5], "note": ["two"]})).to_html()
+    left = re.findall(r"#T_\w+ (th\.col\d) \{\s*text-align: left;", page)
+    assert left == ["th.col0", "th.col2"] and all(f"level0 {name[3:]}\"" in page for name in left)

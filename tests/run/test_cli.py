@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -460,6 +461,19 @@ def test_a_stage_that_ended_without_a_word_is_named(monkeypatch, capsys):
     fake_snakemake(monkeypatch, lines({"event": "started", "stage": FAILED["stage"]}), 1)
     assert main(["params/smoke.yaml"]) == 1
     assert f"error: the run stopped with code 1, during {FAILED['stage']}; its log is " in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_any_more_that_is_why_a_stage_said_nothing(monkeypatch, capsys):
+    """As on a full disk, where its last words have no room either."""
+    fake_snakemake(monkeypatch, lines({"event": "started", "stage": FAILED["stage"]}), 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, before[1]))
+    try:
+        assert main(["params/smoke.yaml"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert "cannot be written (File too large); raise the limit on file sizes (ulimit -f)" in said and ".room" in said
 
 
 def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):

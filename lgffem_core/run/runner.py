@@ -19,6 +19,7 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.base.signals import on_stop
 from lgffem_core.base.surroundings import of_run
 from lgffem_core.config.study import Study
+from lgffem_core.run.leash import leashed
 from lgffem_core.run.stages import all_stages, failed_notebook
 from lgffem_core.run.warm import start_server
 
@@ -120,7 +121,7 @@ def run_graph(study: Study, command: list[str], reporter: Reporter, warm: bool =
         if warm:
             environment |= start_server(environment, private, study.params.compute.threads, log)
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+            leashed(command), stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
         )
         try:
             while True:

@@ -5,12 +5,9 @@ import yaml
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.keys import PATH_KEYS, TEXT_KEYS, known_keys, nearest_key
 from lgffem_core.config.parameter_files import (
-    PATH_KEYS,
-    TEXT_KEYS,
     apply_overrides,
-    known_keys,
-    nearest_key,
     parse_pairs,
     read_yaml,
     validate,

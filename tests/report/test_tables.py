@@ -69,5 +69,10 @@ def test_a_notebook_shows_a_dash_where_a_value_does_not_apply_and_whole_sentence
 
 def test_headings_stand_over_their_words_at_the_left():
     page = readable(pd.DataFrame({"method": ["one"], "eta_p": [0.5], "note": ["two"]})).to_html()
-    left = re.findall(r"#T_\w+ (th\.col\d) \{\s*text-align: left;", page)
-    assert left == ["th.col0", "th.col2"] and all(f"level0 {name[3:]}\"" in page for name in left)
+    left = re.findall(r"#T_\w+ \.(col\d) \{\s*text-align: left;", page)
+    assert left == ["col0", "col2"] and all(page.count(f" {name}\"") == 2 for name in left)  # a heading and a cell
+
+
+def test_rows_of_one_name_are_shown_each():
+    page = readable(pd.DataFrame({"row": [1, 1, 2], "note": ["a", "", "c"]}).set_index("row")).to_html()
+    assert re.findall(r"<td[^>]*>(.*?)</td>", page) == ["a", "–", "c"]

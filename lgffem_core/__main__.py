@@ -1,10 +1,9 @@
 """``python -m lgffem_core``: see ``run.cli``. Its imports take seconds, in which a signal is heeded too."""
 
 import os
-import signal
 import sys
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from lgffem_core.base.signals import on_stop
 
 
 def leave(*_) -> None:
@@ -14,13 +13,8 @@ def leave(*_) -> None:
 
 
 if __name__ == "__main__":
-    before = {sign: signal.getsignal(sign) for sign in SIGNALS}
-    for sign, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(sign, leave)
-    from lgffem_core.run.cli import main
+    with on_stop(leave):
+        from lgffem_core.run.cli import main
 
-    code = main()
-    for sign, handler in before.items():
-        signal.signal(sign, handler)
+        code = main()
     sys.exit(code)

@@ -18,7 +18,7 @@ from pathlib import Path
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import read_json, sha256_file, write_text
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import PATH_KEYS
+from lgffem_core.config.keys import PATH_KEYS
 from lgffem_core.run.record import MANIFEST, Manifest
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.verify import check_folder

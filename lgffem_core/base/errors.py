@@ -1,6 +1,10 @@
-"""The one exception that users of the study are meant to see."""
+"""The one exception that users of the study are meant to see, and what it suggests."""
 
+import difflib
 import re
+from collections.abc import Iterable
+
+NEAR = 0.75  # how alike a word and what is suggested for it must be: difflib's ratio, 1 = the same
 
 
 class StudyError(Exception):
@@ -26,3 +30,8 @@ class RequestError(StudyError):
 
     def __init__(self, message: str):
         super().__init__(message, exit_code=2)
+
+
+def near(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Those of the known words that a user may have meant by ``word``, the nearest first; none where none is near."""
+    return difflib.get_close_matches(word, list(known), n=most, cutoff=NEAR)

@@ -15,6 +15,7 @@ from lgffem_core.base.errors import StudyError
 
 CHUNK = 1 << 20  # bytes read at a time while hashing
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]*)?")  # names that are given while something is written
+STAMP = "study"  # the one key of a safetensors file's metadata: several are written in an order that varies
 #: What the operating system refuses a writer -> what to do about it.
 REMEDIES = {
     errno.ENOSPC: "free space",

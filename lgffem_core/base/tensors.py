@@ -10,9 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.files import atomic_path
-
-STAMP = "study"  # the one key of the file's metadata: safetensors writes several in an order that varies
+from lgffem_core.base.files import STAMP, atomic_path
 
 
 def checksum(tensors: dict[str, Tensor], header: dict) -> str:

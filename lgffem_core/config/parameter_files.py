@@ -1,6 +1,5 @@
 """Reading parameters: YAML files and ``--set`` pairs become a tree that ``params`` checks."""
 
-import difflib
 import json
 import math
 import os
@@ -14,41 +13,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, near
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.keys import TEXT_KEYS, told_instead
 from lgffem_core.config.params import Params
 
 LARGEST = 2**32 - 1  # the largest seed that NumPy's and scikit-learn's generators take
 LONGEST = 100  # characters of a user's value that a sentence quotes
-
-
-def known_keys(section: type[BaseModel] = Params, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> type, of the whole tree and with its sections: ``profile``, ``data``, ``data.imagenet``, …"""
-    keys = {}
-    for name, field in section.model_fields.items():
-        keys[prefix + name] = field.annotation
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys |= known_keys(field.annotation, f"{prefix}{name}.")
-    return keys
-
-
-def keys_of(*kinds: type) -> frozenset[str]:
-    """The dotted keys whose value is of one of these types, or null."""
-    asked = {*kinds, *(kind | None for kind in kinds)}
-    return frozenset(key for key, kind in known_keys().items() if kind in asked)
-
-
-PATH_KEYS = keys_of(Path)
-TEXT_KEYS = keys_of(str, Path)  # a shell hands their values over as they are; YAML would read more into them
-
-
-def nearest_key(key: str) -> str:
-    """The known key that a user most likely meant by ``key``."""
-    keys = list(known_keys())
-    by_leaf = {k.split(".")[-1]: k for k in reversed(keys)}
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
-    leaf = difflib.get_close_matches(key.split(".")[-1], by_leaf, n=1, cutoff=0.6)
-    return close[0] if close else by_leaf[leaf[0]] if leaf else "profile"
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -107,7 +78,7 @@ def read_yaml(path: Path) -> dict:
     try:
         tree = deepcopy(parsed(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        close = difflib.get_close_matches(Path(path).stem, [profile.stem for profile in profiles()], n=1)
+        close = near(Path(path).stem, [profile.stem for profile in profiles()])
         where = f"did you mean params/{close[0]}.yaml?" if close else "the profiles are in params/."
         raise RequestError(f"{path}: no such parameter file; {where}") from None
     except IsADirectoryError:
@@ -209,7 +180,7 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            message = f"unknown parameter {key}; did you mean {nearest_key(key)}?"
+            message = f"unknown parameter {key}; {told_instead(key)}"
         elif fault["type"] == "missing":
             message = f"parameter {key} is missing."
         elif fault["type"] == "model_type":

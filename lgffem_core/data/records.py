@@ -8,25 +8,21 @@ Report and prompts are text. Numbers of words or of prompts hold for one vocabul
 of all records says (``systems.fgcr.tokenizer``).
 """
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from natsort import natsorted
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import ValidationError
 from scipy.cluster.vq import ClusterError, kmeans2
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.seeds import derive_seed
-from lgffem_core.base.tensors import STAMP, load_tensors, save_tensors
+from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.data.headers import FORMAT, SUFFIX, Header
 
-FORMAT = "slide record 1"  # stands in each file's header
-SUFFIX = ".safetensors"
 LEVELS = (36, 64, 100, 144, 256, 400)  # patches an anchor stands for, finest first (released code, constant npks)
 STARTS, ITERATIONS = 8, 20  # of k-means: the best of so many, each of so many rounds
 ARRAYS = ("features", "positions", "anchors", "findings")
@@ -183,23 +179,6 @@ def write_record(path: Path, record: Record) -> Path:
     return Path(path)
 
 
-class Header(BaseModel):
-    """What stands in a file beside the arrays; ``ValidationError`` where a field is missing or of another type."""
-
-    model_config = ConfigDict(strict=True)
-    format: Literal[FORMAT]
-    slide: str
-    anchors: list[int]  # of each level, how many
-    levels: list[int]
-    report: str
-    prompts: list[str]
-    label: str
-    group: str
-    mpp: float | None
-    patch_pixels: int | None
-    encoder: str
-
-
 def read_record(path: Path) -> Record:
     """The record in a file. ``StudyError`` where it is damaged, is no record of this study, or is not sound."""
     tensors, header = load_tensors(path, REMEDY)
@@ -214,19 +193,6 @@ def read_record(path: Path) -> Record:
     arrays["anchors"] = tuple(np.split(arrays["anchors"], ends))
     said |= {name: tuple(said[name]) for name in ("levels", "prompts")}
     return validate(Record(**said, **arrays), str(path))
-
-
-def about(path: Path) -> dict:
-    """What a record's header says, and how many ``numbers`` a patch has; {} where it is none.
-
-    No array is read, so that no checksum is looked at.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            header = Header(**json.loads(file.metadata()[STAMP])["header"]).model_dump()
-            return header | {"numbers": file.get_slice("features").get_shape()[-1]}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        return {}
 
 
 def record_files(folder: Path) -> list[Path]:

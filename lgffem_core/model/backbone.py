@@ -1,6 +1,5 @@
 """The frozen backbone: any timm model whose feature maps include strides 4, 8, 16 and 32."""
 
-import difflib
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +11,7 @@ from timm.layers.mlp import GlobalResponseNormMlp
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.errors import RequestError, StudyError, near
 from lgffem_core.config.parameter_files import one_line
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.model.device import own_precision
@@ -146,9 +145,9 @@ def check_maps(name: str, features: nn.Module, size: int) -> bool:
 def check_name(name: str, key: str = "model.backbone.name") -> None:
     """Raise ``RequestError`` with timm's nearest names where timm has no model ``name``, or no such tag of it."""
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-        hint = f"; similar ones are {', '.join(close)}" if close else ""
-        raise RequestError(f"{key}: timm has no model {name!r}{hint}.")
+        close = near(name.split(".")[0], timm.list_models(), most=3)
+        hint = f"similar ones are {', '.join(close)}" if close else "timm.list_models() names those it has"
+        raise RequestError(f"{key}: timm has no model {name!r}; {hint}.")
     try:
         timm.get_pretrained_cfg(name)
     except RuntimeError as error:

@@ -6,6 +6,9 @@ The names in the files are for programs and stay as they are.
 import re
 from typing import NamedTuple
 
+import pandas as pd
+
+from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.metrics import Scores
 
 PREFIXES = {"paper": "published", "difference": "ours − published", "standard": "leave_one_out", "chance": "by chance"}
@@ -45,11 +48,12 @@ HEADINGS = {
     ("change",): ("change of R@1", "points"),
     ("change_low", "change_high"): ("interval of it", "points"),
     ("region_change",): ("change at the region level", "points"),
-    ("region_change_low", "region_change_high"): ("interval of it", "points"),
+    ("region_change_low", "region_change_high"): ("its interval", "points"),
 } | {
     tuple(f"{prefix}_{score}" for score in Scores._fields): (f"{heading} η_p / η_w / η_tot", "%")
     for prefix, heading in PREFIXES.items()
 }
+HEADINGS |= {("paper_eta_p",): ("published η_p", "%"), ("standard_eta_p",): ("leave_one_out η_p", "%")}  # alone
 #: What the page shows first of a table that has all of these columns.
 FIRST = (
     ("published_in", "row", "verdict", "why"),
@@ -104,6 +108,28 @@ def cells(columns: list[str]) -> list[Cell]:
         else:
             found.append(Cell((name,), name.replace("_", " ")))
     return found
+
+
+def gathered(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as a reader sees it: columns that belong together share a cell, each cell under its heading.
+
+    In a shared cell numbers are texts of two decimals, and what is missing is left out; other columns stay as they are.
+
+    >>> gathered(pd.DataFrame({"eta_p": [52.0], "eta_p_low": [48.0], "eta_p_high": [54.4]})).to_dict("records")
+    [{'η_p, %': 52.0, 'interval of η_p, %': '48.00 – 54.40'}]
+    """
+
+    def text(value) -> str:
+        return "" if pd.isna(value) else f"{value:.{DECIMALS}f}" if isinstance(value, float) else str(value)
+
+    def column(cell: Cell) -> pd.Series:
+        if len(cell.columns) == 1:
+            return table[cell.columns[0]]
+        rows = table[[*cell.columns]].map(text).itertuples(index=False)
+        return pd.Series([cell.sign.join(filter(None, row)) for row in rows], table.index, dtype=object)
+
+    shown = cells([*table.columns])
+    return pd.concat([column(cell) for cell in shown], axis=1).set_axis([cell.title for cell in shown], axis=1)
 
 
 def in_words(note: str) -> str:

@@ -19,9 +19,17 @@ NAMED_BARS = 40  # more bars than this get no names: they would run into each ot
 
 
 def finish(figure: Figure, heading: str, label: str) -> Figure:
-    """Put the heading above, wrapped to the figure's width, and the label below."""
-    figure.suptitle(textwrap.fill(heading, int(13 * figure.get_figwidth())), fontsize=10)
-    return sign(figure, label)
+    """Put the heading above, wrapped to the figure's width, and the label below.
+
+    Where there are axes alone, it stands over their middle, of which names and a legend beside them leave the figure's.
+    """
+    above = figure.suptitle(textwrap.fill(heading, int(13 * figure.get_figwidth())), fontsize=10)
+    sign(figure, label)
+    if len(figure.axes) == 1:
+        figure.draw_without_rendering()
+        box, half = figure.axes[0].get_position(), above.get_window_extent().width / figure.bbox.width / 2 + 0.005
+        above.set_x(round(min(max((box.x0 + box.x1) / 2, half), 1 - half), 3))  # the last digits: see ``settle``
+    return figure
 
 
 def show(panel: Axes, pixels: np.ndarray, title: str = "", **options) -> None:

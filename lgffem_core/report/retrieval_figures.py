@@ -76,7 +76,7 @@ def similarity_panels(embeddings: dict[str, np.ndarray], labels: np.ndarray, nam
         sns.heatmap(
             values, vmin=low, vmax=high, ax=ax, cmap="viridis", xticklabels=ticks, yticklabels=ticks, square=True
         )
-        ax.tick_params(labelsize=6)
+        ax.tick_params(labelsize=min(8, max(4, 190 / len(ticks))))  # as large as their rows
         ax.set_title(title, fontsize=10)
     return sign(figure, label)
 
@@ -211,7 +211,7 @@ def scan_bars(outcomes: list[Outcome], study: Study) -> Figure:
     figure, ax = axes(8, 2.8)
     ax.bar(np.arange(len(share)), share[order], color=COLOURS[0])
     ax.axhline(share.mean(), color="0.4", linewidth=1, linestyle="--", label=f"mean (η_w) {share.mean():.1f} %")
-    ax.set_xticks(np.arange(len(share)), [f"s{k}" for k in order], fontsize=7)
+    ax.set_xticks(np.arange(len(share)), [f"s{k}" for k in order], fontsize=8)
     ax.set(ylabel="right patches, %", ylim=(0, 105))
     figure.legend(loc="outside upper right", frameon=False, fontsize=8)  # bars are wherever the axes have room
     return sign(figure, study.label)

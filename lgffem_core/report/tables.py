@@ -23,9 +23,9 @@ LATEX_ESCAPES = str.maketrans(
 
 def readable(table: pd.DataFrame) -> Styler:
     """A table as a notebook shows it: two decimals, a dash where nothing applies, row numbers left out, words left."""
-    words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    left = {"text-align": "left"}
-    styler = table.mask(table == "").style.format(precision=DECIMALS, na_rep="–").set_properties(words, **left)
+    words = [f".col{place}" for place, kind in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
+    left = [{"selector": each, "props": [("text-align", "left")]} for each in words]  # headings as well
+    styler = table.mask(table == "").style.format(precision=DECIMALS, na_rep="–").set_table_styles(left)
     return styler if any(table.index.names) else styler.hide(axis="index")
 
 

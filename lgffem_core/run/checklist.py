@@ -141,11 +141,11 @@ def unfit_data(study: Study, missing: list[str]) -> list[str]:
     from_here -= {name for name in from_here if any(item.startswith(f"data.{name}.root") for item in missing)}
     found = []
     if "reports" in from_here and "fgcr" in study.params.systems:
-        from lgffem_core.systems.fgcr.archive import faults
+        from lgffem_core.systems.fgcr.wording import faults
 
         found += faults(study)
     if "breakhis" in from_here and "smse" in study.params.systems:
-        from lgffem_core.systems.smse.training import faults
+        from lgffem_core.systems.smse.splits import faults
 
         found += faults(study)
     return found

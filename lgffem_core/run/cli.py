@@ -1,7 +1,6 @@
 """The command line: ``run`` (the default), ``verify``, ``slides``, ``checkpoint``, and ``notebook``, for Snakemake."""
 
 import argparse
-import difflib
 import os
 import shutil
 import signal
@@ -11,8 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.errors import RequestError, StudyError, near
+from lgffem_core.base.files import write_text
 from lgffem_core.base.project import OUTPUT, PROJECT
+from lgffem_core.base.signals import on_stop
 from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.cluster import cluster_profile
@@ -30,7 +31,7 @@ OF_OTHERS = {"slides": "the same command goes on with the slide at which it was.
 
 def asked_for(params: str, pairs: list[str]) -> Request:
     """The request of a command line whose results have a folder of their own."""
-    close = difflib.get_close_matches(params, COMMANDS, n=1)
+    close = near(params, COMMANDS)
     if close and not Path(params).exists():
         raise RequestError(f"{params}: no such command or parameter file; did you mean ./run_all.sh {close[0]}?")
     request = make_request(params, pairs)
@@ -103,9 +104,19 @@ def run_stages(study: Study, command: list[str], reporter: Reporter, warm: bool)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
+        if not reporter.failures:
+            check_room(study.artifacts)
         log, during = study.artifacts / "snakemake.log", " and ".join(map(str, reporter.running))
         stopped = f"the run stopped with code {code}{during and f', during {during}'}; its log is {log}."
         raise StudyError(" ".join(reporter.failures.values()) or stopped)
+
+
+def check_room(folder: Path) -> None:
+    """``StudyError`` where not even a mebibyte can be written: then a stage that failed of it could not say so."""
+    try:
+        write_text(folder / ".room", " " * (1 << 20))
+    finally:
+        (folder / ".room").unlink(missing_ok=True)
 
 
 def check_finished(study: Study) -> None:
@@ -223,20 +234,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if os.environ.get(OUTPUT):  # notebooks run in another folder
         os.environ[OUTPUT] = os.path.abspath(os.environ[OUTPUT])
-    previous = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for sign in previous:
-        if previous[sign] != signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(sign, signal.default_int_handler)  # a polite kill, or a closed terminal, is like Ctrl-C
-    if previous[signal.SIGINT] == signal.SIG_IGN:  # behind & in a script: what is started must heed it all the same,
-        signal.signal(signal.SIGINT, lambda *_: None)  # or Snakemake would be killed with its jobs left in a queue
-    try:
-        return perform(options)
-    except (StudyError, OSError) as error:
-        print(f"error: {told(error)}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
-    except KeyboardInterrupt as stopped:
-        print(" ".join(["stopped;", *(stopped.args or [OF_OTHERS.get(options.command, GOES_ON)])]), file=sys.stderr)
-        return 130
-    finally:
-        for sign, handler in previous.items():
-            signal.signal(sign, handler)
+    with on_stop(signal.default_int_handler) as before:  # a polite kill, or a closed terminal, is like Ctrl-C
+        if before[signal.SIGINT] == signal.SIG_IGN:  # behind & in a script: what is started must heed it all the same,
+            signal.signal(signal.SIGINT, lambda *_: None)  # or Snakemake would be killed with its jobs left in a queue
+        try:
+            return perform(options)
+        except (StudyError, OSError) as error:
+            print(f"error: {told(error)}", file=sys.stderr)
+            return getattr(error, "exit_code", 1)
+        except KeyboardInterrupt as stopped:
+            print(" ".join(["stopped;", *(stopped.args or [OF_OTHERS.get(options.command, GOES_ON)])]), file=sys.stderr)
+            return 130

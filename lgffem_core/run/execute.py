@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from lgffem_core.run.stages import (
 from lgffem_core.run.warm import peak_memory, warmed
 
 OWN_ERRORS = ("StudyError", "RequestError")
+#: As Python, C++, the system and what loads libraries say it.
+NO_MEMORY = re.compile(r"MemoryError|bad_alloc|annot allocate memory|not enough memory|failed to map segment")
 
 
 class OwnPython(AsyncKernelManager):
@@ -120,6 +123,8 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
             f"notebook {notebook}: cannot run, for ipykernel is missing in {sys.prefix}; remove that folder, and "
             "./run_all.sh makes it anew."
         ) from None
+    except StudyError:  # of the copy that could not be written: it says all
+        raise
     except Exception as error:  # a kernel that was killed, or never came up
         unstarted = f", or could not start (see {study.artifacts / 'snakemake.log'})" if reached == [0] else ""
         raise StudyError(
@@ -144,7 +149,10 @@ def describe_failure(notebook: str, error: PapermillExecutionError, copy: Path) 
     message = plain(str(error.evalue))
     if error.ename in OWN_ERRORS:
         return f"{message} (notebook {notebook}, cell {error.cell_index + 1})"
-    return f"notebook {notebook}, cell {error.cell_index + 1}: {error.ename}: {message}; traceback in {copy}."
+    said = f"notebook {notebook}, cell {error.cell_index + 1}: {error.ename}: {message}; traceback in {copy}"
+    if NO_MEMORY.search(f"{error.ename}: {message}"):
+        return f"{said}; memory ran out, or is limited (ulimit -v): free some, then give the same command again."
+    return f"{said}."
 
 
 def record_stage(study: Study, stage: Stage, before: dict, seconds: float) -> None:

@@ -15,7 +15,7 @@ from lgffem_core.audit.chance import chance
 from lgffem_core.base.files import read_json, write_text
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
-from lgffem_core.report.columns import cells, in_reading_order, in_words
+from lgffem_core.report.columns import cells, gathered, in_reading_order, in_words
 from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.metrics import STANDARD, Scores
 from lgffem_core.run.registry import Artefact
@@ -45,10 +45,8 @@ def read_cells(path: Path) -> pd.DataFrame:
 def table_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """A table's headings and cells as text; what belongs together shares a cell, empty where there is no value."""
     table = read_cells(path)
-    table = table[in_reading_order(list(table.columns))]
-    shown = cells(list(table.columns))
-    joined = [table[[*cell.columns]].agg(lambda row, s=cell.sign: s.join(filter(None, row)), axis=1) for cell in shown]
-    return [cell.title for cell in shown], [list(row) for row in zip(*joined, strict=True)]
+    shown = gathered(table[in_reading_order(list(table.columns))])
+    return list(shown.columns), shown.to_numpy().tolist()
 
 
 def spans(rows: list[list[str]]) -> list[list[tuple[str, int]]]:

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import checked_entry, known_keys, read_yaml
+from lgffem_core.config.keys import known_keys
+from lgffem_core.config.parameter_files import checked_entry, read_yaml
 from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.section import Section
 from lgffem_core.config.watched import REGISTRY

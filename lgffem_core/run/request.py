@@ -5,7 +5,8 @@ from pathlib import Path
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import PATH_KEYS, parse_pairs, profiles, read_yaml
+from lgffem_core.config.keys import PATH_KEYS
+from lgffem_core.config.parameter_files import parse_pairs, profiles, read_yaml
 from lgffem_core.run.stages import Request
 
 

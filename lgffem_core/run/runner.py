@@ -16,8 +16,10 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import remove_leftovers
 from lgffem_core.base.progress import VARIABLE, clock, read_events
 from lgffem_core.base.project import PROJECT
+from lgffem_core.base.signals import on_stop
 from lgffem_core.base.surroundings import of_run
 from lgffem_core.config.study import Study
+from lgffem_core.run.leash import leashed
 from lgffem_core.run.stages import all_stages, failed_notebook
 from lgffem_core.run.warm import start_server
 
@@ -119,7 +121,7 @@ def run_graph(study: Study, command: list[str], reporter: Reporter, warm: bool =
         if warm:
             environment |= start_server(environment, private, study.params.compute.threads, log)
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+            leashed(command), stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
         )
         try:
             while True:
@@ -137,21 +139,23 @@ def run_graph(study: Study, command: list[str], reporter: Reporter, warm: bool =
         finally:
             if stopped := process.poll() is None:
                 stop_group(process)
-            end_leftovers(study)
-            for stage in all_stages(study) if stopped else ():
-                if stage.name in reporter.running:  # it did not fail
-                    failed_notebook(study, stage).unlink(missing_ok=True)
+            with on_stop(signal.SIG_IGN):  # soon done, and whoever asks again wants nothing else
+                end_leftovers(study)
+                for stage in all_stages(study) if stopped else ():
+                    if stage.name in reporter.running:  # it did not fail
+                        failed_notebook(study, stage).unlink(missing_ok=True)
 
 
 def stop_group(process: subprocess.Popen, patience: float = 15.0) -> None:
-    """Interrupt a process group, and kill it where it does not end in time."""
-    for sign, wait in ((signal.SIGINT, patience), (signal.SIGKILL, patience)):
+    """Interrupt a process group, and kill it where it does not end in time, or where Ctrl-C comes once more."""
+    for sign in (signal.SIGINT, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)
-            process.wait(wait)
+            process.wait(patience)
+            return
         except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             continue
 
 

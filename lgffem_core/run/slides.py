@@ -26,7 +26,7 @@ from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import installed_versions
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census
-from lgffem_core.data.records import SUFFIX
+from lgffem_core.data.headers import SUFFIX
 from lgffem_core.data.slides.finding import Slide, find_slides
 from lgffem_core.data.slides.tiles import SIDE, Overview
 from lgffem_core.model.device import prepare_device

@@ -13,7 +13,8 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
-from lgffem_core.config.watched import FREE, REGISTRY
+from lgffem_core.config.watched import FREE, REGISTRY, covers
+from lgffem_core.data.sets import get as get_set
 from lgffem_core.run.registry import Artefact, Entry, artefacts_of, registry
 
 
@@ -87,17 +88,36 @@ def sets_of(study: Study, entry: Entry) -> tuple[str, ...]:
 
 
 def unread(study: Study, overrides: dict) -> list[str]:
-    """Dotted keys of what was set that no stage of the run reads: of a system or a data set that it is without, say."""
-    chosen, there = entries(study), needed_sets(study)
+    """Dotted keys of what was set that no stage of the run reads: of a system or a data set that it is without, say.
+
+    What a stage of all systems declares beside ``data``, as notebook 01 the size of the model's images, it shows in
+    cells of a system that declares it too.
+    """
+    chosen = [entry for entry in entries(study) if entry.system]
     repeated = ("variants", "seeds") if any(entry.each != "once" for entry in chosen) else ()
 
     def is_read(key: str) -> bool:
-        section, _, rest = key.partition(".")
-        if section == "data" and (name := rest.partition(".")[0]) in DATASETS:
-            return name in there
+        if covers("data", key):
+            return is_read_of_data(study, key.removeprefix("data."))
         return key in FREE or key in repeated or any(entry.declares(key) for entry in chosen)
 
     return [key for key in leaves(overrides) if not is_read(key)]
+
+
+def is_read_of_data(study: Study, key: str) -> bool:
+    """True where a run's data depend on a key below ``data``: one of a data set that it has, of synthetic images only
+    where it makes some, and only those of a set that it makes."""
+    section, _, rest = key.partition(".")
+    there = needed_sets(study)
+    if section in DATASETS:
+        return section in there
+    if section != "synthetic":
+        return bool(there)
+    made = [name for name in there if study.is_synthetic(name)]
+    if rest == "image_size":
+        return any(get_set(name).pictures for name in made)
+    of = [name for name in DATASETS if rest.startswith(f"{name}_")]
+    return bool({*made} & {*(of or made)})
 
 
 def runs_of(study: Study, entry: Entry) -> list[Stage]:

@@ -1,9 +1,9 @@
 """The words of the command line: which commands and options there are, and what is said of those that are none."""
 
 import argparse
-import difflib
 from pathlib import Path
 
+from lgffem_core.base.errors import near
 from lgffem_core.base.project import PROJECT
 
 COMMANDS = ("verify", "slides", "checkpoint", "doctor", "torchrun", "test", "test-pathml")
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
     options, unknown = parser.parse_known_args(arguments if named else ["run", *arguments])
     if unknown:  # told by the command that was meant, which shows its own options
-        close = difflib.get_close_matches(unknown[0], ("--set", "--cores", "--cluster", "--dry-run", "--rerun"), n=1)
+        close = near(unknown[0], ("--set", "--cores", "--cluster", "--dry-run", "--rerun"))
         hint = f"; did you mean {close[0]}?" if close else ""
         commands.choices[options.command].error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if options.command == "verify" and options.rerun and len(options.folders) > 1:

@@ -5,12 +5,9 @@ import yaml
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.keys import PATH_KEYS, TEXT_KEYS, known_keys, nearest_key
 from lgffem_core.config.parameter_files import (
-    PATH_KEYS,
-    TEXT_KEYS,
     apply_overrides,
-    known_keys,
-    nearest_key,
     parse_pairs,
     read_yaml,
     validate,
@@ -65,6 +62,22 @@ def refusal(overrides):
 )
 def test_a_typo_names_the_file_the_key_and_its_nearest_neighbour(typed, meant):
     assert refusal({typed: 1}) == f"mine.yaml: unknown parameter {typed}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        ("slides.nothing", "slides has encoder, mpp, pixels, tissue, unstated_mpp, step."),
+        ("data.kimia.nothing", "data.kimia has root, scans."),
+        ("zzz", "a profile has profile, data, model, "),
+        ("zzz.zzz", "a profile has profile, data, model, "),
+    ],
+)
+def test_where_no_key_is_near_those_of_the_section_are_named(typed, instead):
+    with pytest.raises(RequestError) as caught:
+        load({typed: 1})
+    first = typed if typed != "zzz.zzz" else "zzz"
+    assert str(caught.value).startswith(f"mine.yaml: unknown parameter {first}; {instead}")
 
 
 def test_a_typo_in_a_section_is_found_before_its_leaf():

@@ -8,10 +8,10 @@ import torch
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.data.headers import about
 from lgffem_core.data.records import (
     LEVELS,
     Record,
-    about,
     anchor_counts,
     anchors,
     coverage,

@@ -120,7 +120,8 @@ def test_an_unknown_name_comes_with_the_nearest(typed, meant):
 
 
 def test_a_name_like_no_other_is_refused_all_the_same():
-    assert refusal(name="xyzzy") == "model.backbone.name: timm has no model 'xyzzy'."
+    sentence = refusal(name="xyzzy")
+    assert sentence == "model.backbone.name: timm has no model 'xyzzy'; timm.list_models() names those it has."
 
 
 def test_an_unknown_tag_is_refused():

@@ -1,8 +1,9 @@
 """Columns as a reader sees them: each in one cell, in the order of the file."""
 
+import pandas as pd
 import pytest
 
-from lgffem_core.report.columns import HEADINGS, PREFIXES, cells, in_reading_order, in_words
+from lgffem_core.report.columns import HEADINGS, PREFIXES, cells, gathered, in_reading_order, in_words
 from lgffem_core.systems.lgffem.tables import TABLE1_COLUMNS
 
 
@@ -46,3 +47,27 @@ def test_columns_in_reading_order_are_the_same_columns():
     names = [*ledger, "delta_low", "delta_high", "settles"]
     assert sorted(in_reading_order(names)) == sorted(names) and in_reading_order(TABLE1_COLUMNS) == TABLE1_COLUMNS
     assert in_reading_order(names)[-3:] == ["kind", "text", "settles"]
+
+
+def test_gathered_columns_hold_every_value_once():
+    table = pd.DataFrame(
+        {
+            "method": ["a", "b"], "eta_p": [1 / 3, 50], "eta_p_low": [0.0, None], "eta_p_high": [1.005, None],
+            "paper_eta_p": [None, 72.08], "paper_eta_w": [None, 74.37], "paper_eta_tot": [None, 53.6],
+        },
+        index=[4, 7],
+    )  # fmt: skip
+    shown = gathered(table)
+    assert list(shown) == ["method", "η_p, %", "interval of η_p, %", "published η_p / η_w / η_tot, %"]
+    assert shown["η_p, %"].tolist() == [1 / 3, 50] and list(shown.index) == [4, 7]
+    assert shown.iloc[:, 2:].to_numpy().tolist() == [["0.00 – 1.00", ""], ["", "72.08 / 74.37 / 53.60"]]
+
+
+def test_a_table_without_rows_keeps_its_headings():
+    table = pd.DataFrame(columns=["eta_p", "eta_p_low", "eta_p_high"])
+    assert list(gathered(table)) == ["η_p, %", "interval of η_p, %"]
+
+
+def test_columns_of_one_table_have_headings_of_their_own():
+    names = [f"{name}{end}" for name in ("change", "region_change") for end in ("", "_low", "_high")]
+    assert len(set(gathered(pd.DataFrame(columns=names)))) == 4

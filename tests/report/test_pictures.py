@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from lgffem_core.report import pictures
+from lgffem_core.report.style import axes
 
 LABEL = "profile test: DEMO, made for a test"
 
@@ -144,3 +145,22 @@ def test_line_chart_draws_the_given_points_and_marks():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["up", "down"]
     assert list(ax.lines[2].get_xdata()) == [4.6, 4.6] and ax.texts[0].get_text() == "paper"
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("p", "value", "log")
+
+
+def test_over_one_axes_the_heading_stands_in_its_middle_whatever_is_beside_it():
+    figure, ax = axes(8.0, 3.0)
+    ax.barh(["a name that takes a good part of the figure"], [1], label="one")
+    figure.legend(loc="outside right upper")
+    pictures.finish(figure, "heading", LABEL).draw_without_rendering()
+    heading, box = figure._suptitle.get_window_extent(), ax.get_window_extent()
+    assert heading.x0 + heading.x1 == pytest.approx(box.x0 + box.x1, abs=2)
+    assert abs(box.x0 + box.x1 - figure.bbox.width) > 20  # the figure's middle is another
+
+
+def test_a_long_heading_stays_inside_the_figure():
+    figure, ax = axes(6.0, 3.0)
+    ax.barh(["a name that takes most of the figure, and leaves little beside it"], [1])
+    pictures.finish(figure, "a heading that is nearly as wide as the figure, no more than a line", LABEL)
+    figure.draw_without_rendering()
+    heading = figure._suptitle.get_window_extent()
+    assert 0 <= heading.x0 < heading.x1 <= figure.bbox.width

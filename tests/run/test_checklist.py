@@ -202,7 +202,7 @@ def test_torch_is_loaded_only_for_what_must_be_tried():
 @pytest.mark.parametrize(
     ("key", "name", "said"),
     [
-        ("model__backbone__name", "resnet9999", "model.backbone.name: timm has no model 'resnet9999'; similar ones "),
+        ("model__backbone__name", "resnet9999", "model.backbone.name: timm has no model 'resnet9999'; timm.list_m"),
         ("model__backbone__name", "convnextv2_base.fcmea", "model.backbone.name: timm cannot build convnextv2_base."),
         ("baselines__ma_ms__network", "legacy_seresnet51", "baselines.ma_ms.network: timm has no model "),
     ],

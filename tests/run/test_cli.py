@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -461,6 +463,19 @@ def test_a_stage_that_ended_without_a_word_is_named(monkeypatch, capsys):
     assert f"error: the run stopped with code 1, during {FAILED['stage']}; its log is " in capsys.readouterr().err
 
 
+def test_where_nothing_can_be_written_any_more_that_is_why_a_stage_said_nothing(monkeypatch, capsys):
+    """As on a full disk, where its last words have no room either."""
+    fake_snakemake(monkeypatch, lines({"event": "started", "stage": FAILED["stage"]}), 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, before[1]))
+    try:
+        assert main(["params/smoke.yaml"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert "cannot be written (File too large); raise the limit on file sizes (ulimit -f)" in said and ".room" in said
+
+
 def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):
     def stopped(study, command, reporter, warm):
         reporter.handle(FAILED)
@@ -611,6 +626,29 @@ def heeds_ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_once_more_kills_at_once_and_leaves_nothing(sandbox, console, monkeypatch, heeds_ctrl_c):
+    """While what was interrupted still ends, which it may take its time for."""
+    mine, swept = study(sandbox), []
+    mine.artifacts.mkdir(parents=True)
+
+    class Interrupted(Reporter):
+        def handle(self, event):
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def sweep(study):
+        os.kill(os.getpid(), signal.SIGINT)  # and a third time
+        swept.append(study)
+
+    monkeypatch.setattr(runner, "end_leftovers", sweep)
+    command = said(lines(FINISHED))
+    command[-1] += "; import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_graph(mine, command, Interrupted(console))
+    assert swept == [mine] and 1 <= time.monotonic() - began < 10  # seconds; unasked, it is given 15
 
 
 def test_ctrl_c_stops_the_run_and_what_it_started(sandbox, console, monkeypatch, heeds_ctrl_c):

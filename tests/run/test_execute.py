@@ -126,6 +126,35 @@ def test_a_full_disk_is_not_taken_for_a_killed_kernel(request_in, monkeypatch):
         execute.execute_stage(request_in, *STAGE)
 
 
+def test_a_copy_that_cannot_be_written_at_all_is_no_killed_kernel_either(request_in, monkeypatch):
+    """As with a limit on the sizes of files that the notebook itself is above."""
+
+    def limited(path, content):
+        raise StudyError(f"{path}: cannot be written (File too large); raise the limit on file sizes (ulimit -f).")
+
+    monkeypatch.setattr(execute, "write_json", limited)
+    with pytest.raises(StudyError) as caught:
+        execute.run_notebook(request_in, request_in.study, Stage(*STAGE))
+    assert str(caught.value).endswith("cannot be written (File too large); raise the limit on file sizes (ulimit -f).")
+    assert "kernel" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ename", "evalue"),
+    [
+        ("MemoryError", ""),
+        ("RuntimeError", "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: "
+                         "you tried to allocate 8 bytes. Error code 12 (Cannot allocate memory)"),
+        ("ImportError", "libtorch_cuda.so: failed to map segment from shared object"),
+        ("RuntimeError", "std::bad_alloc"),
+    ],
+)  # fmt: skip
+def test_where_memory_ran_out_it_is_said_so(request_in, monkeypatch, ename, evalue):
+    pretend(monkeypatch, fail_with(ename, evalue))
+    with pytest.raises(StudyError, match=r"failed\.ipynb; memory ran out, or is limited \(ulimit -v\): free"):
+        execute.execute_stage(request_in, *STAGE)
+
+
 def test_a_profile_outside_the_project_is_given_by_its_full_path(tmp_path):
     parameters = execute.notebook_parameters(Request(str(tmp_path / "own.yaml"), {}), "", "")
     assert parameters == {"params": str(tmp_path / "own.yaml"), "overrides": {}}

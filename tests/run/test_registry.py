@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+from contextlib import suppress
 from typing import get_args
 
 import pytest
@@ -19,7 +20,8 @@ from lgffem_core.base.project import PROJECT
 from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.params import DATASETS, System
 from lgffem_core.config.study import Study
-from lgffem_core.config.watched import FREE, REGISTRY, Declared, covers
+from lgffem_core.config.watched import FREE, REGISTRY, Declared, Watched, covers
+from lgffem_core.data.sets import get as get_set
 from lgffem_core.run import due, stages
 from lgffem_core.run import registry as module
 from lgffem_core.run.cli import main, told_unread
@@ -348,6 +350,49 @@ def test_what_is_set_for_a_system_that_is_not_run_is_told(systems, unheard):
     assert said.startswith(f"no stage of this run (systems {systems[0]}) reads what was set as ")
     assert told_unread(Request("params/smoke.yaml", {"systems": systems, "seeds": [1]})) == []
     assert told_unread(Request("params/smoke.yaml", {})) == []
+
+
+SYNTHETIC = "data.synthetic."
+BREAKHIS, REPORTS, KIMIA = (SYNTHETIC + name for name in ("breakhis_fields", "reports_slides", "kimia_test_fraction"))
+MADE = [f"{SYNTHETIC}seed", f"{SYNTHETIC}image_size", BREAKHIS, REPORTS, KIMIA]
+
+
+@pytest.mark.parametrize(
+    ("systems", "own", "unheard"),
+    [
+        (["lgffem"], [], [BREAKHIS, REPORTS]),
+        (["lgffem"], ["kimia"], [BREAKHIS, REPORTS, KIMIA]),
+        (["lgffem"], ["imagenet", "pannuke", "kimia"], MADE),
+        (["smse"], [], [REPORTS, KIMIA]),
+        (["fgcr"], [], [f"{SYNTHETIC}image_size", BREAKHIS, KIMIA, "model.image_size"]),
+        (["fgcr"], ["reports"], [*MADE, "model.image_size"]),
+        (["archive"], [], [*MADE, "data.check_counts", "model.image_size"]),
+    ],
+)
+def test_what_notebook_01_alone_declares_is_told_where_it_changes_nothing(systems, own, unheard):
+    study = smoke(systems=systems, **{f"data.{name}.root": "/mine" for name in own})
+    assert unread(study, dict.fromkeys([*MADE, "data.check_counts", "model.image_size"], 1)) == unheard
+
+
+def test_a_stage_of_all_systems_reads_beside_data_in_cells_of_a_system_alone():
+    """``unread`` builds on it."""
+    for entry in registry().values():
+        if entry.system is None:
+            keys = [name for name in entry.params if not name.startswith("data")]
+            cells = read_json(PROJECT / "notebooks" / f"{entry.notebook}.ipynb")["cells"]
+            of_all = ["".join(cell["source"]) for cell in cells if not cell["metadata"].get("tags")]
+            assert keys and not [key for key in keys if any(f"params.{key}" in source for source in of_all)]
+
+
+def test_a_set_draws_its_synthetic_images_by_its_own_settings(tmp_path, monkeypatch):
+    """The seed, the size where they are pictures, and what begins with the set's name: as ``unread`` has it."""
+    for name in DATASETS:
+        read = set()
+        settings = Watched(smoke().params.data.synthetic, read.add)
+        with suppress(StudyError):  # of a set that has none
+            get_set(name).make_synthetic(settings, tmp_path / name)
+        shared = {"seed"} | ({"image_size"} if get_set(name).pictures else set())
+        assert {key for key in read if not key.startswith(f"{name}_")} <= shared, name
 
 
 def test_every_parameter_is_read_where_all_systems_are_run():

@@ -24,7 +24,7 @@ class Reports(DataSet):
 
     def layout(self, root: Path, settings) -> tuple[list[Row], list[str]]:
         """Rows in natural order. ``RequestError`` where there is no record, or a sound one has no label."""
-        from lgffem_core.data.records import about
+        from lgffem_core.data.headers import about
 
         headers = {path: about(root / path) for path in self.image_files(root)}
         labels = sorted({header["label"] for header in headers.values() if header})

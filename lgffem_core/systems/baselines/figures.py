@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from lgffem_core.config.systems import MixedAttention
 from lgffem_core.report.pictures import finish, show
@@ -91,7 +91,10 @@ def baseline_loss(history: pd.DataFrame, label: str) -> Figure:
     left.set(xlabel="epoch", ylabel="mean loss", ylim=(0, None))
     right.plot(history["epoch"], history["lr"], color=COLOURS[1], marker="o", markersize=3)
     right.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    right.yaxis.set_minor_formatter(NullFormatter())
     for ax in (left, right):
-        ax.set_xlim(0, len(history) + 1)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(0.5, len(history) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return finish(figure, "MA + MS-loss: multi-similarity loss, and the steps of its learning rate", label)

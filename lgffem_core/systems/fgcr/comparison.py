@@ -18,6 +18,7 @@ from lgffem_core.systems.fgcr.scoring import CLASS, TASKS, Gallery, Values, gain
 from lgffem_core.systems.fgcr.training import Run, outputs, trained_model, vectors
 
 TERMS = tuple(FgcrLoss.model_fields)
+MEASURED = {"change": "four tasks, R@1", "region_change": "region level"}  # where a table has them
 ALL, NO_FINE, OTHER_SEED = "all terms", "without both fine-grained terms", "another seed"
 
 
@@ -144,3 +145,14 @@ def ledger(study: Study, archive: Archive) -> pd.DataFrame:
         words = {name: getattr(row, name) for name in ("row", "kind", "topic", "text", "code")}
         said.append({**words, "note": f"not measured: {row.why_not}" if row.why_not else ""})
     return pd.DataFrame([{**words, **effects.get(words["row"], {})} for words in said]).round(DECIMALS)
+
+
+def beyond_yardstick(table: pd.DataFrame) -> list[str]:
+    """Of each row, the measures that change by more than in the first row, the yardstick, and whose interval leaves
+    out zero; "" for none."""
+    beyond = {}
+    for column, name in MEASURED.items():
+        if column in table:
+            value, low, high = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float).T
+            beyond[name] = (np.abs(value) > abs(value[0])) & ((low > 0) | (high < 0))
+    return [" and ".join(name for name, rows in beyond.items() if rows[i]) for i in range(len(table))]

@@ -12,6 +12,7 @@ from matplotlib.patches import Circle, Patch
 from lgffem_core.data.records import Record
 from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes
+from lgffem_core.systems.fgcr.comparison import MEASURED
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
 
 STROMA = (0.88, 0.88, 0.88)
@@ -132,8 +133,9 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
         own = rows[rows["method"] == method].set_index("task").loc[list(TASKS)]
         at = np.arange(len(own)) + (i - (len(methods) - 1) / 2) * width
         ax.bar(at, own["R@1"], width, color=colour, label=method)
-        ends = np.abs(own[["R@1_low", "R@1_high"]].to_numpy(float).T - own["R@1"].to_numpy(float))
-        ax.errorbar(at, own["R@1"], np.nan_to_num(ends), fmt="none", color="0.25", capsize=2, linewidth=1)
+        known = own["R@1_low"].notna().to_numpy()
+        ends = np.abs(own[["R@1_low", "R@1_high"]].to_numpy(float).T - own["R@1"].to_numpy(float))[:, known]
+        ax.errorbar(at[known], own["R@1"][known], ends, fmt="none", color="0.25", capsize=2, linewidth=1)
     ax.set(ylabel="R@1 at class level, %", ylim=(0, 105))
     ax.set_xticks(range(len(TASKS)), list(TASKS))
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
@@ -145,8 +147,7 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
 
     The first row is the yardstick, another seed: bands of the measures' colours reach as far as it does.
     """
-    measured = {"change": "four tasks, R@1", "region_change": "region level"}
-    shown = {column: name for column, name in measured.items() if column in table}
+    shown = {column: name for column, name in MEASURED.items() if column in table}
     figure, ax = axes(8.0, 0.36 * len(table) + 1.2)
     for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3

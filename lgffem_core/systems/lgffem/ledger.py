@@ -16,7 +16,8 @@ from pydantic import model_validator
 from lgffem_core.base.files import sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.parameter_files import apply_overrides, known_keys, read_rows, validate
+from lgffem_core.config.keys import known_keys
+from lgffem_core.config.parameter_files import apply_overrides, read_rows, validate
 from lgffem_core.config.params import PROTOCOLS, Params
 from lgffem_core.config.section import Section
 from lgffem_core.config.study import SEARCHED, Study

@@ -11,7 +11,8 @@ import pandas as pd
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.systems.smse.evaluation import difference, seen_words
-from lgffem_core.systems.smse.training import DATASET, Run
+from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.splits import DATASET
 
 COMPARISON_NOTE = (
     "difference: a minus b, in points, on the same images; difference_low, difference_high: its 95 % interval over "

@@ -20,7 +20,9 @@ from lgffem_core.retrieval.embed import kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.ranking import Ranking, nearest_across, voted
 from lgffem_core.retrieval.statistics import ratio_ends
-from lgffem_core.systems.smse.training import DATASET, Run, fold_split, folder_of, train, trained
+from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.splits import DATASET, fold_split
+from lgffem_core.systems.smse.training import folder_of, train, trained
 
 VOTES = (3, 5)
 SCORES_NOTE = (

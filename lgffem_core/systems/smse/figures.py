@@ -14,7 +14,7 @@ from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, axes
 from lgffem_core.systems.smse.evaluation import rate, seen_words
 from lgffem_core.systems.smse.losses import cross_entropy, focal, reinforced_focal
-from lgffem_core.systems.smse.training import Run
+from lgffem_core.systems.smse.runs import Run
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 HARD = 0.25  # samples whose own class has less probability than this are called hard in the figure

@@ -7,7 +7,8 @@ import pandas as pd
 from pydantic import model_validator
 
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import known_keys, leaves, read_reference, read_rows
+from lgffem_core.config.keys import known_keys
+from lgffem_core.config.parameter_files import leaves, read_reference, read_rows
 from lgffem_core.config.section import Section
 from lgffem_core.config.study import Study
 from lgffem_core.systems.smse.comparisons import verdict

@@ -1,15 +1,17 @@
 """The networks of SMSE: six convolutions, or ResNet-18, to an embedding; and the classifier that reads it."""
 
+from itertools import pairwise
+from math import prod
+
 import timm
 import torch
 from torch import Tensor, nn
 
-from lgffem_core.base.errors import RequestError
 from lgffem_core.config.systems import SMSE
 from lgffem_core.config.watched import Watched
+from lgffem_core.systems.smse.places import KERNEL, POOL, STRIDE, places_left
 
 CHANNELS = (3, 4, 4, 8, 16, 32, 64)
-KERNEL, POOL = (3, 5), (2, 3)  # rows, columns
 SLOPE = 0.25  # of a PReLU below 0, at first
 HIDDEN = 256  # of the two fully connected layers
 
@@ -33,18 +35,10 @@ def six_convolutions(settings: SMSE | Watched) -> nn.Sequential:
     the classifier. ``RequestError`` where an image is too small.
     """
     layers: list[nn.Module] = []
-    for number, (taken, given) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False)):
+    for number, (taken, given) in enumerate(pairwise(CHANNELS)):
         layers += [nn.Conv2d(taken, given, KERNEL, padding="same" if settings.padded else 0), nn.PReLU()]
-        layers += [nn.MaxPool2d(POOL, stride=2)] if number < settings.pools else []
-    height, width = settings.image_size
-    try:
-        with torch.no_grad():
-            left = nn.Sequential(*layers)(torch.zeros(1, 3, height, width)).numel()
-    except RuntimeError:
-        raise RequestError(
-            f"smse.image_size: six convolutions leave nothing of {height} × {width} pixels; take larger images, or "
-            "set smse.padded=true and fewer smse.pools."
-        ) from None
+        layers += [nn.MaxPool2d(POOL, STRIDE)] if number < settings.pools else []
+    left = CHANNELS[-1] * prod(places_left(settings))
     return nn.Sequential(
         *layers, nn.Flatten(), nn.Linear(left, HIDDEN), nn.PReLU(), nn.Linear(HIDDEN, HIDDEN), nn.PReLU(),
         nn.Linear(HIDDEN, settings.embedding),

@@ -6,15 +6,12 @@ network and its classifier are kept together.
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.code_version import code_hash, lock_hash
@@ -22,97 +19,16 @@ from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
 from lgffem_core.data.augment import flips_and_colours
 from lgffem_core.data.pixels import kept_pixels
-from lgffem_core.data.sets import get as set_named
-from lgffem_core.data.sets.breakhis_folds import list_files
-from lgffem_core.data.sets.breakhis_names import CLASSES
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.smse.losses import Classification, class_weights, metric_loss
 from lgffem_core.systems.smse.network import EmbeddingNet, build_classifier, build_network
+from lgffem_core.systems.smse.runs import Run
 from lgffem_core.systems.smse.sampling import Groups
+from lgffem_core.systems.smse.splits import DATASET, training_rows
 from lgffem_core.training.fabric import make_fabric
 from lgffem_core.training.finished import TrainedRun, train_once
 from lgffem_core.training.loop import Recipe, Trainer
 from lgffem_core.training.schedule import step_decay
-
-DATASET = "breakhis"
-METRICS = {"triplet": "triplet", "pair": "pair", "none": "no metric loss"}
-CLASSIFICATIONS = {"reinforced_focal": "RFL", "focal": "focal loss", "cross_entropy": "cross-entropy"}
-
-
-class Run(NamedTuple):
-    """What one training does differently from another."""
-
-    metric: str  # of METRICS
-    classification: str  # of CLASSIFICATIONS
-    magnifications: tuple[int, ...]  # that it is trained on
-
-    @property
-    def losses(self) -> str:
-        """Its losses as tables name them: "triplet + RFL"."""
-        return f"{METRICS[self.metric]} + {CLASSIFICATIONS[self.classification]}"
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder."""
-        return "_".join([self.metric, self.classification, *map(str, self.magnifications)])
-
-
-def runs(study: Study) -> dict[str, Run]:
-    """Name -> training: the losses on all magnifications, then fewer magnifications with the first of the losses.
-
-    Where the data have a single magnification, or not the one to be held out, the trainings that need it are not there.
-    """
-    settings, every = study.params.smse, study.params.data.breakhis.magnifications
-    found = {
-        "pair": Run("pair", "reinforced_focal", every),
-        "triplet": Run("triplet", "reinforced_focal", every),
-        "plain": Run("none", "reinforced_focal", every),
-        "focal": Run("pair", "focal", every),
-        "cross_entropy": Run("pair", "cross_entropy", every),
-    }
-    if settings.held_out in every and settings.single in every and settings.held_out != settings.single:
-        rest = tuple(each for each in every if each != settings.held_out)
-        found["one"] = Run("pair", "reinforced_focal", (settings.single,))
-        if len(rest) > 1:
-            found["others"] = Run("pair", "reinforced_focal", rest)
-    return found
-
-
-def fold_split(study: Study, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """The PatchTable, and which of its rows are tested in a fold: (N,) bool; see ``tested``."""
-    table = patch_table(study, DATASET)
-    return table, tested(table, fold)
-
-
-def tested(table: pd.DataFrame, fold: int) -> np.ndarray:
-    """Which rows of a table with labels and ``tested_in`` are tested in a fold: (N,) bool.
-
-    ``RequestError`` for a fold that is none, or leaves a class without images to train on or to test.
-    """
-    inside = np.array([str(fold) in each.split() for each in table["tested_in"]])
-    for side, rows in (("tested", table[inside]), ("trained on", table[~inside])):
-        if lacking := sorted({*table["label"]} - {*rows["label"]}):
-            raise RequestError(
-                f"smse.folds: in fold {fold}, no {lacking[0]} image is {side}; name folds of data.breakhis (there are "
-                f"{', '.join(sorted({*' '.join(table['tested_in']).split()}, key=int))}), or give more patients."
-            )
-    return inside
-
-
-def training_rows(study: Study, run: Run, fold: int) -> pd.DataFrame:
-    """The rows of the PatchTable that a run is trained on; see ``trained_on``."""
-    return trained_on(patch_table(study, DATASET), run, fold)
-
-
-def trained_on(table: pd.DataFrame, run: Run, fold: int) -> pd.DataFrame:
-    """The rows that a run is trained on, with sample ids 0, 1, …; ``RequestError`` where a class has none of them."""
-    rows = table[~tested(table, fold) & table["magnification"].isin(run.magnifications)].reset_index(drop=True)
-    if rows["label"].nunique() < table["label"].nunique():
-        raise RequestError(
-            f"smse: of fold {fold}, {', '.join(map(str, run.magnifications))}×, only one class is there to train on; "
-            "restore what is missing, or set smse.single and smse.held_out to other magnifications."
-        )
-    return rows
 
 
 def groups(study: Study, run: Run, rows: pd.DataFrame, network: EmbeddingNet, seed: int) -> Groups:
@@ -123,27 +39,6 @@ def groups(study: Study, run: Run, rows: pd.DataFrame, network: EmbeddingNet, se
     root, order = images_root(study, DATASET), channel_order(study, DATASET)
     patches = Groups(rows, root, transform, network.mean, network.std, order, seed, pixels)
     return patches.of_kind(run.metric)
-
-
-def faults(study: Study) -> list[str]:
-    """Why a user's BreakHis cannot be trained on as the parameters say: what ``train`` would say, at most one sentence.
-
-    Of an archive that is still to be unpacked no more is known than which folds there are.
-    """
-    root, data_set, settings = study.data_root(DATASET), set_named(DATASET), study.params.data.breakhis
-    columns = ["path", "label", "split", "group", *data_set.columns]
-    try:
-        build_network(study.params.smse, 0)
-        packed = data_set.is_official(root)
-        known = [*(list_files(root) or range(1, settings.folds + 1)), ""] if packed else []  # "": tested in none
-        rows = [{"label": label, "tested_in": str(fold)} for label in CLASSES.values() for fold in known]
-        table = pd.DataFrame(rows if packed else data_set.layout(root, settings)[0], columns=columns)
-        for fold in study.params.smse.folds:
-            for run in runs(study).values():
-                tested(table, fold) if packed else trained_on(table, run, fold)
-    except RequestError as error:
-        return [str(error)]
-    return []
 
 
 class JointLoss(nn.Module):

@@ -82,3 +82,12 @@ def test_the_loss_curve_shows_every_epoch(epochs):
     assert [len(ax.lines[0].get_ydata()) for ax in figure.axes] == [epochs, epochs]
     for tick in figure.axes[0].get_xticks():
         assert tick == round(tick)
+
+
+def test_the_rates_of_a_step_are_read_off_plain_numbers():
+    history = pd.DataFrame({"epoch": range(1, 6), "loss": 0.5, "lr": [0.05] * 4 + [0.005]})
+    ax = drawn(baseline_loss(history, LABEL)).axes[1]
+    low, high = ax.get_ylim()
+    shown = [label.get_text() for tick, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+             if low <= tick <= high]  # fmt: skip
+    assert shown == ["0.005", "0.01", "0.02", "0.05"] and not any(t.get_text() for t in ax.get_yticklabels(minor=True))

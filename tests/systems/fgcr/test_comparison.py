@@ -13,16 +13,18 @@ from lgffem_core.systems.fgcr import comparison
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.comparison import (
     ALL,
+    MEASURED,
     NO_FINE,
     OTHER_SEED,
     ablation,
     ablation_runs,
+    beyond_yardstick,
     difference,
     ledger_runs,
     result,
     run_of,
 )
-from lgffem_core.systems.fgcr.figures import answers_figure, delta_chart, palette
+from lgffem_core.systems.fgcr.figures import answers_figure, delta_chart, palette, task_chart
 from lgffem_core.systems.fgcr.floors import anchor_floor, floor_vectors
 from lgffem_core.systems.fgcr.regions import pointed
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
@@ -125,6 +127,31 @@ def test_bands_are_as_wide_as_what_another_seed_does():
     figure = delta_chart(pd.DataFrame({"run": [OTHER_SEED, "a", "b"], **changes, **ends}), "run", "heading", "label")
     bands = [patch.get_extents().transformed(figure.axes[0].transData.inverted()) for patch in figure.axes[0].patches]
     assert [(round(band.x0, 6), round(band.x1, 6)) for band in bands] == [(-12, 12), (-2, 2)]
+
+
+def test_what_goes_beyond_another_seed_does_so_on_either_side_and_surely():
+    changes = {
+        "change": [-12.0, 12, 13, -13, 13, 3], "change_low": [-20.0, 5, 5, -20, -1, 1],
+        "change_high": [-4.0, 20, 20, -5, 20, 5],
+        "region_change": [2.0, 1, 3, 1, np.nan, -3], "region_change_low": [-5.0, 0, 1, -1, np.nan, -4],
+        "region_change_high": [5.0, 2, 5, 3, np.nan, -1],
+    }  # fmt: skip
+    tasks, region = MEASURED.values()
+    assert beyond_yardstick(pd.DataFrame(changes)) == ["", "", f"{tasks} and {region}", tasks, "", region]
+    del changes["region_change"]
+    assert beyond_yardstick(pd.DataFrame(changes)) == ["", "", tasks, tasks, "", ""]
+
+
+def test_bars_without_an_interval_have_no_caps():
+    rows = [
+        {"task": task, "level": CLASS, "method": method, "R@1": 50.0, "R@1_low": low, "R@1_high": high}
+        for task in TASKS
+        for method, low, high in (("FGCR", 40.0, 60.0), ("chance", np.nan, np.nan))
+    ]
+    (ax,) = task_chart(pd.DataFrame(rows), "heading", "label").axes
+    drawn = [path for lines in ax.collections for path in lines.get_paths()]
+    assert len(ax.patches) == 2 * len(drawn) == 2 * len(TASKS)
+    assert all(path.vertices[:, 1].tolist() == [40, 60] for path in drawn)
 
 
 def test_progress_is_told_in_slides_and_of_compared_trainings_briefly(tmp_path):

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.parameter_files import known_keys
+from lgffem_core.config.keys import known_keys
 from lgffem_core.config.params import PROTOCOLS, Params
 from lgffem_core.config.study import CURRICULUM, VARIANTS, Study
 from lgffem_core.retrieval.protocols import Outcome, from_hits

@@ -18,7 +18,8 @@ from lgffem_core.systems.smse.evaluation import (
     seen_words,
     table_of,
 )
-from lgffem_core.systems.smse.training import Run, fold_split, runs
+from lgffem_core.systems.smse.runs import Run, runs
+from lgffem_core.systems.smse.splits import fold_split
 
 EVERY = (40, 100, 200, 400)
 

@@ -13,7 +13,7 @@ from lgffem_core.systems.smse.figures import (
     three_losses,
     value_and_gradient,
 )
-from lgffem_core.systems.smse.training import runs
+from lgffem_core.systems.smse.runs import runs
 
 EVERY = (40, 100, 200, 400)
 

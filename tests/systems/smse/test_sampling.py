@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lgffem_core.systems.smse.runs import Run
 from lgffem_core.systems.smse.sampling import GROUPS
-from lgffem_core.systems.smse.training import Run, groups, networks, training_rows
+from lgffem_core.systems.smse.splits import training_rows
+from lgffem_core.systems.smse.training import groups, networks
 
 EVERY = (40, 100, 200, 400)
 

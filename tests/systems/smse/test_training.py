@@ -1,4 +1,4 @@
-"""SMSE's trainings: what they are trained on, the same bits after a stop, and what makes one another."""
+"""SMSE's trainings: as many steps for each, the same bits after a stop, and what makes one another."""
 
 import numpy as np
 import pytest
@@ -8,63 +8,24 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import read_json, sha256_file
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.data import patch_table
-from lgffem_core.run.checklist import checklist
 from lgffem_core.systems.smse import training
 from lgffem_core.systems.smse.losses import class_weights, own_log_probability, pair_loss, triplet_loss
+from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.splits import training_rows
 from lgffem_core.systems.smse.training import (
     JointLoss,
-    Run,
-    faults,
     fingerprint,
-    fold_split,
     folder_of,
     recipe,
-    runs,
     step,
     train,
     train_all,
     trained,
-    training_rows,
 )
 from lgffem_core.training import loop
 
 EVERY = (40, 100, 200, 400)
 RUN = Run("triplet", "reinforced_focal", EVERY)
-
-
-# -- which runs there are, and on what ----------------------------------------------------------------------
-
-
-def test_runs_differ_in_one_thing_from_the_first(smse):
-    found = runs(smse())
-    assert list(found) == ["pair", "triplet", "plain", "focal", "cross_entropy", "one", "others"]
-    first = found["pair"]
-    for name, run in found.items():
-        assert sum(a != b for a, b in zip(run, first, strict=True)) == (name != "pair"), name
-    assert found["one"].magnifications == (40,) and found["others"].magnifications == (40, 100, 400)
-    assert len({run.folder for run in found.values()}) == len(found)
-
-
-@pytest.mark.parametrize(("zooms", "left"), [([200], set()), ([40, 200], {"one"}), ([40, 100], set())])
-def test_without_the_magnifications_that_they_need_trainings_are_left_out(smse, zooms, left):
-    found = runs(smse(data__breakhis__magnifications=zooms))
-    assert set(found) - {"triplet", "pair", "plain", "focal", "cross_entropy"} == left
-
-
-def test_no_patient_is_on_both_sides(smse):
-    study = smse()
-    for fold in (1, 2):
-        table, inside = fold_split(study, fold)
-        rows = training_rows(study, RUN, fold)
-        assert not {*table["group"][inside]} & {*rows["group"]}
-        assert {*table["group"][inside]} | {*rows["group"]} == {*table["group"]}
-    both = [set(fold_split(study, fold)[0]["group"][fold_split(study, fold)[1]]) for fold in (1, 2)]
-    assert not both[0] & both[1]
-
-
-def test_a_fold_that_is_none_is_refused(smse):
-    with pytest.raises(RequestError, match=r"smse.folds: in fold 7, no benign image is tested; .*there are 1, 2\)"):
-        fold_split(smse(), 7)
 
 
 def test_runs_on_fewer_images_take_as_many_steps_at_the_same_rates(smse):
@@ -195,18 +156,3 @@ def test_a_changed_image_stops_the_training_by_name(smse, smse_data, tmp_path):
     path.write_bytes(other.read_bytes())
     with pytest.raises(RequestError, match=f"1 file changed since the index was made, the first is {path}"):
         train(study, RUN, 1, 0)
-
-
-def test_what_training_would_refuse_is_told_before_a_run_by_the_same_sentence(smse, smse_data, tmp_path):
-    assert faults(smse()) == [] == checklist(smse())
-    for study in (smse(smse__folds=[7, 1]), smse(smse__image_size=[6, 8], smse__padded=False)):
-        with pytest.raises(RequestError) as said:
-            train_all(study, runs(study), 0)
-        assert checklist(study) == [str(said.value)]
-    (packed := tmp_path / "packed").mkdir()
-    (packed / "BreaKHis_v1.tar.gz").write_bytes(b"not unpacked yet")
-    (packed / "dsfold2.txt").write_text("")
-    asked = {"data__breakhis__root": str(packed)}
-    assert faults(smse(**asked, smse__folds=[2])) == []
-    (item,) = checklist(smse(**asked, smse__folds=[2, 3]))
-    assert item.startswith("smse.folds: in fold 3, no benign image is tested; name folds of data.breakhis")

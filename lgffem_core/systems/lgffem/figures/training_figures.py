@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lgffem_core.config.params import Loss, Training
 from lgffem_core.data.loading import PatchDataset
@@ -31,6 +32,8 @@ def loss_curve(history: pd.DataFrame, strategy: str, label: str) -> Figure:
     left.set(xlabel="epoch", ylabel="mean loss", title=f"Strategy {strategy.upper()}: Sub-center ArcFace loss")
     right.plot(history["epoch"], history["lr"], color=COLOURS[1], marker="o", markersize=3)
     right.set(xlabel="epoch", ylabel="learning rate", title="learning rate at each epoch's last step")
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return sign(figure, label)
 
 

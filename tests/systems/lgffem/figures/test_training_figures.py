@@ -23,6 +23,7 @@ def test_loss_curve_draws_both_columns():
     np.testing.assert_array_equal(left.lines[0].get_ydata(), history["loss"])
     np.testing.assert_array_equal(right.lines[0].get_ydata(), history["lr"])
     assert "DEMO" in face(figure) and "Strategy B" in left.get_title()
+    assert all(tick == round(tick) for ax in figure.axes for tick in ax.get_xticks())  # of an epoch there is no half
 
 
 def test_schedule_curve_draws_both_schedules():

@@ -1,0 +1,47 @@
+"""The trainings of SMSE, by what one does differently from another. Nothing here imports torch."""
+
+from typing import NamedTuple
+
+from lgffem_core.config.study import Study
+
+METRICS = {"triplet": "triplet", "pair": "pair", "none": "no metric loss"}
+CLASSIFICATIONS = {"reinforced_focal": "RFL", "focal": "focal loss", "cross_entropy": "cross-entropy"}
+
+
+class Run(NamedTuple):
+    """What one training does differently from another."""
+
+    metric: str  # of METRICS
+    classification: str  # of CLASSIFICATIONS
+    magnifications: tuple[int, ...]  # that it is trained on
+
+    @property
+    def losses(self) -> str:
+        """Its losses as tables name them: "triplet + RFL"."""
+        return f"{METRICS[self.metric]} + {CLASSIFICATIONS[self.classification]}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return "_".join([self.metric, self.classification, *map(str, self.magnifications)])
+
+
+def runs(study: Study) -> dict[str, Run]:
+    """Name -> training: the losses on all magnifications, then fewer magnifications with the first of the losses.
+
+    Where the data have a single magnification, or not the one to be held out, the trainings that need it are not there.
+    """
+    settings, every = study.params.smse, study.params.data.breakhis.magnifications
+    found = {
+        "pair": Run("pair", "reinforced_focal", every),
+        "triplet": Run("triplet", "reinforced_focal", every),
+        "plain": Run("none", "reinforced_focal", every),
+        "focal": Run("pair", "focal", every),
+        "cross_entropy": Run("pair", "cross_entropy", every),
+    }
+    if settings.held_out in every and settings.single in every and settings.held_out != settings.single:
+        rest = tuple(each for each in every if each != settings.held_out)
+        found["one"] = Run("pair", "reinforced_focal", (settings.single,))
+        if len(rest) > 1:
+            found["others"] = Run("pair", "reinforced_focal", rest)
+    return found

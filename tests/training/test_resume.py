@@ -158,6 +158,9 @@ def test_the_loss_scale_of_fp16_and_a_skipped_first_step_are_kept(stopped, monke
     assert (whole.precision, whole.arithmetic, whole.untouched) == ({}, "cpu 32-true", False)
     with pytest.raises(StudyError, match="here: was made with cuda bf16-mixed, this run computes with cpu 32-true"):
         trainer.restore(replace(whole, arithmetic="cuda bf16-mixed"), 3, "here")
+    compiled = replace(whole, arithmetic="cpu 32-true compiled")  # by a compiler that is gone since
+    with pytest.raises(StudyError, match="have a compiler where it was compiled, or delete it"):
+        trainer.restore(compiled, 3, "here")
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7)
     monkeypatch.setattr(trainer.fabric.strategy.precision, "state_dict", scaler.state_dict, raising=False)
     monkeypatch.setattr(trainer.fabric.strategy.precision, "load_state_dict", scaler.load_state_dict, raising=False)

@@ -51,9 +51,10 @@ MAKERS = {f"{PACKAGE}.data.{name}": f"{PACKAGE}.data.preparation" for name in ("
 SETS = f"{PACKAGE}.data.sets.get"
 
 
+@cache
 def module_file(name: str) -> Path | None:
-    """The source file of a dotted name, None where it names no module of this package."""
-    path = os.path.join(PROJECT, *MAKERS.get(name, name).split("."))  # texts: thousands are asked for
+    """The source file of a dotted name, None where it names no module of this package. Thousands are asked for."""
+    path = os.path.join(PROJECT, *MAKERS.get(name, name).split("."))
     return next((Path(file) for file in (f"{path}.py", f"{path}/__init__.py") if os.path.isfile(file)), None)
 
 
@@ -118,14 +119,17 @@ def syntax_hash(source: str) -> str:
     return sha256_json(bare(ast.parse(source)))
 
 
-def file_hash(path: Path) -> str:
-    """Hash of a file that counts as code: Python by its syntax, anything else by its bytes.
+@cache
+def registry_hash(text: str) -> str:
+    """Hash of the registry of stages without what they ask a cluster for."""
+    entries = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the same, in C where PyYAML has it
+    return sha256_json({name: {**entry, "resources": None} for name, entry in entries.items()})
 
-    The registry of stages counts without what its stages ask a cluster for.
-    """
+
+def file_hash(path: Path) -> str:
+    """Hash of a file that counts as code: Python by its syntax, the registry by what it says, any other by its bytes."""
     if path.name == Path(REGISTRY).name:
-        known = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return sha256_json({name: {**entry, "resources": None} for name, entry in known.items()})
+        return registry_hash(path.read_text(encoding="utf-8"))
     return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)
 
 

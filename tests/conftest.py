@@ -149,7 +149,7 @@ def take(root: Path, what: str, where: str, text: str) -> None:
 
 #: Serves as a run's server does (lgffem_core/run/warm.py), also programs behind -c, on the code that PYTHONPATH names.
 SERVER = """
-import importlib.util, sys
+import importlib.util, os, sys
 from types import SimpleNamespace
 spec = importlib.util.spec_from_file_location("warm", sys.argv[1])  # by itself: of the study nothing may be loaded
 spec.loader.exec_module(warm := importlib.util.module_from_spec(spec))
@@ -159,6 +159,9 @@ def become(words, folder, environment, files, ordinary=warm.become):
         warm.runpy = SimpleNamespace(run_module=lambda program, **_: exec(program, {"__name__": "__main__"}))
     ordinary(words, folder, environment, files)
 warm.become = become
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as in the server of a run
+for name in warm.PACKAGES:
+    importlib.import_module(name)  # before there is an address: who asks then need not wait for long
 warm.serve(sys.argv[2], int(sys.argv[3]))
 """
 

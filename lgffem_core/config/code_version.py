@@ -127,7 +127,7 @@ def registry_hash(text: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Hash of a file that counts as code: Python by its syntax, the registry by what it says, any other by its bytes."""
+    """Hash of a file that counts as code: Python by its syntax, the registry by what it says, another by its bytes."""
     if path.name == Path(REGISTRY).name:
         return registry_hash(path.read_text(encoding="utf-8"))
     return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)

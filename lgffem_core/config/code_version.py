@@ -11,11 +11,10 @@ import os
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import COMPUTING, installed_versions
+from lgffem_core.config.parameter_files import parsed
 from lgffem_core.config.watched import REGISTRY
 
 PACKAGE = "lgffem_core"
@@ -119,17 +118,14 @@ def syntax_hash(source: str) -> str:
     return sha256_json(bare(ast.parse(source)))
 
 
-@cache
-def registry_hash(text: str) -> str:
-    """Hash of the registry of stages without what they ask a cluster for."""
-    entries = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the same, in C where PyYAML has it
-    return sha256_json({name: {**entry, "resources": None} for name, entry in entries.items()})
-
-
 def file_hash(path: Path) -> str:
-    """Hash of a file that counts as code: Python by its syntax, the registry by what it says, another by its bytes."""
+    """Hash of a file that counts as code: Python by its syntax, anything else by its bytes.
+
+    The registry of stages counts without what its stages ask a cluster for.
+    """
     if path.name == Path(REGISTRY).name:
-        return registry_hash(path.read_text(encoding="utf-8"))
+        known = parsed(path.read_text(encoding="utf-8"))
+        return sha256_json({name: {**entry, "resources": None} for name, entry in known.items()})
     return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)
 
 

@@ -7,6 +7,8 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +23,7 @@ from PIL import Image
 
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
+from lgffem_core.run import warm
 
 ADDRESS = re.compile(r"""@import[^;]*|url\(\s*["']?(?!data:|#)[^)]*""")  # in a style
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -144,14 +147,55 @@ def take(root: Path, what: str, where: str, text: str) -> None:
         (root / READS).write_text(json.dumps(reads, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def run_in(root: Path, *words: str) -> subprocess.CompletedProcess:
-    """Python with these words in a copy of the project, on the copy's code."""
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run([sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True)
+#: Serves as a run's server does (lgffem_core/run/warm.py), also programs behind -c, on the code that PYTHONPATH names.
+SERVER = """
+import importlib.util, os, sys
+from types import SimpleNamespace
+spec = importlib.util.spec_from_file_location("warm", sys.argv[1])  # by itself: of the study nothing may be loaded
+spec.loader.exec_module(warm := importlib.util.module_from_spec(spec))
+def become(words, folder, environment, files, ordinary=warm.become):
+    sys.path.insert(0, environment["PYTHONPATH"])
+    if words[0] == "-c":
+        warm.runpy = SimpleNamespace(run_module=lambda program, **_: exec(program, {"__name__": "__main__"}))
+    ordinary(words, folder, environment, files)
+warm.become = become
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as in the server of a run
+for name in warm.PACKAGES:
+    importlib.import_module(name)  # before there is an address: who asks then need not wait for long
+warm.serve(sys.argv[2], int(sys.argv[3]))
+"""
+
+
+def start_server(address: Path) -> subprocess.Popen:
+    words = [sys.executable, "-c", SERVER, warm.__file__, str(address), str(os.getpid())]
+    own = os.environ | dict.fromkeys(warm.THREADS, "1")
+    server = subprocess.Popen(words, env=own, stdin=subprocess.DEVNULL, start_new_session=True)
+    while not address.exists() and server.poll() is None:
+        time.sleep(0.01)
+    return server
 
 
 @pytest.fixture(scope="session")
-def extended(tmp_path_factory):
+def forked():
+    """Python with these words in a folder, on the code there: on Linux from one process that has imported torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = start_server(Path(folder, "warm")) if sys.platform == "linux" else None
+        told = dict.fromkeys(warm.THREADS, "1") | ({warm.VARIABLE: f"{folder}/warm"} if server else {})
+        client = ["-IS", warm.__file__] if server else []
+
+        def run(root: Path, *words: str) -> subprocess.CompletedProcess:
+            environment = os.environ | told | {"PYTHONPATH": str(root)}
+            command = [sys.executable, *client, *words]
+            return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+
+        yield run
+        if server:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def extended(tmp_path_factory, request):
     """Makes a copy of the project in which sections of docs/extending.md were followed to the letter."""
 
     def make(
@@ -167,7 +211,8 @@ def extended(tmp_path_factory):
                 take(root, *step)
         return root
 
-    make.steps, make.run, make.changed = steps, run_in, changed
+    make.steps, make.changed = steps, changed
+    make.run = lambda *words: request.getfixturevalue("forked")(*words)  # started where it is first asked for
     return make
 
 
@@ -235,6 +280,7 @@ SMALL = {
     "model.neck.channels": 8,
     "model.neck.layers": 1,
     "model.backbone.name": "convnextv2_atto",
+    "model.backbone.options": {"depths": [1, 1, 1, 1], "dims": [16, 32, 64, 128]},  # a fifth of its time
     "training.batch_size": 8,
     "training.loss.lr": 1e-2,
     "training.a.epochs": 2,

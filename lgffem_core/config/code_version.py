@@ -11,11 +11,10 @@ import os
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from lgffem_core.base.files import sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import COMPUTING, installed_versions
+from lgffem_core.config.parameter_files import parsed
 from lgffem_core.config.watched import REGISTRY
 
 PACKAGE = "lgffem_core"
@@ -51,9 +50,10 @@ MAKERS = {f"{PACKAGE}.data.{name}": f"{PACKAGE}.data.preparation" for name in ("
 SETS = f"{PACKAGE}.data.sets.get"
 
 
+@cache
 def module_file(name: str) -> Path | None:
-    """The source file of a dotted name, None where it names no module of this package."""
-    path = os.path.join(PROJECT, *MAKERS.get(name, name).split("."))  # texts: thousands are asked for
+    """The source file of a dotted name, None where it names no module of this package. Thousands are asked for."""
+    path = os.path.join(PROJECT, *MAKERS.get(name, name).split("."))
     return next((Path(file) for file in (f"{path}.py", f"{path}/__init__.py") if os.path.isfile(file)), None)
 
 
@@ -124,7 +124,7 @@ def file_hash(path: Path) -> str:
     The registry of stages counts without what its stages ask a cluster for.
     """
     if path.name == Path(REGISTRY).name:
-        known = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known = parsed(path.read_text(encoding="utf-8"))
         return sha256_json({name: {**entry, "resources": None} for name, entry in known.items()})
     return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)
 

@@ -62,27 +62,76 @@ EVALUATION = TABLES | {"08", "09"}  # of LGFFEM
 
 def forget():
     """What a new process would not know."""
-    for cached in (code_hash, lock_hash):
+    for cached in (code_hash, lock_hash, module_file):
         cached.cache_clear()
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A copy of notebooks, parameters, code and locks, with small data of a user's, all of which a test may change."""
-    copy = tmp_path / "project"
+def contents(folder):
+    """Every file below ``folder`` with its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def put_back(folder, before):
+    """What was changed, added or taken away below ``folder`` is as ``before`` again; times of files are not."""
+    after = contents(folder)
+    for path in after.keys() - before.keys():
+        path.unlink()
+    for path in (path for path in before if before[path] != after.get(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(before[path])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a copy of notebooks, parameters, code and locks, and small data of a user's."""
+    root = tmp_path_factory.mktemp("place")
     for name in ("notebooks", "params", "lgffem_core"):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    shutil.copy(PROJECT / "requirements.lock", copy)
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(PROJECT / name, root / "project" / name, ignore=ignored)
+    shutil.copy(PROJECT / "requirements.lock", root / "project")
     for name in ("imagenet/train/n0/n0_1.JPEG", "imagenet/train/n1/n1_1.JPEG", "pannuke/images/fold1_0_Breast.png"):
-        write_text(tmp_path / "data" / name, name)
+        write_text(root / "data" / name, name)
     for name in ("train/s0/1.jpg", "test/s0_1.jpg"):
-        write_text(tmp_path / "data" / "kimia" / name, name)
+        write_text(root / "data" / "kimia" / name, name)
+    return root
+
+
+def point_to(copy, patch):
+    """Stages and their code are those of a copy from here on."""
     for module in ("run.due", "run.stages", "config.code_version"):
-        monkeypatch.setattr(f"lgffem_core.{module}.PROJECT", copy)
-    monkeypatch.setattr("lgffem_core.config.study.PROJECT", copy)  # of params/paper.yaml
+        patch.setattr(f"lgffem_core.{module}.PROJECT", copy)
+    patch.setattr("lgffem_core.config.study.PROJECT", copy)  # of params/paper.yaml
     forget()
-    yield copy
+
+
+@pytest.fixture
+def project(place, monkeypatch):
+    """The copy, all of which a test may change, and the data beside it: it is put back behind the test."""
+    before = contents(place)
+    point_to(place / "project", monkeypatch)
+    yield place / "project"
+    put_back(place, before)
     forget()
+
+
+@pytest.fixture(scope="module")
+def everything(place):
+    """What a run leaves, by path; it is in no test's way."""
+    with pytest.MonkeyPatch.context() as patch:
+        point_to(place / "project", patch)
+        assert run_as_planned(study_of(place / "project")) == ALL
+        found = contents(place / "out")
+    shutil.rmtree(place / "out")
+    return found
+
+
+@pytest.fixture
+def mine(everything, project):
+    """The study, of which everything has run."""
+    for path, content in everything.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return study_of(project)
 
 
 def study_of(project, **overrides):
@@ -178,9 +227,7 @@ def edit_cell(project, notebook, kind, text="\nx = 1"):
     path.write_text(json.dumps(tree), encoding="utf-8")
 
 
-def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
-    mine = study_of(project)
-    run_as_planned(mine)
+def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project, mine):
     for notebook in NOTEBOOKS:
         edit_cell(project, notebook, "markdown")
         assert run_as_planned(mine) == set()
@@ -209,17 +256,13 @@ def test_a_code_cell_runs_its_own_notebook_only_and_prose_nothing(project):
         ("lgffem_core/config/systems.py", set()),
     ],
 )
-def test_code_runs_again_what_uses_it(project, module, again):
-    mine = study_of(project)
-    run_as_planned(mine)
+def test_code_runs_again_what_uses_it(project, mine, module, again):
     with open(project / module, "a") as file:
         file.write("\nmore = 1\n" if module.endswith(".py") else "\n# more\n")
     assert run_as_planned(mine) == again
 
 
-def test_comments_docstrings_and_layout_everywhere_run_nothing_again(project):
-    mine = study_of(project)
-    run_as_planned(mine)
+def test_comments_docstrings_and_layout_everywhere_run_nothing_again(project, mine):
     for path in (project / "lgffem_core").rglob("*.py"):
         source = path.read_text(encoding="utf-8").replace('"""', '"""More: ', 1)  # the first is a docstring's
         path.write_text(f"# more\n\n{source}\n# more\n", encoding="utf-8")
@@ -235,9 +278,8 @@ def test_comments_docstrings_and_layout_everywhere_run_nothing_again(project):
         ("title: Table 1\n", "title: Table 9\n", {"01"}),
     ],
 )
-def test_what_a_stage_asks_a_cluster_for_runs_nothing_again(project, before, after, again):
-    mine, entries = study_of(project), project / "notebooks" / "stages.yaml"
-    run_as_planned(mine)
+def test_what_a_stage_asks_a_cluster_for_runs_nothing_again(project, mine, before, after, again):
+    entries = project / "notebooks" / "stages.yaml"
     text = entries.read_text(encoding="utf-8")
     assert text.count(before) == 1
     entries.write_text(text.replace(before, after), encoding="utf-8")
@@ -256,9 +298,8 @@ def test_what_a_stage_asks_a_cluster_for_runs_nothing_again(project, before, aft
         ("kimia", "test/s0_1.jpg", {"01", "02", "05", "06", "11"} | EVALUATION),
     ],
 )
-def test_one_byte_of_data_runs_again_what_was_made_from_it(project, dataset, file, again):
-    mine, path = study_of(project), project.parent / "data" / dataset / file
-    run_as_planned(mine)
+def test_one_byte_of_data_runs_again_what_was_made_from_it(project, mine, dataset, file, again):
+    path = project.parent / "data" / dataset / file
     status = path.stat()
     os.utime(path, ns=(1, 1))
     assert run_as_planned(mine) == set(), "only the time changed"
@@ -267,8 +308,8 @@ def test_one_byte_of_data_runs_again_what_was_made_from_it(project, dataset, fil
     assert run_as_planned(mine) == again
 
 
+@pytest.mark.usefixtures("mine")
 def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
-    run_as_planned(study_of(project))
     shutil.copytree(project.parent / "data" / "kimia", project.parent / "moved")
     assert run_as_planned(study_of(project, **{"data.kimia.root": str(project.parent / "moved")})) == {"01"}
 
@@ -294,8 +335,8 @@ def test_data_in_another_folder_are_prepared_and_nothing_else_runs(project):
         ("compute.cache", 0, set()),
     ],
 )
+@pytest.mark.usefixtures("mine")
 def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, again):
-    run_as_planned(study_of(project))
     assert run_as_planned(study_of(project, **{parameter: value})) == again
 
 
@@ -303,18 +344,16 @@ def test_a_parameter_runs_again_what_depends_on_it(project, parameter, value, ag
     ("before", "after", "again"),
     [("layers: 3", "layers: 2", {"02", "10"}), ("a: {epochs: 60", "a: {epochs: 61", {"03", "10"})],
 )
-def test_another_published_schedule_runs_again_what_is_compared_with_it(project, before, after, again):
-    mine, paper = study_of(project), project / "params" / "paper.yaml"
-    run_as_planned(mine)
+def test_another_published_schedule_runs_again_what_is_compared_with_it(project, mine, before, after, again):
+    paper = project / "params" / "paper.yaml"
     text = paper.read_text()
     assert before in text
     paper.write_text(text.replace(before, after))
     assert run_as_planned(mine) == again
 
 
-def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(project):
-    mine, more = study_of(project), study_of(project, seeds=[0, 1])
-    run_as_planned(mine)
+def test_another_seed_runs_its_own_trainings_and_what_averages_over_seeds(project, mine):
+    more = study_of(project, seeds=[0, 1])
     trained = [mine.checkpoints(s, "paper", 0) / "model.safetensors" for s in "abc"]
     before = [path.stat().st_mtime_ns for path in trained]
     assert run_as_planned(more) == ALL - {"01", "02"}
@@ -330,9 +369,7 @@ def test_other_weights_of_the_backbone_at_the_same_place_train_again(project):
 
 
 @pytest.mark.parametrize("damage", ["edited", "removed"])
-def test_a_file_that_is_not_as_it_was_left_is_made_again(project, damage):
-    mine = study_of(project)
-    run_as_planned(mine)
+def test_a_file_that_is_not_as_it_was_left_is_made_again(mine, damage):
     for stage in all_stages(mine):
         path = stage_outputs(mine, *stage)[-1]
         path.unlink() if damage == "removed" else path.write_text("by hand")
@@ -340,9 +377,8 @@ def test_a_file_that_is_not_as_it_was_left_is_made_again(project, damage):
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"key": 1}', "without outputs"])
-def test_a_damaged_note_does_not_pass_for_a_finished_stage(project, left):
-    mine, stage = study_of(project), Stage("08_grad_cam")
-    run_as_planned(mine)
+def test_a_damaged_note_does_not_pass_for_a_finished_stage(mine, left):
+    stage = Stage("08_grad_cam")
     if left == "without outputs":
         left = note_file(mine, stage).read_text().replace('"outputs"', '"output"')
     note_file(mine, stage).write_text(left)
@@ -432,9 +468,8 @@ def test_the_lock_is_the_one_that_the_environment_was_made_from(monkeypatch, tmp
     ("package", "stages_run_again", "trained_again"),
     [("torch", True, True), ("albucore", True, True), ("matplotlib", True, False), ("rich", False, False)],
 )
-def test_another_version_runs_again_what_it_computes(project, monkeypatch, package, stages_run_again, trained_again):
-    mine, stage = study_of(project), Stage("05_strategy_c_kimia", "paper", 0)
-    run_as_planned(mine)
+def test_another_version_runs_again_what_it_computes(mine, monkeypatch, package, stages_run_again, trained_again):
+    stage = Stage("05_strategy_c_kimia", "paper", 0)
     before, real = lock_hash(), importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == package else real(name))
     forget()

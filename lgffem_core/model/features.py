@@ -91,7 +91,7 @@ class Features:
                 temporary.write_bytes(contents)
 
     def make_room(self, size: int) -> int:
-        """Delete what was used least recently until ``size`` bytes fit in, and an eighth of all room; what may be written.
+        """Delete what was used least recently until ``size`` bytes fit, and an eighth of all room; gives what is left.
 
         Of the disk's free space, no more than half counts as room.
         """

@@ -15,6 +15,7 @@ from lgffem_core.data import images_root, patch_table
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.model.device import precision_of, prepare_device
+from lgffem_core.model.features import kept_features
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
@@ -45,18 +46,20 @@ def descriptors(study: Study, encoder: Encoder) -> Descriptors:
     seed, settings = study.params.seeds[0], study.params.model.backbone
     compute = study.params.compute
     device, precision = prepare_device(compute), precision_of(compute)
-    embed = partial(embed_images, device=device, precision=precision, features=compute.features)
+    embed = partial(embed_images, device=device, precision=precision)
+    again = partial(embed, features=partial(kept_features, study))  # the trained encoder's backbone is the frozen one
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,
         "colours together": lambda images: floors.hellinger(floors.rgb_histogram(images, joint=True)),
         "stain histogram": lambda images: floors.hellinger(floors.stain_histogram(images)),
     }
-    frozen = [floors.backbone_encoder(study, derive_seed("untrained", seed), untrained=True)]
+    untrained = floors.backbone_encoder(study, derive_seed("untrained", seed), untrained=True)
+    found[untrained.label] = partial(embed, untrained)
     if settings.pretrained or settings.weights:
-        frozen.append(floors.backbone_encoder(study, seed))
-    found |= {each.label: partial(embed, each) for each in frozen}
-    return found | {encoder.label: partial(embed, encoder, batch_size=study.params.retrieval.batch_size)}
+        frozen = floors.backbone_encoder(study, seed)
+        found[frozen.label] = partial(again, frozen)
+    return found | {encoder.label: partial(again, encoder, batch_size=study.params.retrieval.batch_size)}
 
 
 def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.Conditioned]:

@@ -28,12 +28,14 @@ REMEDIES = {
 
 
 @contextmanager
-def atomic_path(path: Path):
+def atomic_path(path: Path, lasting: bool = True):
     """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed to ``path``.
 
     The temporary name keeps the suffix, so that writers which choose a format by it work unchanged. If
     the body raises, the temporary file is removed and ``path`` is left as it was; if the process is killed,
     the temporary file stays, and ``remove_leftovers`` knows it by its name, which holds the process's number.
+
+    ``lasting=False`` does not flush it: for what is checked when it is read, and can be made again.
 
     Raises ``StudyError`` where the operating system refuses to write.
     """
@@ -42,10 +44,12 @@ def atomic_path(path: Path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
+        if lasting:
+            with open(temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if lasting:
+            sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):  # then it stays as a leftover; no second error may hide the first
             temporary.unlink(missing_ok=True)

@@ -207,7 +207,7 @@ class Compute(Section):
     devices: Positive = 1  # processes that share each batch of a strategy's training, on as many GPUs or on the CPU
     workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment
     cache: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 16  # GiB of decoded pixels kept on disk; 0 = none
-    features: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0  # GiB of a backbone's maps kept in memory
+    features: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0  # GiB of a backbone's maps kept on disk
     checkpoint_steps: Positive | None = None  # between checkpoints within an epoch; null = only at each epoch's end
 
 

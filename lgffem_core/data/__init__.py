@@ -6,7 +6,9 @@ functions is first asked for: ``census``, which stages ask on every start, needs
 
 import importlib
 
-PREPARATION = ("check_unchanged", "data_report", "files_census", "images_root", "patch_table", "prepare")
+PREPARATION = (
+    "check_unchanged", "data_report", "files_census", "images_root", "make_synthetic", "patch_table", "prepare",
+)  # fmt: skip
 
 
 def channel_order(study, dataset: str) -> str:

@@ -5,6 +5,7 @@
 table back; ``check_unchanged`` says whether the files are still those that it names.
 """
 
+import fcntl
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json, write_text
+from lgffem_core.base.files import REMEDIES, read_json, refused, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census, data_digest, files_cache, study_files
 from lgffem_core.data.listing import unread_rows
@@ -72,13 +73,30 @@ def bring_into_place(study: Study, dataset: str) -> Path:
     if study.is_synthetic(dataset):
         if dataset not in study.params.data.synthetic.datasets:
             raise RequestError(f"data.{dataset}.root is not set; this profile does not make synthetic {dataset}.")
-        if not root.exists():
-            set_named(dataset).make_synthetic(study.params.data.synthetic, root)
+        make_synthetic(study, dataset)
     elif fault := fault_of_root(study, dataset, root):
         raise RequestError(f"data.{dataset}.root: {fault}")
     elif images != root:
         set_named(dataset).convert(root, images, settings_of(study, dataset))
     return images
+
+
+def make_synthetic(study: Study, dataset: str) -> None:
+    """Make a set's synthetic images unless they are there; where another process is at it, wait for that."""
+    root = study.data_root(dataset)
+    if root.exists():
+        return
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(root.with_name(f"{dataset}.lock"), "w")
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        raise refused(root, "written", error) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            set_named(dataset).make_synthetic(study.params.data.synthetic, root)
 
 
 def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:

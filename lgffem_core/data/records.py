@@ -139,7 +139,7 @@ def nearest_to_centres(positions: np.ndarray, count: int, rng: np.random.Generat
         best = np.inf
         for _ in range(STARTS):
             with suppress(ClusterError):  # of a start that left a cluster without a patch
-                centres, own = kmeans2(positions, count, ITERATIONS, minit="++", missing="raise", rng=rng)
+                centres, own = k_means(positions, count, rng)
                 spread = ((positions - centres[own]) ** 2).sum()
                 best, cluster = min((best, cluster), (spread, own), key=lambda pair: pair[0])
     chosen = []
@@ -148,6 +148,19 @@ def nearest_to_centres(positions: np.ndarray, count: int, rng: np.random.Generat
         offsets = positions[members] - positions[members].mean(axis=0)
         chosen.append(members[(offsets**2).sum(axis=1).argmin()])
     return np.sort(np.array(chosen, np.int64))
+
+
+def k_means(positions: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """What ITERATIONS rounds of scipy's ``kmeans2`` from a drawn start give: centres (count, 2), and each patch's (N,).
+
+    A round that leaves the centres where they are is the last: those after it would give the same. It comes early.
+    """
+    centres, own = kmeans2(positions, count, 1, minit="++", missing="raise", rng=rng)
+    for _ in range(ITERATIONS - 1):
+        centres, own = kmeans2(positions, before := centres, 1, minit="matrix", missing="raise")
+        if np.array_equal(centres, before):
+            break
+    return centres, own
 
 
 def distances(positions: np.ndarray, indices: np.ndarray) -> np.ndarray:

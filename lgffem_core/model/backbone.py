@@ -6,6 +6,7 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.layers import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.mlp import GlobalResponseNormMlp
 from timm.models import load_state_dict
@@ -16,7 +17,7 @@ from lgffem_core.config.parameter_files import one_line
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.model.device import own_precision
 from lgffem_core.model.features import FEATURES
-from lgffem_core.model.layers import FrozenMlp, ResponseNorm
+from lgffem_core.model.layers import EdgePaddedConv, FrozenMlp, ResponseNorm
 from lgffem_core.model.packaged import PACKAGES, packaged_weights, under_timms_names
 
 STRIDES = (4, 8, 16, 32)
@@ -88,6 +89,8 @@ def quicken(features: nn.Module) -> None:
     for module in features.modules():
         if type(module) is GlobalResponseNorm:
             module.__class__ = ResponseNorm  # of the same weights
+        elif type(module) is Conv2dSame:
+            module.__class__ = EdgePaddedConv
         elif type(module) is GlobalResponseNormMlp and isinstance(module.fc1, nn.Linear):
             module.__class__ = FrozenMlp
 

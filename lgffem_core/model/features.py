@@ -1,80 +1,145 @@
-"""What a frozen backbone gave, kept in memory: a batch that it has seen before is not computed again.
+"""What a frozen backbone gave, kept on disk: a batch that any stage of a run has seen before is not computed again.
 
 A frozen network gives the same maps of the same images, so that kept ones are those that would be computed, to the
-last bit, and no result depends on what is kept. They are known by the batch's values, by the weights and by the
-precision, not by where the images came from: an augmented batch that comes again, as in the ledger's trainings, is
-found as well as one that several models embed. Only what a processor computes is kept, not what a GPU does.
+last bit, and no result depends on what is kept. They are known by the batch's values, by the weights, the precision,
+the code, the packages and the processor, not by where the images came from: an augmented batch that comes again is
+found as well as one that several models embed. It does in the trainings of two variants, which differ behind the
+backbone, and in the ledger's. Only what a processor computes is kept, not what a GPU does.
+
+A file ``artifacts/<profile>/features/<key>.maps`` holds a batch's maps behind a checksum: one that a lost power left
+half-written counts as none.
 """
 
 import hashlib
-from collections import OrderedDict
+import io
+import os
+import shutil
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from lgffem_core.base.files import atomic_path, sha256_json
+from lgffem_core.config.code_version import code_hash, lock_hash
+from lgffem_core.config.machine import machine
+from lgffem_core.config.study import Study
+
 Maps = list[Tensor]  # 4 × (N, Cᵢ, Hᵢ, Wᵢ)
-GIB = 1 << 30
+GIB, CHECK = 1 << 30, 4  # bytes; of a checksum
 
 
 class Features:
-    """Maps of this process by what made them; the least recently used make room for others.
+    """Maps on disk by what made them; the least recently used make room for others.
 
     Attributes:
-        room: bytes that may be kept; 0 outside of ``keeping``.
+        room: bytes that may be kept in ``folder``; 0 outside of ``keeping``.
+        left: bytes to be written before the folder is looked at again: other processes write there, too.
     """
 
     def __init__(self):
-        self.room, self.size = 0, 0
-        self.maps: OrderedDict[bytes, Maps] = OrderedDict()
+        self.folder, self.room, self.left, self.made_from = Path(), 0, 0, b""
         self.weights: WeakKeyDictionary[nn.Module, bytes] = WeakKeyDictionary()
 
     @contextmanager
-    def keeping(self, gib: float) -> Iterator[None]:
+    def keeping(self, folder: Path, gib: float) -> Iterator[None]:
         """Keep up to ``gib`` GiB of what backbones give inside; their weights must not change there."""
-        before, self.room = self.room, int(gib * GIB)
+        before = self.folder, self.room
+        self.folder, self.room, self.left = folder, int(gib * GIB), 0
+        made_from = [code_hash("import lgffem_core.model.backbone"), lock_hash(), machine("cpu")]
+        self.made_from = sha256_json([made_from, torch.get_num_threads()]).encode()
         try:
             yield
         finally:
-            self.room = before
+            self.folder, self.room = before
             self.weights.clear()
 
     def of(self, backbone: nn.Module, images: Tensor, compute: Callable[[], Maps]) -> Maps:
-        """The maps of a batch (N, 3, S, S): kept ones, or else what ``compute()`` gives. They are not to be changed."""
+        """The maps of a batch (N, 3, S, S): kept ones, or else what ``compute()`` gives."""
         if not self.room or images.device.type != "cpu":
             return compute()
-        key = self.key(backbone, images)
-        if key in self.maps:
-            self.maps.move_to_end(key)
-            return self.maps[key]
-        maps = compute()
-        self.maps[key] = maps
-        self.size += size_of(maps)
-        while self.size > self.room:
-            self.size -= size_of(self.maps.popitem(last=False)[1])
+        path = self.folder / f"{self.key(backbone, images)}.maps"
+        maps = read_maps(path)
+        if maps is None:
+            maps = compute()
+            self.keep(path, maps)
         return maps
 
-    def key(self, backbone: nn.Module, images: Tensor) -> bytes:
-        """Hash of all that a batch's maps depend on in one process."""
+    def key(self, backbone: nn.Module, images: Tensor) -> str:
+        """Hash of all that a batch's maps depend on."""
         if backbone not in self.weights:
-            self.weights[backbone] = digest(repr(backbone).encode(), *backbone.state_dict().values())
+            self.weights[backbone] = digest(repr(backbone).encode(), *backbone.state_dict().values()).encode()
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        return digest(f"{images.shape} {images.dtype} {half}".encode(), self.weights[backbone], images)
+        seen = f"{images.shape} {images.dtype} {half}".encode()
+        return digest(self.made_from, seen, self.weights[backbone], images)
+
+    def keep(self, path: Path, maps: Maps) -> None:
+        """Write a batch's maps where there is room for them; ``StudyError`` where the operating system refuses."""
+        contents = io.BytesIO(bytes(CHECK))
+        contents.seek(CHECK)
+        torch.save(maps, contents)  # which keeps how they lie in memory: sums over them depend on it
+        contents = contents.getbuffer()
+        contents[:CHECK] = zlib.crc32(contents[CHECK:]).to_bytes(CHECK, "little")
+        if self.left < len(contents):
+            self.left = self.make_room(len(contents))
+        if self.left >= len(contents):
+            self.left -= len(contents)
+            with atomic_path(path, lasting=False) as temporary:
+                temporary.write_bytes(contents)
+
+    def make_room(self, size: int) -> int:
+        """Delete what was used least recently until ``size`` bytes fit, and an eighth of all room; gives what is left.
+
+        Of the disk's free space, no more than half counts as room.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        used = sorted((stat.st_mtime_ns, stat.st_size, name) for name, stat in sizes(self.folder))
+        total = sum(size for _, size, _ in used)
+        room = min(self.room, total + shutil.disk_usage(self.folder).free // 2)
+        while used and total > room - max(size, room // 8):
+            _, size, name = used.pop(0)
+            (self.folder / name).unlink(missing_ok=True)
+            total -= size
+        return max(size, (room - total) // 2) if size <= room - total else 0
 
 
-def size_of(maps: Maps) -> int:
-    """Bytes."""
-    return sum(each.nbytes for each in maps)
+def kept_features(study: Study) -> AbstractContextManager:
+    """Where a study's backbones may keep their maps: as much as ``compute.features`` says."""
+    return FEATURES.keeping(study.artifacts / "features", study.params.compute.features)
 
 
-def digest(*parts: bytes | Tensor) -> bytes:
-    """SHA-256 over bytes and tensors."""
+def sizes(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Name and size of each file of maps; another process may delete some meanwhile."""
+    for entry in os.scandir(folder):
+        try:
+            if entry.name.endswith(".maps") and not entry.name.startswith("."):
+                yield entry.name, entry.stat()
+        except FileNotFoundError:
+            continue
+
+
+def read_maps(path: Path) -> Maps | None:
+    """The maps in a file, None where there is none or it is damaged."""
+    try:
+        contents = memoryview(path.read_bytes())
+        os.utime(path)
+    except FileNotFoundError:
+        return None
+    if zlib.crc32(contents[CHECK:]).to_bytes(CHECK, "little") != contents[:CHECK]:
+        print(f"{path}: is damaged; its batch is computed again.")
+        return None
+    return torch.load(io.BytesIO(contents[CHECK:]), weights_only=True)
+
+
+def digest(*parts: bytes | Tensor) -> str:
+    """SHA-256 over bytes and tensors, in hexadecimal."""
     found = hashlib.sha256()
     for part in parts:
         found.update(part if isinstance(part, bytes) else part.detach().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.digest()
+    return found.hexdigest()
 
 
 FEATURES = Features()  # of this process

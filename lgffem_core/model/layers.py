@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
+from timm.layers import Conv2dSame, LayerNorm2d, get_same_padding
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
@@ -41,6 +41,24 @@ class DepthwiseDownsample(nn.Conv2d):
         if x.requires_grad and x.dtype.itemsize < 4 and not x.is_cuda:
             return F.conv2d(x, self.weight, padding=1, groups=self.groups)[:, :, ::2, ::2]
         return super().forward(x)
+
+
+class EdgePaddedConv(Conv2dSame):
+    """timm's convolution with TensorFlow's padding, which fills the edges alone: torch's fills the whole map first.
+
+    Of a small backbone's time in float32 that was a tenth.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        high, wide = (get_same_padding(*side) for side in sides)
+        (top, left), (h, w) = (high // 2, wide // 2), x.shape[2:]
+        order = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        padded = torch.empty(*x.shape[:2], h + high, w + wide, dtype=x.dtype, device=x.device, memory_format=order)
+        padded[:, :, :top] = padded[:, :, top + h :] = 0
+        padded[..., :left] = padded[..., left + w :] = 0
+        padded[:, :, top : top + h, left : left + w] = x
+        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class ChannelNorm(LayerNorm2d):

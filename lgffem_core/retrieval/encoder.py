@@ -1,7 +1,9 @@
 """From images to vectors: the one loop that embeds, for every system, data set and purpose."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from lgffem_core.data.loading import PatchDataset, evaluation_loader, normalise
 from lgffem_core.data.pixels import kept_pixels
 from lgffem_core.model.compiled import compile_for
 from lgffem_core.model.device import autocast, precision_of, prepare_device
-from lgffem_core.model.features import FEATURES
+from lgffem_core.model.features import kept_features
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,13 @@ def embed(
     batches: Iterable[Tensor],
     device: str | torch.device,
     precision: str = "32-true",
-    features: float = 0,
+    features: Callable[[], AbstractContextManager] = nullcontext,
 ) -> np.ndarray:
     """The embeddings of normalised images, batch by batch, in eval mode: (N, D) float32.
 
-    ``features``: GiB of a frozen backbone's maps that may be kept for whoever embeds the same images next.
+    ``features()``: inside, a frozen backbone's maps are kept for whoever embeds the same images next.
     """
-    with FEATURES.keeping(features):
+    with features():
         return torch.cat(list(embed_each(network, batches, device, precision))).cpu().numpy()
 
 
@@ -80,7 +82,7 @@ def embed_table(study: Study, dataset: str, table: pd.DataFrame, encoder: Encode
     even = compile_for(params.compute, len(table), network)  # for one size of batch
     loader = evaluation_loader(patches, params.retrieval.batch_size, params.compute.workers, even)
     images = (images for images, _, _ in loader)
-    return embed(network, images, device, precision_of(params.compute), params.compute.features)[: len(table)]
+    return embed(network, images, device, precision_of(params.compute), partial(kept_features, study))[: len(table)]
 
 
 def embed_images(
@@ -89,7 +91,7 @@ def embed_images(
     batch_size: int = 32,
     device: str = "cpu",
     precision: str = "32-true",
-    features: float = 0,
+    features: Callable[[], AbstractContextManager] = nullcontext,
 ) -> np.ndarray:
     """The embeddings of images in memory, uint8 (H, W, 3) RGB: (N, D) float32."""
     network = encoder.network()

@@ -21,8 +21,8 @@ from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.plan import plan
 from lgffem_core.run.request import check_profile, make_request
-from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, unread
+from lgffem_core.run.runner import Reporter, own_command, run_graph, snakemake_command, sole_run
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, synthetic_sets, unread
 from lgffem_core.run.words import COMMANDS, DEMO, parse
 
 GOES_ON = "the same command goes on from the last checkpoint."
@@ -58,7 +58,10 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
         console.print(f"{study.label}; {len(waiting)} of {len(stages)} stages to run, {where}", markup=False)
         if waiting:
             command = snakemake_command(study, request_file, cores, profile)
-            run_stages(study, command, Reporter(console), warm=profile is None and len(waiting) > 1)
+            here = profile is None and len(waiting) > 1
+            makes = here and cores > 1 and synthetic_sets(study)
+            beside = own_command("synthetic", request_file) if makes else None
+            run_stages(study, command, Reporter(console), warm=here, beside=beside)
             check_finished(study)
         if not keep_report(study, request) and not waiting:
             console.print("nothing has changed since the last run")
@@ -94,13 +97,15 @@ def told_missing(params: str, study: Study) -> list[str]:
     return ["", format_checklist(params, missing)] if missing else []
 
 
-def run_stages(study: Study, command: list[str], reporter: Reporter, warm: bool) -> None:
+def run_stages(
+    study: Study, command: list[str], reporter: Reporter, warm: bool, beside: list[str] | None = None
+) -> None:
     """Run what is to be done; ``StudyError`` with the sentences of the stages that failed.
 
     Ctrl-C says which stages had failed by then: the same command alone would not go beyond them.
     """
     try:
-        code = run_graph(study, command, reporter, warm)
+        code = run_graph(study, command, reporter, warm, beside)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
@@ -141,6 +146,16 @@ def notebook(request_file: Path, name: str, variant: str, seed: str) -> int:
     except (StudyError, OSError) as error:
         emit("failed", stage=Stage(name, variant, seed).name, message=told(error))
         raise
+    return 0
+
+
+def synthetic(request_file: Path) -> int:
+    """Make the synthetic data of a request; the last first, while its first stage begins with the first."""
+    from lgffem_core.data import make_synthetic
+
+    study = Request.read(request_file).study
+    for name in reversed(synthetic_sets(study)):
+        make_synthetic(study, name)
     return 0
 
 
@@ -214,6 +229,8 @@ def perform(options: argparse.Namespace) -> int:
     """Call what the command line asks for; returns the exit code."""
     if options.command == "notebook":
         return notebook(options.request, options.name, options.variant, options.seed)
+    if options.command == "synthetic":
+        return synthetic(options.request)
     if options.command == "slides":
         return slides(options.folder, options.params, options.out, options.pairs)
     if options.command == "checkpoint":

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from lgffem_core.base.surroundings import of_run
 from lgffem_core.config.study import Study
 from lgffem_core.run.leash import leashed
 from lgffem_core.run.stages import all_stages, failed_notebook
-from lgffem_core.run.warm import start_server
+from lgffem_core.run.warm import THREADS, start_server
 
 POLL = 0.25  # seconds between looks at the events
 
@@ -69,6 +70,11 @@ def snakemake_command(study: Study, request_file: Path, cores: int | None, clust
     return [sys.executable, "-m", "snakemake", *switches, *(word for option in options.items() for word in option)]
 
 
+def own_command(*words: str | Path) -> list[str]:
+    """A command of the study, for a process of its own."""
+    return [sys.executable, "-m", "lgffem_core", *map(str, words)]
+
+
 class Reporter:
     """Shows a run: a line for each stage that ends, and on a terminal a live line for those that run."""
 
@@ -104,10 +110,14 @@ class Reporter:
         return "  |  ".join(now) or "next stage"
 
 
-def run_graph(study: Study, command: list[str], reporter: Reporter, warm: bool = False) -> int:
+def run_graph(
+    study: Study, command: list[str], reporter: Reporter, warm: bool = False, beside: list[str] | None = None
+) -> int:
     """Run Snakemake and show its stages; its own log goes to a file. Ctrl-C stops it and its kernels.
 
-    Where ``warm``, what all kernels import is imported once, which pays from the second stage on.
+    Where ``warm``, what all kernels import is imported once, which pays from the second stage on. The command
+    ``beside`` does what the first stage would otherwise do alone, while the other cores wait for it; should it fail,
+    the stage does it, and says what is wrong.
     """
     events = events_file(study)
     events.unlink(missing_ok=True)
@@ -120,9 +130,10 @@ def run_graph(study: Study, command: list[str], reporter: Reporter, warm: bool =
         environment = {**of_run(study.root, Path(private)), VARIABLE: str(events)}
         if warm:
             environment |= start_server(environment, private, study.params.compute.threads, log)
-        process = subprocess.Popen(
-            leashed(command), stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment
-        )
+        start = partial(subprocess.Popen, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = start(leashed(command), env=environment)
+        if beside:
+            start(leashed(beside), env=environment | dict.fromkeys(THREADS, str(study.params.compute.threads)))
         try:
             while True:
                 ended = process.poll() is not None

@@ -82,6 +82,12 @@ def needed_sets(study: Study) -> tuple[str, ...]:
     return tuple(name for name in DATASETS if name in used)
 
 
+def synthetic_sets(study: Study) -> list[str]:
+    """Those of them that are to be made, and are not there."""
+    made = [name for name in study.params.data.synthetic.datasets if study.is_synthetic(name)]
+    return [name for name in needed_sets(study) if name in made and not study.data_root(name).exists()]
+
+
 def sets_of(study: Study, entry: Entry) -> tuple[str, ...]:
     """The data sets that a stage reads."""
     return needed_sets(study) if entry.data == "all" else entry.data

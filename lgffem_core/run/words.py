@@ -40,6 +40,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     stage_parser.add_argument("name")
     stage_parser.add_argument("--variant", default="")
     stage_parser.add_argument("--seed", default="")
+    synthetic_parser = commands.add_parser("synthetic", help="make a request's synthetic data", allow_abbrev=False)
+    synthetic_parser.add_argument("request", type=Path)
     named = arguments and arguments[0] in (*commands.choices, "-h", "--help")
     options, unknown = parser.parse_known_args(arguments if named else ["run", *arguments])
     if unknown:  # told by the command that was meant, which shows its own options

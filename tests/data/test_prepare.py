@@ -4,6 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -118,6 +121,26 @@ def test_synthetic_images_are_made_once(study, monkeypatch):
     assert len(table) == 2 * (8 + 12) and images_root(mine, "imagenet") == mine.data_root("imagenet")
     monkeypatch.setattr(sets.get("imagenet"), "make_synthetic", lambda *_: pytest.fail("made again"))
     assert prepare(mine, "imagenet").equals(table)
+
+
+def test_who_comes_while_another_process_makes_a_set_waits_for_it(study, monkeypatch):
+    """A folder under another name is all that there is of it until then."""
+    mine = study(data__synthetic__imagenet_classes=2)
+    root, begun = mine.data_root("imagenet"), threading.Event()
+
+    def slow(settings, folder):
+        begun.set()
+        time.sleep(0.5)
+        folder.mkdir()
+
+    monkeypatch.setattr(sets.get("imagenet"), "make_synthetic", slow)
+    with ThreadPoolExecutor() as pool:
+        making = pool.submit(preparation.make_synthetic, mine, "imagenet")
+        begun.wait(10)
+        monkeypatch.setattr(sets.get("imagenet"), "make_synthetic", lambda *_: pytest.fail("made twice"))
+        preparation.make_synthetic(mine, "imagenet")
+        assert root.is_dir()
+        making.result()
 
 
 def test_official_folds_are_converted_once(study, official_folds, monkeypatch):

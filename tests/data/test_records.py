@@ -1,13 +1,16 @@
 """Slides in record form: what is sound, what a file gives back, and where anchors lie."""
 
 from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from scipy.cluster.vq import kmeans2
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.tensors import load_tensors, save_tensors
+from lgffem_core.data import records
 from lgffem_core.data.headers import about
 from lgffem_core.data.records import (
     LEVELS,
@@ -136,6 +139,22 @@ def test_an_anchor_is_its_clusters_patch_nearest_to_the_centre():
     positions = np.concatenate([heap, heap + 100])
     fine, coarse = anchors(positions, levels=(15, 400))
     assert fine.tolist() == [7, 22] and coarse.tolist() in ([14], [15])  # 7 and 22: the middles of 3 × 5
+
+
+@pytest.mark.parametrize(("rounds", "ends"), [(20, True), (2, False)])
+def test_k_means_is_that_of_all_its_rounds(rounds, ends, monkeypatch):
+    """Also where it has not come to its end by then."""
+    monkeypatch.setattr(records, "ITERATIONS", rounds)
+    ended = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        positions = rng.permutation(np.argwhere(rng.random((9, 9)) < 0.8)).astype(float)
+        centres, own = records.k_means(positions, 7, np.random.default_rng(seed))
+        all_rounds = partial(kmeans2, positions, 7, minit="++", missing="raise")
+        wanted, labels = all_rounds(iter=rounds, rng=np.random.default_rng(seed))
+        assert np.array_equal(centres, wanted) and np.array_equal(own, labels)
+        ended.append(np.array_equal(wanted, all_rounds(iter=rounds - 1, rng=np.random.default_rng(seed))[0]))
+    assert all(ended) if ends else not any(ended)
 
 
 def test_distances_and_coverage_are_those_of_a_loop():

@@ -2,13 +2,20 @@
 
 import pytest
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers import Conv2dSame, LayerNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.mlp import GlobalResponseNormMlp
 from torch import nn
 
 from lgffem_core.model import layers
-from lgffem_core.model.layers import ChannelNorm, DepthwiseDownsample, DepthwiseUpsample, FrozenMlp, ResponseNorm
+from lgffem_core.model.layers import (
+    ChannelNorm,
+    DepthwiseDownsample,
+    DepthwiseUpsample,
+    EdgePaddedConv,
+    FrozenMlp,
+    ResponseNorm,
+)
 
 
 def draw(module: nn.Module) -> nn.Module:
@@ -31,6 +38,10 @@ def pairs(dtype: torch.dtype):
     plain, quick = draw(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8, bias=False)), DepthwiseDownsample(8)
     quick.load_state_dict(plain.state_dict())
     yield plain.to(dtype), quick.to(dtype), torch.randn(2, 8, 6, 9, dtype=dtype)
+    for options in (dict(kernel_size=3, stride=2), dict(kernel_size=(5, 3), stride=1, dilation=2), dict(kernel_size=1)):
+        plain, quick = draw(Conv2dSame(6, 4, groups=2, **options)), EdgePaddedConv(6, 4, groups=2, **options)
+        quick.load_state_dict(plain.state_dict())
+        yield plain.to(dtype), quick.to(dtype), torch.randn(2, 6, 8, 11, dtype=dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5), (torch.bfloat16, 0.05)])
@@ -48,6 +59,17 @@ def test_quick_layers_give_the_plain_ones_values_and_gradients(dtype, tolerance,
         for theirs, ours in zip(*answers, strict=True):
             scale = theirs.abs().max()
             torch.testing.assert_close(ours / scale, theirs / scale, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2), (4, 3)])
+def test_a_convolution_whose_edges_alone_are_filled_has_the_same_bits(kernel, stride, layout):
+    plain = draw(Conv2dSame(5, 7, kernel, stride, bias=False)).to(memory_format=layout)
+    quick = EdgePaddedConv(5, 7, kernel, stride, bias=False).to(memory_format=layout)
+    quick.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 5, 9, 12).contiguous(memory_format=layout)
+    theirs, ours = plain(x), quick(x)
+    assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()
 
 
 def test_half_precision_is_derived_from_the_convolution_of_stride_1(monkeypatch):

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -19,7 +20,9 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config import parameter_files
+from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
+from lgffem_core.data import sets
 from lgffem_core.run import checklist as checklist_module
 from lgffem_core.run import cli, runner
 from lgffem_core.run import request as request_module
@@ -27,6 +30,7 @@ from lgffem_core.run.cli import main
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, run_graph, snakemake_command, sole_run, stop_group
 from lgffem_core.run.stages import Request, Stage, all_stages, failed_notebook, needed_sets
+from lgffem_core.run.warm import THREADS
 from lgffem_core.run.words import parse
 
 
@@ -396,6 +400,39 @@ def test_what_a_run_starts_sees_nothing_of_the_users_settings(sandbox, console, 
     assert not Path(seen["JUPYTER_RUNTIME_DIR"]).exists()  # it was the run's alone
 
 
+def test_the_synthetic_data_of_a_request_are_made_the_last_set_first(sandbox, monkeypatch, tmp_path):
+    mine, made = study(sandbox), []
+    request = str(Request("params/smoke.yaml", {"profile": "smoke"}).write(tmp_path / "request.json"))
+    mine.data_root("kimia").mkdir(parents=True)
+    for name in DATASETS:
+        monkeypatch.setattr(sets.get(name), "make_synthetic", lambda settings, root: made.append(root))
+    assert main(["synthetic", request]) == 0
+    assert made == [mine.data_root(name) for name in ("reports", "breakhis", "pannuke", "imagenet")]
+
+
+@pytest.mark.parametrize(("cores", "beside"), [(2, True), (1, False)])
+def test_they_are_made_beside_the_first_stage_where_a_core_waits_for_it(sandbox, monkeypatch, cores, beside):
+    started = []
+    monkeypatch.setattr(cli, "run_graph", lambda study, command, reporter, warm, beside: started.append(beside) or 1)
+    assert main(["params/smoke.yaml", "--cores", str(cores)]) == 1
+    words = [sys.executable, "-m", "lgffem_core", "synthetic", str(study(sandbox).artifacts / "request.json")]
+    assert started == [words if beside else None]
+
+
+def test_a_command_beside_a_run_has_its_settings_and_ends_with_it(sandbox, console, monkeypatch, tmp_path):
+    mine = study(sandbox)
+    mine.artifacts.mkdir(parents=True)
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    code = "import json, os, sys, time; json.dump(dict(os.environ), open(sys.argv[1], 'w')); time.sleep({})"
+    seen = [str(tmp_path / name) for name in ("run", "beside")]
+    command, beside = ([sys.executable, "-c", code.format(s), at] for s, at in zip((2, 600), seen, strict=True))
+    before = set(psutil.Process().children())
+    assert run_graph(mine, command, Reporter(console), False, beside) == 0
+    assert set(psutil.Process().children()) == before
+    run, other = (json.loads(Path(at).read_text()) for at in seen)
+    assert other == run | dict.fromkeys(THREADS, "1") and "PYTHONPATH" not in other
+
+
 def test_snakemake_works_without_a_home_and_heeds_no_profile(sandbox, console, monkeypatch, tmp_path):
     """Neither the one that a variable names nor profiles/default of the folder in which the command is typed."""
     mine = study(sandbox)
@@ -430,6 +467,7 @@ def fake_snakemake(monkeypatch, events, code=0):
     command = said(events)
     command[-1] += f"; raise SystemExit({code})"
     monkeypatch.setattr(cli, "snakemake_command", lambda *_: command)
+    monkeypatch.setattr(cli, "synthetic_sets", lambda study: [])  # nothing is made beside it
 
 
 def test_a_failure_is_the_stages_own_sentence_and_ends_with_1(monkeypatch, capsys):
@@ -477,7 +515,7 @@ def test_where_nothing_can_be_written_any_more_that_is_why_a_stage_said_nothing(
 
 
 def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):
-    def stopped(study, command, reporter, warm):
+    def stopped(study, command, reporter, warm, beside):
         reporter.handle(FAILED)
         raise KeyboardInterrupt
 

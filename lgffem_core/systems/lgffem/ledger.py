@@ -23,7 +23,6 @@ from lgffem_core.config.section import Section
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.config.watched import plain
 from lgffem_core.data import patch_table
-from lgffem_core.model.features import FEATURES
 from lgffem_core.retrieval.comparison import mcnemar_exact, paired_permutation
 from lgffem_core.retrieval.embed import Embedded
 from lgffem_core.retrieval.encoder import embed_table
@@ -155,8 +154,7 @@ def measure(study: Study, row: Row) -> list[Effect]:
     """Train (or find) both readings of a row and evaluate them: one effect a protocol."""
     base, sides = base_study(study, row.trains or ALONE), []
     for run in readings(study, row):
-        with FEATURES.keeping(study.params.compute.features):  # most runs train on the same batches
-            embeddings, labels, test, _ = row_embeddings(run, run if row.trains else base)
+        embeddings, labels, test, _ = row_embeddings(run, run if row.trains else base)
         protocols = run.params.retrieval.protocols
         sides.append([(protocol, evaluate(protocol, embeddings, labels, test)) for protocol in protocols])
     pairs = zip(*sides, strict=True)

@@ -12,6 +12,7 @@ from lgffem_core.config.params import Params
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import channel_order, check_unchanged, patch_table
 from lgffem_core.data.loading import PatchDataset
+from lgffem_core.model.features import kept_features
 from lgffem_core.model.weights import start_hash
 from lgffem_core.systems.lgffem.augmentation import training_augment
 from lgffem_core.systems.lgffem.model import LGFFEM, build_model
@@ -111,7 +112,8 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
         parts = {"model": model, "loss": LOSSES[loss.name](loss, table["label_id"].max() + 1, size, settings)}
         patches = strategy_patches(study, strategy, variant, seed, model, table)
         trainer = Trainer(fabric, recipe, parts, labelled_images, seed)
-        history = trainer.fit(patches, folder, identity, study.params.compute)
+        with kept_features(study):  # another variant, or row of the ledger, trains on the same batches
+            history = trainer.fit(patches, folder, identity, study.params.compute)
         return model.trainable_state(), history
 
     return train_once(fabric, folder, identity, train)

@@ -207,8 +207,8 @@ class Trainer:
         if checkpoint.arithmetic != self.arithmetic:
             raise StudyError(
                 f"{where}: was made with {checkpoint.arithmetic}, this run computes with {self.arithmetic}; set "
-                "compute.device and compute.precision to those, have a compiler where it was compiled, or delete it and "
-                "start again."
+                "compute.device and compute.precision to those, have a compiler where it was compiled, or delete it "
+                "and start again."
             )
         precision = self.fabric.strategy.precision
         if checkpoint.precision.keys() != precision.state_dict().keys():

@@ -49,8 +49,9 @@ class Features:
         """Keep up to ``gib`` GiB of what backbones give inside; their weights must not change there."""
         before = self.folder, self.room
         self.folder, self.room, self.left = folder, int(gib * GIB), 0
-        made_from = [code_hash("import lgffem_core.model.backbone"), lock_hash(), machine("cpu")]
-        self.made_from = sha256_json([made_from, torch.get_num_threads()]).encode()
+        if self.room:
+            made_from = [code_hash("import lgffem_core.model.backbone"), lock_hash(), machine("cpu")]
+            self.made_from = sha256_json([made_from, torch.get_num_threads()]).encode()
         try:
             yield
         finally:

@@ -83,7 +83,8 @@ def bring_into_place(study: Study, dataset: str) -> Path:
 
 def make_synthetic(study: Study, dataset: str) -> None:
     """Make a set's synthetic images unless they are there; where another process is at it, wait for that."""
-    root = study.data_root(dataset)
+    root, settings = study.data_root(dataset), study.params.data.synthetic
+    settings.model_dump()  # a stage depends on them, too, where another process makes the images
     if root.exists():
         return
     try:
@@ -96,7 +97,7 @@ def make_synthetic(study: Study, dataset: str) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            set_named(dataset).make_synthetic(study.params.data.synthetic, root)
+            set_named(dataset).make_synthetic(settings, root)
 
 
 def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:

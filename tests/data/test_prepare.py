@@ -17,6 +17,7 @@ from lgffem_core import data
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
+from lgffem_core.config.watched import Watched
 from lgffem_core.data import images_root, patch_table, preparation, prepare, sets
 from lgffem_core.data.loading import read_rgb
 from lgffem_core.data.preparation import check_counts
@@ -141,6 +142,16 @@ def test_who_comes_while_another_process_makes_a_set_waits_for_it(study, monkeyp
         preparation.make_synthetic(mine, "imagenet")
         assert root.is_dir()
         making.result()
+
+
+def test_a_stage_depends_on_what_synthetic_images_are_made_by_also_where_it_finds_them(study):
+    """As where another process made them beside it: which one comes first is chance."""
+    mine, read = study(data__synthetic__imagenet_classes=2), []
+    for _ in range(2):
+        read.append([])
+        preparation.make_synthetic(Study(Watched(mine.params, read[-1].append), mine.root), "imagenet")
+    made, found = map(set, read)
+    assert made == found and {"data.synthetic.seed", "data.synthetic.imagenet_classes"} <= found
 
 
 def test_official_folds_are_converted_once(study, official_folds, monkeypatch):

@@ -83,8 +83,7 @@ def bring_into_place(study: Study, dataset: str) -> Path:
 
 def make_synthetic(study: Study, dataset: str) -> None:
     """Make a set's synthetic images unless they are there; where another process is at it, wait for that."""
-    root, settings = study.data_root(dataset), study.params.data.synthetic
-    settings.model_dump()  # a stage depends on them, too, where another process makes the images
+    root = study.data_root(dataset)
     if root.exists():
         return
     try:
@@ -97,7 +96,7 @@ def make_synthetic(study: Study, dataset: str) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            set_named(dataset).make_synthetic(settings, root)
+            set_named(dataset).make_synthetic(study.params.data.synthetic, root)
 
 
 def refusal(study: Study, dataset: str, faults: list[Finding]) -> str:
@@ -217,6 +216,8 @@ def data_report(study: Study, datasets: Iterable[str] = NAMES) -> pd.DataFrame:
     """What was found in the files of these data sets, as ``prepare`` left it: the artefact "Data report"."""
     rows = []
     for dataset in datasets:
+        if study.is_synthetic(dataset):
+            study.params.data.synthetic.model_dump()  # all of it is read, also where another process made the images
         findings = pd.read_csv(faults_file(study, dataset), keep_default_na=False)
         made = read_json(study.index(dataset).with_suffix(".json"))
         rows += report_rows(dataset, made["files_examined"], findings)

@@ -144,13 +144,15 @@ def test_who_comes_while_another_process_makes_a_set_waits_for_it(study, monkeyp
         making.result()
 
 
-def test_a_stage_depends_on_what_synthetic_images_are_made_by_also_where_it_finds_them(study):
-    """As where another process made them beside it: which one comes first is chance."""
+def test_the_report_depends_on_what_synthetic_images_are_made_by_also_where_another_process_made_them(study):
+    """Which one comes first is chance."""
     mine, read = study(data__synthetic__imagenet_classes=2), []
     for _ in range(2):
-        read.append([])
-        preparation.make_synthetic(Study(Watched(mine.params, read[-1].append), mine.root), "imagenet")
-    made, found = map(set, read)
+        read.append(set())
+        stage = Study(Watched(mine.params, read[-1].add), mine.root)
+        prepare(stage, "imagenet")
+        preparation.data_report(stage, ["imagenet"])
+    made, found = ({key for key in keys if key.startswith("data.synthetic.")} for keys in read)
     assert made == found and {"data.synthetic.seed", "data.synthetic.imagenet_classes"} <= found
 
 

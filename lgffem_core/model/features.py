@@ -6,8 +6,8 @@ the code, the packages and the processor, not by where the images came from: an 
 found as well as one that several models embed. It does in the trainings of two variants, which differ behind the
 backbone, and in the ledger's. Only what a processor computes is kept, not what a GPU does.
 
-A file ``artifacts/<profile>/features/<key>.maps`` holds a batch's maps behind a checksum: one that a lost power left
-half-written counts as none.
+A file ``artifacts/<profile>/features/<key>.maps`` holds a batch's maps behind a checksum over the key and them: one
+that a lost power left half-written counts as none, and so does another batch's.
 """
 
 import hashlib
@@ -16,13 +16,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import atomic_path, sha256_json
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import machine
@@ -30,6 +31,7 @@ from lgffem_core.config.study import Study
 
 Maps = list[Tensor]  # 4 × (N, Cᵢ, Hᵢ, Wᵢ)
 GIB, CHECK = 1 << 30, 4  # bytes; of a checksum
+ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_")  # how variables begin that choose a processor's instructions
 
 
 class Features:
@@ -47,15 +49,16 @@ class Features:
     @contextmanager
     def keeping(self, folder: Path, gib: float) -> Iterator[None]:
         """Keep up to ``gib`` GiB of what backbones give inside; their weights must not change there."""
-        before = self.folder, self.room
+        before = self.folder, self.room, self.left, self.made_from
         self.folder, self.room, self.left = folder, int(gib * GIB), 0
         if self.room:
-            made_from = [code_hash("import lgffem_core.model.backbone"), lock_hash(), machine("cpu")]
+            chosen = {name: value for name, value in os.environ.items() if name.startswith(ARITHMETIC)}
+            made_from = [code_hash("import lgffem_core.model.backbone"), lock_hash(), machine("cpu"), chosen]
             self.made_from = sha256_json([made_from, torch.get_num_threads()]).encode()
         try:
             yield
         finally:
-            self.folder, self.room = before
+            self.folder, self.room, self.left, self.made_from = before
             self.weights.clear()
 
     def of(self, backbone: nn.Module, images: Tensor, compute: Callable[[], Maps]) -> Maps:
@@ -83,7 +86,7 @@ class Features:
         contents.seek(CHECK)
         torch.save(maps, contents)  # which keeps how they lie in memory: sums over them depend on it
         contents = contents.getbuffer()
-        contents[:CHECK] = zlib.crc32(contents[CHECK:]).to_bytes(CHECK, "little")
+        contents[:CHECK] = checksum(path, contents[CHECK:])
         if self.left < len(contents):
             self.left = self.make_room(len(contents))
         if self.left >= len(contents):
@@ -122,14 +125,22 @@ def sizes(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             continue
 
 
+def checksum(path: Path, contents: memoryview) -> bytes:
+    """Of a batch's key, which is the file's name, and its maps as they are written."""
+    return zlib.crc32(contents, zlib.crc32(path.stem.encode())).to_bytes(CHECK, "little")
+
+
 def read_maps(path: Path) -> Maps | None:
-    """The maps in a file, None where there is none or it is damaged."""
+    """The maps in a file, None where there is none or it is damaged; ``StudyError`` where it cannot be read."""
     try:
         contents = memoryview(path.read_bytes())
-        os.utime(path)
     except FileNotFoundError:
         return None
-    if zlib.crc32(contents[CHECK:]).to_bytes(CHECK, "little") != contents[:CHECK]:
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); delete the folder it is in.") from None
+    with suppress(OSError):  # of a disk that is read-only
+        os.utime(path)
+    if len(contents) <= CHECK or checksum(path, contents[CHECK:]) != contents[:CHECK]:
         print(f"{path}: is damaged; its batch is computed again.")
         return None
     return torch.load(io.BytesIO(contents[CHECK:]), weights_only=True)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lgffem_core.base.errors import StudyError
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.model import features
 from lgffem_core.model.backbone import Backbone
@@ -94,6 +95,11 @@ def test_what_else_computes_has_maps_of_its_own(keeping, backbone, computed, mon
             patch.setattr(features, name, lambda *_, value=value: value)
             with keeping(1):
                 backbone(batch(1))
+    with keeping(1), monkeypatch.context() as patch:
+        patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        with keeping(1):
+            backbone(batch(1))
+        backbone(batch(1))  # as before: what an inner one is made from ends with it
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
@@ -101,7 +107,7 @@ def test_what_else_computes_has_maps_of_its_own(keeping, backbone, computed, mon
             backbone(batch(1))
     finally:
         torch.set_num_threads(threads)
-    assert len(computed) == 1 + 3 + 1
+    assert len(computed) == 1 + 3 + 1 + 1
 
 
 def test_damaged_maps_are_named_and_computed_again(keeping, backbone, computed, tmp_path, capsys):
@@ -109,11 +115,18 @@ def test_damaged_maps_are_named_and_computed_again(keeping, backbone, computed, 
         first = backbone(batch(1))
         (file,) = (tmp_path / "features").iterdir()
         whole = file.read_bytes()
-        for damaged in (b"", whole[: len(whole) // 2], whole[:-300] + bytes([whole[-300] ^ 1]) + whole[-299:]):
+        backbone(batch(2))
+        (other,) = {*(tmp_path / "features").iterdir()} - {file}
+        flipped = whole[:-300] + bytes([whole[-300] ^ 1]) + whole[-299:]
+        for damaged in (b"", bytes(4), whole[: len(whole) // 2], flipped, other.read_bytes()):
             file.write_bytes(damaged)
             assert same(backbone(batch(1)), first)
             assert f"{file}: is damaged" in capsys.readouterr().out and file.read_bytes() == whole
-    assert len(computed) == 4
+        assert len(computed) == 2 + 5
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(StudyError, match="cannot be read"):
+            backbone(batch(1))
 
 
 def test_the_least_recently_used_make_room(keeping, backbone, computed, tmp_path):

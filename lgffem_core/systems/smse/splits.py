@@ -16,6 +16,7 @@ from lgffem_core.systems.smse.places import places_left
 from lgffem_core.systems.smse.runs import Run, runs
 
 DATASET = "breakhis"
+RESNET_STRIDE = 32  # pixels of an image that become a place of ResNet's last map
 
 
 def fold_split(study: Study, fold: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -55,6 +56,17 @@ def trained_on(table: pd.DataFrame, run: Run, fold: int) -> pd.DataFrame:
     return rows
 
 
+def check_last_batch(study: Study, run: Run, images: int) -> None:
+    """``RequestError`` where an epoch ends with one image of one place: ResNet's BatchNorm has nothing to average."""
+    settings = study.params.smse
+    alone = run.metric == "none" and images % settings.batch_size == 1
+    if alone and settings.network == "resnet18" and max(settings.image_size) <= RESNET_STRIDE:
+        raise RequestError(
+            f"smse.batch_size: of {images} images in batches of {settings.batch_size} one is left alone, too few for "
+            f"BatchNorm; set another, or images larger than {RESNET_STRIDE} pixels."
+        )
+
+
 def faults(study: Study) -> list[str]:
     """Why a user's BreakHis cannot be trained on as the parameters say: what ``train`` would say, at most one sentence.
 
@@ -71,7 +83,10 @@ def faults(study: Study) -> list[str]:
         table = pd.DataFrame(rows if packed else data_set.layout(root, settings)[0], columns=columns)
         for fold in study.params.smse.folds:
             for run in runs(study).values():
-                tested(table, fold) if packed else trained_on(table, run, fold)
+                if packed:
+                    tested(table, fold)
+                else:
+                    check_last_batch(study, run, len(trained_on(table, run, fold)))
     except RequestError as error:
         return [str(error)]
     return []

@@ -24,7 +24,7 @@ from lgffem_core.systems.smse.losses import Classification, class_weights, metri
 from lgffem_core.systems.smse.network import EmbeddingNet, build_classifier, build_network
 from lgffem_core.systems.smse.runs import Run
 from lgffem_core.systems.smse.sampling import Groups
-from lgffem_core.systems.smse.splits import DATASET, training_rows
+from lgffem_core.systems.smse.splits import DATASET, check_last_batch, training_rows
 from lgffem_core.training.fabric import make_fabric
 from lgffem_core.training.finished import TrainedRun, train_once
 from lgffem_core.training.loop import Recipe, Trainer
@@ -119,6 +119,7 @@ def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = 
     """Train one run on one fold, or find it finished; an interrupted one goes on from its last checkpoint."""
     fabric = fabric or make_fabric(study)
     rows = training_rows(study, run, fold)
+    check_last_batch(study, run, len(rows))
     every = run._replace(magnifications=tuple(study.params.data.breakhis.magnifications))
     plan = recipe(study, run, len(rows), len(training_rows(study, every, fold)))
     identity, folder = fingerprint(study, run, rows, plan, seed), folder_of(study, run, fold, seed)

@@ -38,6 +38,11 @@ def test_what_training_would_refuse_is_told_before_a_run_by_the_same_sentence(sm
         with pytest.raises(RequestError) as said:
             train_all(study, runs(study), 0)
         assert checklist(study) == [str(said.value)]
+    last = len(training_rows(smse(), RUN, 1)) - 1  # an epoch of two batches, the second of one image
+    study = smse(smse__folds=[1], smse__network="resnet18", smse__image_size=[32, 32], smse__batch_size=last)
+    with pytest.raises(RequestError, match=f"of {last + 1} images in batches of {last} one is left alone") as said:
+        train_all(study, {"plain": runs(study)["plain"]}, 0)
+    assert checklist(study) == [str(said.value)]
     (packed := tmp_path / "packed").mkdir()
     (packed / "BreaKHis_v1.tar.gz").write_bytes(b"not unpacked yet")
     (packed / "dsfold2.txt").write_text("")

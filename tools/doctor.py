@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[1]
 GIB = 1 << 30
-TO_INSTALL, TO_RUN, MEMORY = 10, 2, 4  # GiB: the packages and their download; a run's files; a run's processes
+TO_INSTALL, TO_RUN, MEMORY = 10, 3, 4  # GiB: the packages and their download; a run's files; a run's processes
 SHARED = 256 << 20  # bytes in which worker processes hand over their batches; containers have 64 MiB unless told
 MINIMUM = (3, 11)
 DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA version of torch -> oldest NVIDIA driver on Linux (CUDA release notes)

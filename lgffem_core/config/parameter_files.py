@@ -20,6 +20,7 @@ from lgffem_core.config.params import Params
 
 LARGEST = 2**32 - 1  # the largest seed that NumPy's and scikit-learn's generators take
 LONGEST = 100  # characters of a user's value that a sentence quotes
+DEEPEST = 9  # dots of a key; parameters have four
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -103,7 +104,7 @@ def parse_pairs(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         key = key.strip()
         quoted = one_line(pair[:LONGEST])
-        if not equals or not all(key.split(".")):
+        if not equals or not all(key.split(".")) or key.count(".") > DEEPEST or not key.isprintable():
             raise RequestError(f"--set {quoted}: write it as key.path=value, e.g. training.a.epochs=2.")
         try:
             overrides[key] = value if key in TEXT_KEYS and value != "null" else yaml.load(value, PlainLoader)
@@ -190,7 +191,8 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
         else:
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
             message = f"parameter {key}: {said(fault)}, got {shown(fault['input'])}{remedy}."
-        place = "--set" if any(f"{key}.".startswith(f"{typed}.") for typed in overrides) else source
+        typed = any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in overrides)
+        place = "--set" if typed else source
         raise RequestError(one_line(f"{place}: {message}")) from None
 
 

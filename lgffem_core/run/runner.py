@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from lgffem_core.run.stages import all_stages, failed_notebook
 from lgffem_core.run.warm import THREADS, start_server
 
 POLL = 0.25  # seconds between looks at the events
+PRIVATE = "lgffem_run_"  # folders of addresses, by the process that leads a run
 
 
 @contextmanager
@@ -44,9 +46,18 @@ def sole_run(study: Study):
                 f"another run of profile {study.params.profile} is under way in {study.root}; wait for it, or stop it."
             ) from None
         end_leftovers(study)  # before anything is looked at: they would still write
+        remove_private()
         for folder in (study.artifacts, study.results):
             remove_leftovers(folder)
         yield
+
+
+def remove_private() -> None:
+    """Remove what runs that were killed left among the system's temporary files."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PRIVATE}*_*"):
+        leader = folder.name.removeprefix(PRIVATE).partition("_")[0]
+        if leader.isdigit() and not psutil.pid_exists(int(leader)):
+            shutil.rmtree(folder, ignore_errors=True)  # of another user it stays
 
 
 def events_file(study: Study) -> Path:
@@ -124,7 +135,7 @@ def run_graph(
     position = 0
     with (
         open(study.artifacts / "snakemake.log", "w") as log,
-        tempfile.TemporaryDirectory(prefix="lgffem_") as private,
+        tempfile.TemporaryDirectory(prefix=f"{PRIVATE}{os.getpid()}_") as private,
         reporter.console.status(reporter.line()) as status,
     ):
         environment = {**of_run(study.root, Path(private)), VARIABLE: str(events)}

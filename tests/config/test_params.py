@@ -324,6 +324,20 @@ def test_a_pair_without_key_or_value_says_how_to_write_one(pair):
     assert str(caught.value).startswith(f"--set {pair}: ")
 
 
+@pytest.mark.parametrize("key", [".".join("a" * 2000), "compute.f\udcfcr"])
+def test_a_key_beyond_every_depth_or_alphabet_is_refused_in_a_short_sentence(key):
+    with pytest.raises(RequestError, match="write it as key.path=value") as caught:
+        parse_pairs([f"{key}=1"])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("key", ["training.d.epochs", "traning.a.epochs"])
+def test_an_unknown_section_that_was_typed_is_not_laid_on_the_file(key):
+    tree = apply_overrides({"profile": "x"}, {key: 1})
+    with pytest.raises(RequestError, match="^--set: unknown parameter"):
+        validate(tree, "p.yaml", {key: 1})
+
+
 def test_a_pair_with_broken_yaml_names_itself():
     with pytest.raises(RequestError, match=r"^--set seeds=\[0: the value is not valid YAML\.$"):
         parse_pairs(["seeds=[0"])

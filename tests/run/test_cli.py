@@ -292,6 +292,18 @@ def test_a_signal_before_a_run_ends_with_130_and_a_sentence(program, said, sign)
 # -- the lock --------------------------------------------------------------------------------------------
 
 
+def test_what_killed_runs_left_among_temporary_files_is_removed(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.tempfile, "gettempdir", lambda: str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"{runner.PRIVATE}{ended.pid}_a", f"{runner.PRIVATE}{os.getpid()}_b", f"{runner.PRIVATE}mine_c"]
+    for name in names:
+        (tmp_path / name / "warm").mkdir(parents=True)
+    with sole_run(study(sandbox)):
+        assert [(tmp_path / name).exists() for name in names] == [False, True, True]
+
+
+
 def test_a_second_run_of_a_profile_is_refused_and_another_profile_is_not(sandbox):
     with sole_run(study(sandbox)):
         with pytest.raises(RequestError, match="another run of profile smoke is under way"), sole_run(study(sandbox)):

@@ -19,7 +19,7 @@ from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.cluster import cluster_profile
 from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
-from lgffem_core.run.plan import plan
+from lgffem_core.run.plan import NOTE, plan
 from lgffem_core.run.request import check_profile, make_request
 from lgffem_core.run.runner import Reporter, own_command, run_graph, snakemake_command, sole_run
 from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, synthetic_sets, unread
@@ -241,7 +241,8 @@ def perform(options: argparse.Namespace) -> int:
         return verify(options.folders)
     if options.dry_run:
         request = asked_for(options.params, options.pairs)
-        print("\n".join([plan(request.study), *told_unread(request), *told_missing(options.params, request.study)]))
+        said = [NOTE, *told_unread(request), *told_missing(options.params, request.study)]
+        print("\n".join([plan(request.study), "", *said]))
         return 0
     return run(options.params, options.pairs, options.cores, options.cluster)
 

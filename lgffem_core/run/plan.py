@@ -4,6 +4,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.run.due import due
 from lgffem_core.run.stages import all_stages, known, resources, upstream
 
+NOTE = "MB, minutes and GPUs: what a job asks a cluster for, at the published schedule; here nothing depends on them."
 HEAD = ("job", "stage", "variant", "seed", "cores", "MB", "minutes", "GPUs", "state", "after jobs")
 
 

@@ -17,6 +17,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.run import cli, cluster
 from lgffem_core.run.cli import main
 from lgffem_core.run.cluster import cluster_profile
+from lgffem_core.run.plan import NOTE
 from lgffem_core.run.registry import registry
 from lgffem_core.run.runner import snakemake_command
 from lgffem_core.run.stages import all_stages, resources
@@ -121,7 +122,8 @@ def test_a_dry_run_heeds_no_cluster_and_starts_nothing(tmp_path, monkeypatch, ca
     monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("started"))
     assert main([SMOKE, "--cluster", "nowhere", "--dry-run"]) == 0
     jobs = len(all_stages(Study.load(SMOKE)))
-    assert capsys.readouterr().out.count("\n") == jobs + 1 and not (tmp_path / "out").exists()
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 1 + jobs + 2 and told[-1] == NOTE and not (tmp_path / "out").exists()
 
 
 # -- Kubernetes -------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def parse_pairs(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         key = key.strip()
         quoted = one_line(pair[:LONGEST])
-        if not equals or not all(key.split(".")) or key.count(".") > DEEPEST or not key.isprintable():
+        if not equals or not all(key.split(".")) or key.count(".") > DEEPEST or not is_utf8(key):
             raise RequestError(f"--set {quoted}: write it as key.path=value, e.g. training.a.epochs=2.")
         try:
             overrides[key] = value if key in TEXT_KEYS and value != "null" else yaml.load(value, PlainLoader)
@@ -116,6 +116,11 @@ def parse_pairs(pairs: list[str]) -> dict[str, Any]:
             )
         check_leaves(overrides[key], key, "--set")
     return overrides
+
+
+def is_utf8(text: str) -> bool:
+    """False where bytes were typed that are none: Python has surrogates in their place."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_leaves(value, key: str, source: str) -> None:
@@ -132,7 +137,7 @@ def check_leaves(value, key: str, source: str) -> None:
         fault = "must not be empty; leave it out, or write null"
     elif isinstance(value, str) and "\0" in value:
         fault = "must not hold the character 0"
-    elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+    elif isinstance(value, str) and not is_utf8(value):
         fault = "holds bytes that are no UTF-8; rename the file or folder, or link to it"
     elif isinstance(value, str) and value.startswith("~") and os.path.expanduser(value).startswith("~"):
         fault = "names a home folder that is not there"

@@ -1,6 +1,7 @@
 """Writing files so that a reader never meets half of one, and naming what is in them."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -109,14 +110,32 @@ def refused(path: Path, done: str, error: OSError) -> StudyError:
     )
 
 
-def remove_file(path: Path) -> None:
-    """Delete a file; ``StudyError`` where the operating system refuses."""
+@contextmanager
+def refusing(path: Path, done: str):
+    """Turn what the operating system refuses inside into the sentence of ``refused``, where a remedy is known."""
     try:
-        path.unlink()
+        yield
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        raise refused(path, "removed", error) from None
+        raise refused(path, done, error) from None
+
+
+@contextmanager
+def held(path: Path):
+    """Wait until no other process holds this file, and hold it inside; ``StudyError`` where it cannot be written."""
+    with refusing(path, "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "w")
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file; ``StudyError`` where the operating system refuses."""
+    with refusing(path, "removed"):
+        path.unlink()
 
 
 def remove_leftovers(folder: Path) -> list[Path]:

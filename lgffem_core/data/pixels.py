@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lgffem_core.base.files import REMEDIES, atomic_path, refused, sha256_json
+from lgffem_core.base.files import atomic_path, refusing, sha256_json
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, files_census, images_root, patch_table
@@ -66,18 +66,12 @@ class Pixels:
 
     def write(self, *parts: tuple[int, bytes | memoryview]) -> None:
         """Write each part at its place, one after the other; ``StudyError`` where the operating system refuses."""
-        try:
+        with suppress(FileNotFoundError), refusing(self.path, "written"):  # not there where others needed the room
             with open(self.path, "r+b", buffering=0) as file:
                 for place, data in parts:
                     while len(data):  # a full disk takes a part, and refuses the rest
                         written = os.pwrite(file.fileno(), data, place)
                         place, data = place + written, data[written:]
-        except FileNotFoundError:  # others needed the room
-            return
-        except OSError as error:
-            if error.errno not in REMEDIES:
-                raise
-            raise refused(self.path, "written", error) from None
 
 
 def kept_pixels(study: Study, dataset: str, table: pd.DataFrame, transform: Augment) -> Pixels | None:

@@ -5,7 +5,6 @@
 table back; ``check_unchanged`` says whether the files are still those that it names.
 """
 
-import fcntl
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
@@ -14,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import REMEDIES, read_json, refused, sha256_file, sha256_json, write_json, write_text
+from lgffem_core.base.files import held, read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census, data_digest, files_cache, study_files
 from lgffem_core.data.listing import unread_rows
@@ -86,15 +85,7 @@ def make_synthetic(study: Study, dataset: str) -> None:
     root = study.data_root(dataset)
     if root.exists():
         return
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(root.with_name(f"{dataset}.lock"), "w")
-    except OSError as error:
-        if error.errno not in REMEDIES:
-            raise
-        raise refused(root, "written", error) from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(root.with_name(f"{dataset}.lock")):
         if not root.exists():
             set_named(dataset).make_synthetic(study.params.data.synthetic, root)
 

@@ -23,8 +23,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from lgffem_core.base.errors import StudyError
-from lgffem_core.base.files import atomic_path, sha256_json
+from lgffem_core.base.files import atomic_path, refusing, sha256_json
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import machine
 from lgffem_core.config.study import Study
@@ -133,11 +132,10 @@ def checksum(path: Path, contents: memoryview) -> bytes:
 def read_maps(path: Path) -> Maps | None:
     """The maps in a file, None where there is none or it is damaged; ``StudyError`` where it cannot be read."""
     try:
-        contents = memoryview(path.read_bytes())
+        with refusing(path, "read"):
+            contents = memoryview(path.read_bytes())
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); delete the folder it is in.") from None
     with suppress(OSError):  # of a disk that is read-only
         os.utime(path)
     if len(contents) <= CHECK or checksum(path, contents[CHECK:]) != contents[:CHECK]:

@@ -1,11 +1,10 @@
 """Executing one stage: a notebook, in a kernel of its own, by papermill."""
 
-import fcntl
 import os
 import re
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import papermill
@@ -15,7 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core import data
 from lgffem_core.base.errors import StudyError, plain
-from lgffem_core.base.files import REMEDIES, refused, sha256_file, write_json, write_text
+from lgffem_core.base.files import REMEDIES, held, refused, sha256_file, write_json, write_text
 from lgffem_core.base.progress import STAGE_VARIABLE, emit
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import machine
@@ -60,13 +59,9 @@ def notebook_parameters(request: Request, variant: str, seed: str) -> dict:
     return parameters | ({"variant": variant, "seed": int(seed)} if variant else {})
 
 
-@contextmanager
-def alone(study: Study, stage: Stage):
+def alone(study: Study, stage: Stage) -> AbstractContextManager:
     """Wait until no other process runs the stage: a cluster's jobs may outlive the run that submitted them."""
-    note_file(study, stage).parent.mkdir(parents=True, exist_ok=True)
-    with open(note_file(study, stage).with_suffix(".lock"), "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return held(note_file(study, stage).with_suffix(".lock"))
 
 
 def execute_stage(request: Request, notebook: str, variant: str = "", seed: str = "") -> None:

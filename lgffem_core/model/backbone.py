@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lgffem_core.base.errors import RequestError, StudyError, near
 from lgffem_core.config.parameter_files import one_line
 from lgffem_core.config.params import Backbone as BackboneParams
-from lgffem_core.model.device import own_precision
+from lgffem_core.model.device import own_precision, without_autocast
 from lgffem_core.model.features import FEATURES
+from lgffem_core.model.folding import fold_norms
 from lgffem_core.model.layers import EdgePaddedConv, FrozenMlp, ResponseNorm
 from lgffem_core.model.packaged import PACKAGES, packaged_weights, under_timms_names
 
@@ -48,6 +49,8 @@ class Backbone(nn.Module):
         channels_last: the network itself gives (N, H, W, C), as Swin does.
         channels: channels of the four stages, e.g. [128, 256, 512, 1024] for ConvNeXt V2 base.
         mean, std: input statistics for images in [0, 1].
+        exact: computes in float32 whatever the rest does. With batch normalisation, rounding its weights alone moves
+            an embedding's cosine below 0.999.
 
     Raises ``RequestError`` where name, options or weights do not fit; ``StudyError`` where weights
     should come from an installed package or the hub and cannot.
@@ -65,8 +68,11 @@ class Backbone(nn.Module):
         if min(self.std) <= 0:
             raise RequestError(f"model.backbone.std: must be positive in every channel, got {self.std}.")
         self.requires_grad_(False).eval()
+        self.exact = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
         self.channels_last = check_maps(params.name, self.features, image_size)
         quicken(self.features)
+        if not next(self.parameters()).is_meta:  # which has no values
+            fold_norms(self.features, image_size)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: a frozen backbone must not move its running statistics or drop paths."""
@@ -78,7 +84,11 @@ class Backbone(nn.Module):
     def maps(self, images: Tensor) -> list[Tensor]:
         """The same, computed."""
         weight = next(self.parameters())  # float32, or half precision where a run computes in it
-        with nullcontext() if weight.dtype == torch.float32 else own_precision(images):
+        if self.exact:
+            context = without_autocast(images)
+        else:
+            context = nullcontext() if weight.dtype == torch.float32 else own_precision(images)
+        with context:
             maps = self.features(images.to(weight.dtype, memory_format=torch.channels_last))
         return [(each.permute(0, 3, 1, 2) if self.channels_last else each).to(images.dtype) for each in maps]
 

@@ -2,10 +2,8 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 
 import torch
-from torch import nn
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import Compute
@@ -65,12 +63,7 @@ def own_precision(x: torch.Tensor) -> AbstractContextManager:
     return torch.autocast("cuda", enabled=False) if x.is_cuda else nullcontext()
 
 
-def to_bfloat16(network: nn.Module) -> None:
-    """Keep a frozen network in what it computes in, but for batch normalisation, as autocast has it.
-
-    Running statistics, rounded, move an embedding as far as all else that half precision changes.
-    """
-    norms = [(each, deepcopy(each.state_dict())) for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
-    network.bfloat16()
-    for norm, exact in norms:
-        norm.float().load_state_dict(exact)
+def without_autocast(x: torch.Tensor) -> AbstractContextManager:
+    """The context in which nothing chooses a precision, on the device of ``x``."""
+    kind = x.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)

@@ -58,7 +58,7 @@ class EdgePaddedConv(Conv2dSame):
         padded[:, :, :top] = padded[:, :, top + h :] = 0
         padded[..., :left] = padded[..., left + w :] = 0
         padded[:, :, top : top + h, left : left + w] = x
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return self._conv_forward(padded, self.weight, self.bias)  # its own padding is none
 
 
 class ChannelNorm(LayerNorm2d):

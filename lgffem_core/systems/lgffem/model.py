@@ -10,7 +10,7 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.config.params import Model, Toggles
 from lgffem_core.config.study import Study
 from lgffem_core.model.backbone import Backbone
-from lgffem_core.model.device import precision_of, prepare_device, to_bfloat16
+from lgffem_core.model.device import precision_of, prepare_device
 from lgffem_core.systems.lgffem.head import GeMHead, MiniHead
 from lgffem_core.systems.lgffem.neck import FusionNode, LateralProjection, Neck
 
@@ -85,6 +85,6 @@ def build_model(study: Study, variant: str, seed: int) -> LGFFEM:
     backbone = Backbone(settings.backbone, study.resolve(settings.backbone.weights), settings.image_size)
     torch.manual_seed(seed)  # the neck's draw does not depend on how the backbone was made
     model = assemble(backbone, settings, study.variant(variant)).to(memory_format=torch.channels_last)
-    if precision_of(study.params.compute) == "bf16-mixed":
-        to_bfloat16(model.backbone)
+    if precision_of(study.params.compute) == "bf16-mixed" and not backbone.exact:
+        backbone.bfloat16()  # kept in what it computes in
     return model

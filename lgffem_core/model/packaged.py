@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
@@ -49,17 +48,11 @@ def packaged_weights(name: str, key: str) -> Packaged:
 
 def under_timms_names(name: str, stored: dict, path: Path) -> dict:
     """Tensors in the order of timm's network ``name`` under timm's names; ``StudyError`` where they do not fit it."""
-    wanted = timms_shapes(name)
-    if [tensor.shape for tensor in stored.values()] != list(wanted.values()):
-        raise StudyError(f"{path} does not hold the weights of {name}: their number or shapes are not timm's.")
-    return dict(zip(wanted, stored.values(), strict=True))
-
-
-@cache
-def timms_shapes(name: str) -> dict:
-    """Name -> shape of the tensors of timm's network ``name``; a stage builds it many times."""
     import timm
     import torch
 
     with torch.device("meta"):  # names and shapes alone
-        return {key: tensor.shape for key, tensor in timm.create_model(name).state_dict().items()}
+        wanted = timm.create_model(name).state_dict()
+    if [tensor.shape for tensor in stored.values()] != [tensor.shape for tensor in wanted.values()]:
+        raise StudyError(f"{path} does not hold the weights of {name}: their number or shapes are not timm's.")
+    return dict(zip(wanted, stored.values(), strict=True))

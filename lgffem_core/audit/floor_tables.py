@@ -47,8 +47,8 @@ def descriptors(study: Study, encoder: Encoder) -> Descriptors:
     compute = study.params.compute
     device, precision = prepare_device(compute), precision_of(compute)
     embed = partial(embed_images, batch_size=study.params.retrieval.batch_size, device=device, precision=precision)
-    again = partial(embed, features=partial(kept_features, study))  # the trained encoder's backbone is the frozen one,
-    # and what is kept of it is a batch: both take those of ``embed_table``
+    # The trained encoder's backbone is the frozen one, and its maps are kept by the batch: both take ``embed_table``'s.
+    again = partial(embed, features=partial(kept_features, study))
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,

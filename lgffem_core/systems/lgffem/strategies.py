@@ -157,7 +157,7 @@ def strategy_recipe(params: Params, strategy: str) -> Recipe:
     training, settings = params.training, getattr(params.training, strategy)
     high = settings.lr or training.lr
     decay = {"weight_decay": training.weight_decay, "amsgrad": settings.amsgrad}
-    many = {"foreach": True}  # torch's own choice on a GPU; on a processor, too, the same numbers in a third of the time
+    many = {"foreach": True}  # as torch does on a GPU; on a processor, too, the same numbers in a third of the time
 
     def rate(step: int, steps: int) -> float:
         low, total = min(training.lr_min, high), settings.epochs * steps

@@ -46,8 +46,9 @@ def descriptors(study: Study, encoder: Encoder) -> Descriptors:
     seed, settings = study.params.seeds[0], study.params.model.backbone
     compute = study.params.compute
     device, precision = prepare_device(compute), precision_of(compute)
-    embed = partial(embed_images, device=device, precision=precision)
-    again = partial(embed, features=partial(kept_features, study))  # the trained encoder's backbone is the frozen one
+    embed = partial(embed_images, batch_size=study.params.retrieval.batch_size, device=device, precision=precision)
+    # The trained encoder's backbone is the frozen one, and its maps are kept by the batch: both take ``embed_table``'s.
+    again = partial(embed, features=partial(kept_features, study))
     found = {
         "mean colour": floors.mean_colour,
         "RGB histogram": floors.rgb_histogram,
@@ -59,7 +60,7 @@ def descriptors(study: Study, encoder: Encoder) -> Descriptors:
     if settings.pretrained or settings.weights:
         frozen = floors.backbone_encoder(study, seed)
         found[frozen.label] = partial(again, frozen)
-    return found | {encoder.label: partial(again, encoder, batch_size=study.params.retrieval.batch_size)}
+    return found | {encoder.label: partial(again, encoder)}
 
 
 def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.Conditioned]:

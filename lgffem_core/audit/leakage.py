@@ -117,7 +117,7 @@ def proposals(
     if not among:
         return {}
     probes = [(turn, window) for turn in range(8) for window in windows()]
-    hashes = np.array([[dct_hash(oriented(planes[i], turn), window) for turn, window in probes] for i in among])
+    hashes = np.array([dct_hashes(planes[i], probes) for i in among])
     pairs = similar_hashes(hashes)
     if embeddings is not None and len(among) > 1:
         pairs |= neighbours(embeddings[among])
@@ -234,13 +234,19 @@ def windows() -> list[tuple[int, int, int]]:
     return crops
 
 
-def dct_hash(plane: np.ndarray, window: tuple[int, int, int]) -> np.ndarray:
-    """256 bits as (32,) uint8: which low-frequency DCT coefficients of the window exceed their median.
+def dct_hashes(plane: np.ndarray, probes: list[tuple[int, tuple]]) -> np.ndarray:
+    """Of each (orientation, window) 256 bits, (P, 32) uint8: which low-frequency DCT coefficients exceed their median.
 
     The mean grey level is left out, so that one bit is always 0.
     """
+    turned = [oriented(plane, turn) for turn in range(8)]
+    found = np.array([low_frequencies(turned[turn], window) for turn, window in probes])
+    return np.packbits(found > np.median(found, axis=1, keepdims=True), axis=1)  # which fills up with 0
+
+
+def low_frequencies(plane: np.ndarray, window: tuple[int, int, int]) -> np.ndarray:
+    """DCT coefficients of a window, without its mean: (255,) float32."""
     row, column, side = window
     part = plane[row : row + side, column : column + side].astype(np.float32)
     thumbnail = cv2.resize(part, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    coefficients = cv2.dct(thumbnail)[:KEPT, :KEPT].ravel()[1:]
-    return np.packbits(np.append(coefficients > np.median(coefficients), False))
+    return cv2.dct(thumbnail)[:KEPT, :KEPT].ravel()[1:]

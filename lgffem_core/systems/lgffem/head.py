@@ -46,31 +46,6 @@ class HalfPrecisionMean(torch.autograd.Function):
 half_precision_mean = torch.compiler.disable(HalfPrecisionMean.apply)  # a compiler makes it no faster
 
 
-class PowerMean(torch.autograd.Function):
-    """The mean of xᵖ in ``generalised_mean`` on a processor in float32: autograd's derivatives, to the last bit.
-
-    Autograd guards them against log 0, which no clipped value comes to, and has the derivatives to x in another layout
-    than x: together a third of the time.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, p: Tensor, eps: float) -> Tensor:  # (N, C, H, W), (1,) -> (N, C)
-        clipped = x.clamp(min=eps)
-        powers = clipped.pow(p)
-        ctx.save_for_backward(x, p, clipped, powers)
-        ctx.eps = eps
-        return powers.mean(dim=(2, 3))
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple:
-        x, p, clipped, powers = ctx.saved_tensors
-        grad, to_p = (grad / x[0, 0].numel())[:, :, None, None], None
-        to_x = torch.where(x >= ctx.eps, clipped.pow(p - 1).mul_(p).mul_(grad), 0)
-        if ctx.needs_input_grad[1]:  # summed in the order of the axes, as autograd does
-            to_p = torch.mul(powers * clipped.log(), grad, out=x.new_empty(x.shape)).sum_to_size(p.shape)
-        return to_x, to_p, None
-
-
 class GeM(nn.Module):
     """Generalised-mean pooling with a trainable p: p = 1 is the average, p → ∞ the maximum."""
 
@@ -82,8 +57,6 @@ class GeM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype.itemsize < 4 and not x.is_cuda:
             return half_precision_mean(x, self.p, self.eps)
-        if x.dtype == torch.float32 and not x.is_cuda:
-            return PowerMean.apply(x, self.p, self.eps).pow(1.0 / self.p)
         return generalised_mean(x.float(), self.p, self.eps)  # x^4.6 leaves the range of half precision
 
 

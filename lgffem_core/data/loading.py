@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,15 @@ def read_rgb(path: Path, channel_order: str = "rgb", sha256: str | None = None) 
     raise StudyError(f"{path}: changed since the index was made; restore it, or run notebook 01 again.")
 
 
+@cache
+def normalised_levels(mean: tuple, std: tuple) -> np.ndarray:
+    """What each level 0 … 255 becomes in each channel: (256, 3) float32."""
+    return (np.arange(256, dtype=np.float32)[:, None] / 255.0 - np.float32(mean)) / np.float32(std)
+
+
 def normalise(image: np.ndarray, mean: tuple, std: tuple) -> torch.Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W): (x/255 − mean)/std per channel."""
-    values = (np.arange(256, dtype=np.float32)[:, None] / 255.0 - np.float32(mean)) / np.float32(std)  # of each level
-    scaled = np.empty((3, *image.shape[:2]), np.float32)
+    values, scaled = normalised_levels(tuple(mean), tuple(std)), np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):
         np.take(values[:, channel], image[..., channel], out=scaled[channel], mode="clip")  # which checks no index
     return torch.from_numpy(scaled)

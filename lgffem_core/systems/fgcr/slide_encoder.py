@@ -41,34 +41,41 @@ class Block(nn.Module):
         self.to_out = each(lambda: nn.Sequential(nn.Linear(inner, width), nn.Dropout(dropout)))
         self.feed_forward = each(feed_forward)
 
-    def forward(self, vectors: dict[str, Tensor], batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Vectors by kind, (B, N, d), (B, A, d) and (B, 1, d); also the anchors' attention (B, heads, A, N)."""
+    def forward(self, vectors: dict[str, Tensor], batch: Batch, last: bool = False) -> tuple[dict[str, Tensor], Tensor]:
+        """Vectors by kind, (B, N, d), (B, A, d) and (B, 1, d); also the anchors' attention (B, heads, A, N).
+
+        The ``last`` block leaves the patches out, which nothing reads behind it.
+        """
         normed = {kind: self.norm[kind](x) for kind, x in vectors.items()}
         q, k, v = ({kind: part for kind, part in zip(KINDS, parts, strict=True)} for parts in self.split(normed))
         exponent = batch.exponent[:, None]  # (B, 1, A, N)
-        found = {
-            "patches": self.attend(q["patches"], k["anchors"], v["anchors"], batch.anchors, exponent.mT),
+        found = {}
+        if not last:
+            found["patches"] = self.attend(q["patches"], k["anchors"], v["anchors"], batch.anchors, exponent.mT)
+        found |= {
             "anchors": self.attend(q["anchors"], k["patches"], v["patches"], batch.patches, exponent),
             "class": self.attend(q["class"], k["anchors"], v["anchors"], batch.anchors),
         }
         base = normed if self.toggles.residual == "normalised" else vectors
-        after = {kind: base[kind] + self.to_out[kind](self.joined(found[kind][0])) for kind in KINDS}
+        after = {kind: base[kind] + self.to_out[kind](self.joined(found[kind][0])) for kind in found}
         return {kind: x + self.feed_forward[kind](x) for kind, x in after.items()}, found["anchors"][1]
 
     def split(self, normed: dict[str, Tensor]):
         """Queries, keys and values of each kind, a head each: three lists of (B, heads, n, head_width)."""
-        parts = [self.to_qkv[kind](normed[kind]).unflatten(-1, (3, self.heads, -1)) for kind in KINDS]
-        return ([part[..., i, :, :].transpose(1, 2) for part in parts] for i in range(3))
+        parts = [self.to_qkv[kind](normed[kind]).unflatten(-1, (3, self.heads, -1)).unbind(-3) for kind in KINDS]
+        return ([part[i].transpose(1, 2) for part in parts] for i in range(3))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor, exponent: Tensor | None = None):
         """Softmax attention over valid keys (B, n), under a soft mask: the values, and what they are weighted by.
 
         The mask is part of the softmax, so that weights sum to 1 ("within"), or multiplies its result ("after").
         """
-        scores = (q @ k.mT) * self.head_width**-0.5
+        scores, padded = (q @ k.mT) * self.head_width**-0.5, ~valid[:, None, None, :]
         if exponent is not None and self.toggles.mask == "within":
-            scores = scores + exponent
-        weights = scores.masked_fill(~valid[:, None, None, :], NEVER).softmax(dim=-1)
+            scores = scores + exponent.masked_fill(padded, NEVER)  # which has no heads, and no gradient
+        else:
+            scores = scores.masked_fill(padded, NEVER)
+        weights = scores.softmax(dim=-1)
         if exponent is not None and self.toggles.mask == "after":
             weights = weights * exponent.exp()
         return weights @ v, weights
@@ -96,5 +103,5 @@ class SlideEncoder(nn.Module):
             "class": self.class_token.expand(size, 1, -1),
         }
         for block in self.blocks:
-            vectors, attention = block(vectors, batch)
+            vectors, attention = block(vectors, batch, last=block is self.blocks[-1])
         return vectors["class"][:, 0], vectors["anchors"] * batch.anchors[..., None], attention

@@ -12,6 +12,7 @@ from torch import Tensor
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.data.loading import PatchDataset, normalise
 
+ROOM = 1 << 27  # bytes of augmented images that trainings share
 GROUPS = {"none": 1, "pair": 2, "triplet": 3}  # metric loss -> images of a group, the anchor included
 
 
@@ -19,13 +20,14 @@ class Groups(PatchDataset):
     """Images in groups: an item, asked for as (epoch, row), is (images (K, 3, H, W), labels (K,), rows (K,)).
 
     ``kind`` is one of ``GROUPS``; everything else is ``PatchDataset``'s. Each image of a group is augmented by itself.
+    ``shown`` holds augmented images by SHA-256 and seed, for data sets that differ in nothing but their groups.
     """
 
-    kind = "triplet"
+    kind, shown = "triplet", None
 
-    def of_kind(self, kind: str) -> "Groups":
-        """The same, in groups of ``kind``."""
-        self.kind, labels = kind, np.array(self.labels)
+    def of_kind(self, kind: str, shown: dict[tuple[str, int], np.ndarray] | None = None) -> "Groups":
+        """The same, in groups of ``kind``, with what others were ``shown``."""
+        self.kind, self.shown, labels = kind, shown, np.array(self.labels)
         self.of_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
         self.of_others = {label: np.flatnonzero(labels != label) for label in np.unique(labels)}
         return self
@@ -43,9 +45,15 @@ class Groups(PatchDataset):
 
     def view(self, epoch: int, row: int, place: int, anchor: int) -> Tensor:
         """An image of a group, augmented as its place in the group has it: (3, H, W)."""
-        image = self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
-        seed = derive_seed("augment", self.seed, epoch, self.ids[anchor], place)
-        return normalise(self.transform(image, seed), self.mean, self.std)
+        key = self.hashes[row], derive_seed("augment", self.seed, epoch, self.ids[anchor], place)
+        shown = {} if self.shown is None else self.shown
+        if key not in shown:
+            image = self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
+            image = self.transform(image, key[1])
+            if (len(shown) + 1) * image.nbytes > ROOM:
+                return normalise(image, self.mean, self.std)
+            shown[key] = image
+        return normalise(shown[key], self.mean, self.std)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         epoch, anchor = key

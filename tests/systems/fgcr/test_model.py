@@ -76,6 +76,20 @@ def test_residuals_add_to_what_went_in_or_to_its_normalised_values(items, small)
             torch.testing.assert_close(found[kind], expected, atol=1e-5, rtol=0)
 
 
+def test_the_last_block_leaves_out_the_patches_and_nothing_else(model, items):
+    block, batch, seen = model.slides.blocks[-1], collate(items), []
+    block.register_forward_hook(
+        lambda block, given, options, found: seen.append((given, options, found)), with_kwargs=True
+    )
+    with torch.no_grad():
+        model(batch)
+        whole, attention = block.forward(*seen[0][0])
+    (_, options, (vectors, looked)) = seen[0]
+    assert options == {"last": True} and vectors.keys() == {"anchors", "class"} and torch.equal(attention, looked)
+    assert whole["patches"].shape[:2] == batch.patches.shape
+    assert all(torch.equal(x, whole[kind]) for kind, x in vectors.items())
+
+
 def test_weights_are_shared_or_not(tokenizer, small):
     sizes = {}
     for shared in (True, False):

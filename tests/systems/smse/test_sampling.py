@@ -73,6 +73,29 @@ def test_each_image_of_a_group_is_augmented_by_itself(smse):
     assert 0 < sum(apart) < 24
 
 
+def test_runs_that_share_what_was_shown_see_what_they_see_alone(smse, monkeypatch):
+    study, shown = smse(), {}
+    alone, _ = sampled(study, "pair")
+    items = [alone[epoch, row] for epoch in (0, 1) for row in (3, 5)]
+    for _ in range(2):
+        shared, _ = sampled(study, "pair")
+        shared.of_kind("pair", shown)
+        for key, item in zip([(0, 3), (0, 5), (1, 3), (1, 5)], items, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(shared[key], item, strict=True))
+        assert len(shown) == 8
+        monkeypatch.setattr(shared, "transform", None)  # what was shown is not made again
+        shared[0, 3]
+
+
+def test_no_more_is_kept_than_there_is_room_for(smse, monkeypatch):
+    patches, _ = sampled(smse(), "triplet")
+    monkeypatch.setattr("lgffem_core.systems.smse.sampling.ROOM", 4 * 16 * 24 * 3)
+    patches.of_kind("triplet", shown := {})
+    for row in range(4):
+        assert patches[0, row][0].shape == (3, 3, 16, 24)
+    assert len(shown) == 4
+
+
 def test_of_a_class_with_one_image_the_anchor_is_its_own_positive(smse):
     patches, _ = sampled(smse(), "triplet")
     patches.labels = [0] + [1] * (len(patches) - 1)

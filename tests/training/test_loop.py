@@ -120,7 +120,7 @@ def by_hand():
     parts, data, losses = make_parts(), SlidesAndReports(), []
     towers = [{"params": parts[name].parameters(), "lr": RATE} for name in ("slides", "reports")]
     own = {"params": parts["loss"].parameters(), "lr": OWN_RATE, "momentum": 0.0}
-    optimizer = torch.optim.SGD([*towers, own], lr=9.0, momentum=0.9)
+    optimizer = torch.optim.SGD([*towers, own], lr=9.0, momentum=0.9, fused=True)
     for step in range(9):
         items = [data[0, row] for row in range(PAIRS)[step % 3 * BATCH : step % 3 * BATCH + BATCH]]
         loss = contrast(padded(items), **parts)

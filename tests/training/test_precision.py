@@ -1,6 +1,7 @@
 """Training in half precision: one loss scale for model and loss, and runs that go on to the same bits."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ BATCH = (torch.zeros(1), torch.zeros(1), None)
 
 def lines_trainer(fabric, model, loss, clip_norm):
     settings = {"loss": {"lr": 1.0}}
-    recipe = Recipe("line", "", "", 1, 1, None, lambda groups: torch.optim.SGD(groups, lr=1), settings, clip_norm)
+    recipe = Recipe("line", "", "", 1, 1, None, partial(torch.optim.SGD, lr=1), settings, clip_norm)
     return Trainer(fabric, recipe, {"model": model, "loss": loss}, labelled_images, 0)
 
 

@@ -85,7 +85,7 @@ def recipe(run: Run) -> Recipe:
         epochs=run.settings.epochs,
         batch_size=run.settings.batch_size,
         rate=partial(learning_rate, settings=run.settings, schedule=run.toggles.schedule),
-        optimizer=partial(torch.optim.Adam, lr=run.settings.lr, foreach=True),  # the same bits, in fewer calls
+        optimizer=partial(torch.optim.Adam, lr=run.settings.lr),
         float32=(),
         collate=collate,
         unit="slides",

@@ -85,7 +85,7 @@ def recipe(study: Study, run: Run, images: int, of_all: int) -> Recipe:
         epochs=epochs,
         batch_size=settings.batch_size,
         rate=rate,
-        optimizer=partial(torch.optim.Adam, lr=settings.lr, foreach=True),  # the same bits, in fewer calls
+        optimizer=partial(torch.optim.Adam, lr=settings.lr),
         drop_last=False,
         unit="anchors",
         lines=2,

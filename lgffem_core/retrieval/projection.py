@@ -39,7 +39,7 @@ def fitting_neighbours(size: int, wanted: int) -> int:
 def keep_compiled() -> None:
     """Have numba keep what it compiles of UMAP, which takes ten seconds, for other processes; the code is the same.
 
-    It lies beside the package or, where that cannot be written, in the user's cache; where neither can, nothing is kept.
+    It lies beside the package or, where that cannot be written, in the user's cache; without either, nothing is kept.
     """
     for function in (value for module in (umap_, layouts, utils) for value in vars(module).values()):
         if hasattr(function, "enable_caching"):

@@ -67,8 +67,11 @@ set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unl
   fi
   "$uv" pip install --quiet --python "$environment/bin/python" --no-deps --require-hashes -r "$lock"
   "$uv" pip install --quiet --python "$environment/bin/python" --offline --no-deps --no-build-isolation -e "$here"
-  # Python keeps packages as it has compiled them, and numba parts of UMAP: once here, not in each of the first stages.
-  "$environment/bin/python" -c 'import umap, albumentations, lightning_fabric, papermill, pytorch_metric_learning.losses, snakemake.cli, timm' 2>/dev/null || true
+  # Python keeps packages as it has compiled them, and numba UMAP: once here, not in each of the first stages.
+  "$environment/bin/python" -c 'import albumentations, lightning_fabric, numpy, papermill, pytorch_metric_learning.losses, snakemake.cli, timm
+from lgffem_core.config.params import Projection
+from lgffem_core.retrieval.projection import project
+project(numpy.eye(9), Projection())' 2>/dev/null || true
   basename "$lock" >"$environment/.made-from" # what results then say they were made with
   echo "$stamp" >"$environment/.complete"
 }

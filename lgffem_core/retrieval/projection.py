@@ -5,12 +5,14 @@ seeds (Kobak and Linderman, Nature Biotechnology 2021), and runs on one thread: 
 floating-point sums, and with it the map, would change from machine to machine.
 """
 
+from functools import cache
+
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
-from umap import UMAP
+from umap import UMAP, layouts, umap_, utils
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.config.params import Projection
@@ -33,6 +35,20 @@ def fitting_neighbours(size: int, wanted: int) -> int:
     return min(wanted, (size - 1) // 2)
 
 
+@cache
+def keep_compiled() -> None:
+    """Have numba keep what it compiles of UMAP, which takes ten seconds, for other processes; the code is the same.
+
+    It lies beside the package or, where that cannot be written, in the user's cache; without either, nothing is kept.
+    """
+    for function in (value for module in (umap_, layouts, utils) for value in vars(module).values()):
+        if hasattr(function, "enable_caching"):
+            try:
+                function.enable_caching()
+            except RuntimeError:  # numba found no such folder
+                return
+
+
 def project(embeddings: np.ndarray, params: Projection) -> np.ndarray:
     """Points in the plane, (N, 2) float64, for embeddings (N, D); the same input gives the same bytes.
 
@@ -46,6 +62,7 @@ def project(embeddings: np.ndarray, params: Projection) -> np.ndarray:
         raise StudyError(
             "all test patches have the same embedding; there is nothing to project, the model has collapsed."
         )
+    keep_compiled()
     perplexity = min(2 * neighbours, (len(embeddings) - 1) / 3)
     reducer = {
         "umap": lambda: UMAP(n_neighbors=neighbours, init="pca", random_state=params.seed, n_jobs=1),

@@ -10,6 +10,7 @@ from pathlib import Path
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core import data
@@ -39,6 +40,33 @@ from lgffem_core.run.warm import peak_memory, warmed
 OWN_ERRORS = ("StudyError", "RequestError")
 #: As Python, C++, the system and what loads libraries say it.
 NO_MEMORY = re.compile(r"MemoryError|bad_alloc|annot allocate memory|not enough memory|failed to map segment")
+
+
+SAVED_AFTER = 2.0  # seconds since the last copy
+
+
+class SeldomSaved(NBClientEngine):
+    """Papermill's own but for its copy of the notebook, pictures and all, before and after each cell, however quick.
+
+    That took a quarter of its time. Papermill itself writes the last copy, whether all cells ran or not.
+    """
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, *arguments, **options) -> None:
+        save = nb_man.save
+
+        def seldom() -> None:
+            if (nb_man.now() - nb_man.last_save_time).total_seconds() >= SAVED_AFTER:
+                save()
+
+        nb_man.save = seldom
+        try:
+            super().execute_managed_notebook(nb_man, *arguments, **options)
+        finally:
+            nb_man.save = save
+
+
+papermill_engines.register("seldom_saved", SeldomSaved)
 
 
 class OwnPython(AsyncKernelManager):
@@ -100,6 +128,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
             no_format(failed),
             no_format(failed),
             notebook_parameters(request, stage.variant, stage.seed),
+            engine_name="seldom_saved",
             cwd=PROJECT / "notebooks",
             progress_bar=False,
             kernel_name="python3",
@@ -109,7 +138,7 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
         )
     except PapermillExecutionError as error:
         raise StudyError(describe_failure(notebook, error, failed)) from None
-    except OSError as error:  # papermill writes its copy after each cell
+    except OSError as error:  # papermill writes its copy after a cell, or at the end
         if error.errno not in REMEDIES:
             raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
         raise refused(failed, "written", error) from None

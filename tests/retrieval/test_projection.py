@@ -1,13 +1,22 @@
 """Projection: maps that repeat, and measures of them that equal their definitions."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from umap import layouts
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.config.params import Projection
-from lgffem_core.retrieval.projection import NAMES, faithfulness, fitting_neighbours, nearest, project
+from lgffem_core.retrieval.projection import (
+    NAMES,
+    faithfulness,
+    fitting_neighbours,
+    keep_compiled,
+    nearest,
+    project,
+)
 
 every_method = pytest.mark.parametrize("method", NAMES)
 
@@ -37,6 +46,22 @@ def test_the_same_seed_gives_the_same_bytes_and_no_warning(method):
         maps = [project(embeddings, Projection(method=method, neighbours=5)) for _ in range(2)]
     assert maps[0].shape == (36, 2) and maps[0].dtype == np.float64
     assert maps[0].tobytes() == maps[1].tobytes()
+
+
+def test_what_is_compiled_of_umap_is_kept_for_other_processes(monkeypatch):
+    """numba says of each function where it keeps it, and whether it found it there; else it is compiled in each."""
+    project(blobs()[0], Projection(neighbours=5))
+    optimiser = layouts._nb_optimize_layout_euclidean_single_epoch
+    asked = optimiser.stats.cache_hits | optimiser.stats.cache_misses
+    assert asked and list(Path(optimiser.stats.cache_path).glob("layouts.*optimize_layout_euclidean*.nbc"))
+    refused = []
+    monkeypatch.setattr(type(optimiser), "enable_caching", lambda self: refused.append(self) or missing_folder())
+    keep_compiled.__wrapped__()
+    assert len(refused) == 1
+
+
+def missing_folder():
+    raise RuntimeError("no locator available")  # numba's word where no folder can be written
 
 
 @pytest.mark.parametrize("method", ["umap"])  # t-SNE from principal components is fixed by them on a small set

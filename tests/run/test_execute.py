@@ -17,7 +17,15 @@ from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.run import execute
 from lgffem_core.run.due import is_finished
-from lgffem_core.run.stages import Request, Stage, executed_notebook, flag_file, note_file, stage_outputs
+from lgffem_core.run.stages import (
+    Request,
+    Stage,
+    executed_notebook,
+    failed_notebook,
+    flag_file,
+    note_file,
+    stage_outputs,
+)
 
 STAGE = ("03_strategy_a_imagenet", "paper", "0")
 
@@ -197,6 +205,21 @@ def test_a_killed_kernel_is_named_with_its_cell_and_has_not_finished(request_in,
         execute.execute_stage(request_in, "02_model_definition")
     assert not is_finished(request_in.study, Stage("02_model_definition"))
     assert not flag_file(request_in.study, "02_model_definition").exists()
+    copy = nbformat.read(failed_notebook(request_in.study, Stage("02_model_definition")), 4)
+    assert [o["text"] for cell in copy.cells for o in cell.get("outputs", [])] == ["before\n"]
+
+
+@pytest.mark.parametrize(("age", "expected"), [(600.0, 2), (0.0, 2 + 2 * 5)])
+def test_the_copy_is_not_written_around_each_quick_cell(request_in, small_notebook, monkeypatch, age, expected):
+    """Before the first cell and after the last; also around each, one of them papermill's, where the last is old."""
+    written = []
+    write = papermill.engines.write_ipynb
+    monkeypatch.setattr(papermill.engines, "write_ipynb", lambda nb, path: written.append(path) or write(nb, path))
+    monkeypatch.setattr(execute, "SAVED_AFTER", age)
+    small_notebook(*("1 + 1" for _ in range(3)))
+    write_note_of_data(request_in.study)
+    execute.execute_stage(request_in, "02_model_definition")
+    assert len(written) == expected
 
 
 @pytest.fixture

@@ -10,23 +10,23 @@ def generalised_mean(x: Tensor, p: Tensor | float, eps: float = 1e-6) -> Tensor:
     return x.clamp(min=eps).pow(p).mean(dim=(2, 3)).pow(1.0 / p)
 
 
-class HalfPrecisionMean(torch.autograd.Function):
-    """``generalised_mean`` of maps in half precision on a processor, computed in float32 an image at a time.
+class ClosedMean(torch.autograd.Function):
+    """``generalised_mean`` on a processor, computed in float32 a few images at a time, and its derivatives.
 
-    xᵖ is exp(p·log x), of which the way back needs the logarithm alone; and an image's map stays in the caches, which a
-    batch's does not. torch's own takes three times as long, there and back.
+    xᵖ is exp(p·log x), of which the way back needs the logarithm alone; and so many maps stay in the caches, which a
+    batch's do not. torch's own takes three times as long, there and back.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, p: Tensor, eps: float) -> Tensor:  # (N, C, H, W), (1,) -> (N, C) float32
         means, slopes = [], []
-        for each in x:
-            logs = each.float().clamp_(min=eps).log_()
+        for some in x.split(at_a_time(x)):
+            logs = some.float().clamp(min=eps).log_()
             powers = (logs * p).exp_()
-            means.append(powers.mean(dim=(1, 2)))
+            means.append(powers.mean(dim=(2, 3)))
             if p.requires_grad:
-                slopes.append(powers.mul_(logs).mean(dim=(1, 2)))
-        mean, slope = torch.stack(means), torch.stack(slopes) if slopes else None
+                slopes.append(powers.mul_(logs).mean(dim=(2, 3)))
+        mean, slope = torch.cat(means), torch.cat(slopes) if slopes else None
         ctx.save_for_backward(x, p, mean, slope)
         ctx.eps = eps
         return mean.pow(1 / p)
@@ -36,14 +36,19 @@ class HalfPrecisionMean(torch.autograd.Function):
         x, p, mean, slope = ctx.saved_tensors
         outer = grad * mean.pow(1 / p)  # d/dx = outer · xᵖ⁻¹ / (mean · H·W) where x was not clipped
         to_p = None if slope is None else (outer * (slope / mean / p - mean.log() / p**2)).sum().reshape(p.shape)
-        scale, to_x = outer / mean / x[0, 0].numel(), torch.empty_like(x)
-        for each, by, into in zip(x, scale[:, :, None, None], to_x, strict=True):
-            powers = each.float().clamp_(min=ctx.eps).log_().mul_(p - 1).exp_().mul_(by).to(x.dtype)
-            into.copy_(torch.ops.aten.threshold_backward(powers, each, ctx.eps))  # a mask takes thirty times as long
+        scale, to_x = (outer / mean / x[0, 0].numel())[:, :, None, None], torch.empty_like(x)
+        for some, by, into in zip(*(each.split(at_a_time(x)) for each in (x, scale, to_x)), strict=True):
+            powers = some.float().clamp(min=ctx.eps).log_().mul_(p - 1).exp_().mul_(by).to(x.dtype)
+            into.copy_(torch.ops.aten.threshold_backward(powers, some, ctx.eps))  # a mask takes thirty times as long
         return to_x, to_p, None
 
 
-half_precision_mean = torch.compiler.disable(HalfPrecisionMean.apply)  # a compiler makes it no faster
+def at_a_time(x: Tensor) -> int:
+    """How many images' maps a processor's cache holds, or one: 2¹⁸ numbers are a MiB of float32."""
+    return max(1, 2**18 // x[0].numel())
+
+
+closed_mean = torch.compiler.disable(ClosedMean.apply)  # a compiler makes it no faster
 
 
 class GeM(nn.Module):
@@ -55,8 +60,8 @@ class GeM(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype.itemsize < 4 and not x.is_cuda:
-            return half_precision_mean(x, self.p, self.eps)
+        if x.is_cpu:
+            return closed_mean(x, self.p, self.eps)
         return generalised_mean(x.float(), self.p, self.eps)  # x^4.6 leaves the range of half precision
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lgffem_core.systems.lgffem.head import GeM, GeMHead, HalfPrecisionMean, MiniHead, generalised_mean
+from lgffem_core.systems.lgffem import head as pooling
+from lgffem_core.systems.lgffem.head import ClosedMean, GeM, GeMHead, MiniHead, generalised_mean
 
 
 @pytest.fixture(autouse=True)
@@ -53,19 +54,21 @@ def test_pooling_half_precision_stays_finite():
 
 
 @pytest.mark.parametrize("p_trained", [True, False])
-def test_pooling_half_precision_has_the_derivatives_of_the_definition(p_trained):
+@pytest.mark.parametrize(("kind", "to_x"), [(torch.bfloat16, 8e-3), (torch.float32, 1e-4)])
+def test_pooling_on_a_processor_has_the_derivatives_of_the_definition(monkeypatch, p_trained, kind, to_x):
     """Those that autograd finds in float32, with clipped values among them, for maps of either layout."""
+    monkeypatch.setattr(pooling, "at_a_time", lambda x: 2)  # of three images: the last by itself
     for layout in (torch.contiguous_format, torch.channels_last):
-        x = torch.randn(3, 4, 5, 6).bfloat16().contiguous(memory_format=layout)
-        answers = []
-        for pool, given in ((generalised_mean, x.float()), (HalfPrecisionMean.apply, x)):
+        x = torch.randn(3, 4, 5, 6).to(kind).contiguous(memory_format=layout)
+        kept, answers = x.clone(), []
+        for pool, given in ((generalised_mean, x.float()), (ClosedMean.apply, x)):
             given, p = given.detach().requires_grad_(), torch.tensor([4.6]).requires_grad_(p_trained)
             pooled = pool(given, p, 1e-6)
             (pooled * torch.linspace(-1, 2, 12).reshape(3, 4)).sum().backward()
             answers.append((pooled.detach(), given.grad.float(), *([p.grad] if p_trained else [])))
-        for theirs, ours, tolerance in zip(*answers, (1e-5, 8e-3, 1e-4), strict=False):
+        for theirs, ours, tolerance in zip(*answers, (1e-5, to_x, 1e-4), strict=False):
             torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=1e-7)
-        assert (answers[1][1][x < 1e-6] == 0).all()
+        assert (answers[1][1][x < 1e-6] == 0).all() and torch.equal(x, kept)
 
 
 def numpy_mini_head(head, x):

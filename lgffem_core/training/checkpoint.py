@@ -70,6 +70,10 @@ def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict
         if owner == name:
             index, _, leaf = rest.partition("/")
             state.setdefault(int(index), {})[leaf] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, own in state.items():  # a fused step takes numbers as they lie in memory, and a file has but one order
+        alike = parameters[index]
+        own |= {leaf: torch.empty_like(alike).copy_(value) for leaf, value in own.items() if value.shape == alike.shape}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -78,6 +78,26 @@ def test_a_restored_optimizer_goes_on_as_if_nothing_had_happened():
     assert torch.equal(model.weight, twin.weight) and torch.equal(model.bias, twin.bias)
 
 
+def test_moments_are_put_back_in_the_order_in_which_their_weights_lie():
+    """A file has one order alone; a fused step would take a moment for its neighbour's, without a word."""
+    convolutions = [torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    convolutions[1].load_state_dict(convolutions[0].state_dict())
+    ours, plain = (
+        torch.optim.Adam(each.parameters(), lr=0.1, fused=fused)
+        for each, fused in zip(convolutions, (True, False), strict=True)
+    )
+    for step in range(4):
+        if step == 2:
+            file = {k: v.contiguous().clone() for k, v in flatten_optimizer("o", ours).items()}
+            restore_optimizer("o", ours, file)
+        images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+        for convolution, optimizer in zip(convolutions, (ours, plain), strict=True):
+            optimizer.zero_grad()
+            convolution(images).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(convolutions[0].weight, convolutions[1].weight, rtol=1e-4, atol=1e-5)
+
+
 OPTIMIZERS = {
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, weight_decay=1e-5),
     "amsgrad": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, amsgrad=True),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.study import Study
 from lgffem_core.config.systems import DenseNet, MixedAttention
-from lgffem_core.model.backbone import check_name, create_model, load_local_weights
+from lgffem_core.model.backbone import check_name, create_model, load_local_weights, quicken
 from lgffem_core.model.device import prepare_device
 
 DENSENET = "densenet121"
@@ -33,6 +33,7 @@ def build_densenet(study: Study, seed: int) -> nn.Module:
     prepare_device(study.params.compute)
     torch.manual_seed(seed)
     network = start_network(DENSENET, settings, study.resolve(settings.weights), "baselines.densenet121")
+    quicken(network)
     network.mean, network.std = network.pretrained_cfg["mean"], network.pretrained_cfg["std"]
     return network.requires_grad_(False).eval()
 

@@ -21,11 +21,11 @@ class EmbeddingNet(nn.Module):
 
     def __init__(self, body: nn.Module, settings: SMSE | Watched):
         super().__init__()
-        self.body = body
+        self.body = body.to(memory_format=torch.channels_last)  # of few channels, on a processor, in half the time
         self.mean, self.std = (settings.mean,) * 3, (settings.std,) * 3
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.body(images)
+        return self.body(images.contiguous(memory_format=torch.channels_last))
 
 
 def six_convolutions(settings: SMSE | Watched) -> nn.Sequential:

@@ -213,7 +213,7 @@ def test_after_a_killed_kernel_figures_and_tables_are_made_the_same_to_the_byte(
     """One kernel here; ``benchmarks/kernels.py`` kills that of each notebook in turn."""
     _, study = smoke
     before = kept_files(study)
-    for folder in (study.results, study.artifacts / "embeddings", study.artifacts / "baselines"):
+    for folder in (study.results, study.artifacts / "embeddings"):
         shutil.rmtree(folder)
     kernels = runpy.run_path(str(PROJECT / "benchmarks" / "kernels.py"))
     spared = {stage.name for stage in all_stages(study)} - {"07_faiss_evaluation"}

@@ -1,9 +1,9 @@
 """Kept pixels: the very samples that decoding gives, whatever happened to the file that keeps them."""
 
+import multiprocessing
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -15,7 +15,6 @@ from PIL import Image
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import sha256_file
-from lgffem_core.base.project import PROJECT
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.data import images_root, patch_table, pixels
 from lgffem_core.data.augment import Augment, evaluation_resize, random_crops
@@ -203,19 +202,16 @@ def test_changed_files_that_are_accepted_are_decoded(study):
     assert torch.equal(after, training(plain, "imagenet", training_augment("a", 24))[0, 2][0])
 
 
-WRITER = """
-import sys, numpy as np
-from pathlib import Path
-from lgffem_core.data.pixels import Pixels
-kept = Pixels(Path(sys.argv[1]), 40, np.arange(40))
-print("ready", flush=True)
-while True:
-    for row in np.random.permutation(40):
-        image = np.random.default_rng(row).integers(0, 256, (200, 300, 3), np.uint8)
-        assert (kept.get(row, lambda: image) == image).all()
-        if np.random.random() < 0.5:  # empties it, for the next to be filled
-            kept.write((int(row) * 12 + 8, bytes(4)))
-"""
+def write_and_empty(path, ready):
+    """Fill and empty the slots of a file, forever."""
+    kept, draw = Pixels(path, 40, np.arange(40)), np.random.default_rng()
+    ready.set()
+    while True:
+        for row in draw.permutation(40):
+            image = expected(row)
+            assert (kept.get(row, lambda image=image: image) == image).all()
+            if draw.random() < 0.5:  # empties it, for the next to be filled
+                kept.write((int(row) * 12 + 8, bytes(4)))
 
 
 @pytest.fixture
@@ -225,17 +221,17 @@ def writers(tmp_path):
     assert make_file(path, np.tile([200, 300], (40, 1)), 1 << 30)
 
     def start():
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        fork = multiprocessing.get_context("fork")
+        process = fork.Process(target=write_and_empty, args=(path, ready := fork.Event()), daemon=True)
+        process.start()
         started.append(process)
-        assert process.stdout.readline() == b"ready\n"
+        assert ready.wait(60)
         return process
 
     yield path, start
     for process in started:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def expected(row):
@@ -248,11 +244,11 @@ def test_two_processes_at_once_and_kills_amid_writing_leave_no_wrong_pixel(write
     for _ in range(3):
         victim = start()
         time.sleep(0.3)
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
+        victim.kill()
+        victim.join()
         for row in range(40):
             assert np.array_equal(kept.get(row, lambda row=row: expected(row)), expected(row))
-    assert steady.poll() is None  # none of its assertions failed
+    assert steady.is_alive()  # none of its assertions failed
     steady.kill()
     assert "damaged" not in capsys.readouterr().out
 

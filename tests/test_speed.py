@@ -8,7 +8,11 @@ import pandas as pd
 
 from lgffem_core.base.project import PROJECT
 
-TINY = ["model.backbone.name=convnextv2_atto", "model.image_size=64", "model.neck.channels=8", "model.neck.layers=1"]
+TINY = [
+    "model.backbone.name=convnextv2_atto",
+    "model.backbone.options={depths: [1, 1, 1, 1], dims: [16, 32, 64, 128]}",
+    *("model.image_size=64", "model.neck.channels=8", "model.neck.layers=1"),
+]
 
 
 def test_both_paths_are_measured_in_turn_and_told(tmp_path):

@@ -56,7 +56,7 @@ NORMS = {nn.BatchNorm2d: TakenUpNorm, BatchNormAct2d: TakenUpNormAct}
 
 @torch.no_grad()
 def fold_norms(network: nn.Module, size: int) -> None:
-    """Fold the norms of a frozen ``network`` that follow a convolution; it takes images of ``size`` pixels a side.
+    """Fold the norms that follow a convolution in a frozen ``network`` of images of ``size`` pixels a side to maps.
 
     All stay as they are where its maps would not: a convolution's values may be used elsewhere, too.
     """
@@ -66,13 +66,13 @@ def fold_norms(network: nn.Module, size: int) -> None:
     for conv, norm in pairs:
         conv.__class__, norm.__class__ = CONVOLUTIONS[type(conv)], NORMS[type(norm)]
         conv.take_up(norm)
-    if not all(map(close, maps(network, images), before)):
+    if not all(map(close, network(images), before)):
         for module, kind in plain:
             module.__class__ = kind
 
 
 def following(network: nn.Module, images: Tensor) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], list[Tensor]]:
-    """Convolutions, each with the norm that is given its very output; and what the network makes of ``images``."""
+    """Convolutions, each with the norm that is given its very output; and the network's maps of ``images``."""
     made, pairs, hooks = {}, [], []
 
     def remember(conv: nn.Module, _, output: Tensor) -> None:
@@ -84,17 +84,11 @@ def following(network: nn.Module, images: Tensor) -> tuple[list[tuple[nn.Conv2d,
         elif type(module) in NORMS and module.track_running_stats:
             hooks.append(module.register_forward_pre_hook(lambda norm, given: pairs.append((given[0], norm))))
     try:
-        found = maps(network, images)
+        found = network(images)
     finally:
         for hook in hooks:
             hook.remove()
     return [(made[id(given)][0], norm) for given, norm in pairs if id(given) in made], found
-
-
-def maps(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """What the network gives, one map or several."""
-    found = network(images)
-    return [found] if isinstance(found, Tensor) else list(found)
 
 
 def close(found: Tensor, expected: Tensor) -> bool:

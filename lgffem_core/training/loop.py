@@ -153,11 +153,7 @@ class Trainer:
 
         ``share``: of the batch's samples, those here, relative to an equal share. Processes average their gradients.
         """
-        seed = derive_seed("dropout", self.seed, self.recipe.name, step, self.fabric.global_rank)
-        if self.fabric.device.type == "cpu":  # manual_seed takes 100 times as long where CUDA has not started
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)
+        torch.manual_seed(derive_seed("dropout", self.seed, self.recipe.name, step, self.fabric.global_rank))
         for i in self.scheduled:
             self.optimizer.param_groups[i]["lr"] = lr
         loss = self.step(batch, **self.wrapped) * share

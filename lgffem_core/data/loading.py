@@ -86,13 +86,17 @@ class PatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def image(self, row: int) -> np.ndarray:
+        """An image before its augmentation, as it is kept or from its file."""
+        return self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
+
     def decode(self, row: int) -> np.ndarray:
         """An image from its file, uint8 (H, W, 3), as far as it does not depend on the epoch."""
         return self.transform.begin(read_rgb(self.root / self.paths[row], self.channel_order, self.hashes[row]))
 
     def __getitem__(self, key: tuple[int, int]):
         epoch, row = key
-        image = self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
+        image = self.image(row)
         image = self.transform(image, derive_seed("augment", self.seed, epoch, self.ids[row]))
         return normalise(image, self.mean, self.std), self.labels[row], row
 

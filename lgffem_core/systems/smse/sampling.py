@@ -48,8 +48,7 @@ class Groups(PatchDataset):
         key = self.hashes[row], derive_seed("augment", self.seed, epoch, self.ids[anchor], place)
         shown = {} if self.shown is None else self.shown
         if key not in shown:
-            image = self.pixels.get(row, lambda: self.decode(row)) if self.pixels else self.decode(row)
-            image = self.transform(image, key[1])
+            image = self.transform(self.image(row), key[1])
             if (len(shown) + 1) * image.nbytes > ROOM:
                 return normalise(image, self.mean, self.std)
             shown[key] = image

@@ -27,6 +27,7 @@ def test_both_paths_are_measured_in_turn_and_told(tmp_path):
         table = pd.read_csv(tmp_path / f"speed_{task}.csv")
         assert table["code"].tolist() == ["this study, compute.fast=false", "this study"]
         assert table["ratio"][0] == 1 and (table["images_per_s"] > 0).all()
+        assert f"share_of_{'bf16' if halves else 'fp32'}_matrix_rate" in table  # what this processor computes in
         assert (table["lowest"] <= table["images_per_s"]).all() and (table["images_per_s"] <= table["highest"]).all()
     hours = pd.read_csv(tmp_path / "projection.csv")
     assert hours["epochs"].tolist()[:3] == [60, 300, 300]  # the paper, section 4.1.3

@@ -55,16 +55,22 @@ def told_hours(study: Study) -> str:
 
 
 def kept_rate(study: Study, folder: Path = MEASURED) -> tuple[float, str] | None:
-    """Images a second that ``benchmarks/speed.py`` measured on this kind of device, and where; None if nothing."""
+    """Images a second that ``benchmarks/speed.py`` measured on this kind of device, and where; None if nothing.
+
+    A processor's name does not say whether it multiplies in half precision, with which it is twice as fast: so the
+    precision, too, must be the one that was measured.
+    """
     import pandas as pd
 
-    name, threads = device_name(study), study.params.compute.threads
+    from lgffem_core.model.device import precision_of
+
+    name, threads, precision = device_name(study), study.params.compute.threads, precision_of(study.params.compute)
     for about in sorted(folder.glob("speed_training*.json")):
         known = read_json(about)
         if known["device"] == name and (known["threads"] == threads or name_of_gpu(study)):
             table = pd.read_csv(about.with_suffix(".csv"))
             code = "this study" if study.params.compute.fast else "this study, compute.fast=false"
-            rates = table.loc[table["code"] == code, "images_per_s"]
+            rates = table.loc[(table["code"] == code) & (table["precision"] == precision), "images_per_s"]
             if len(rates):  # of the best batch
                 return float(rates.max()), f"measured on {name} by benchmarks/speed.py"
     return None

@@ -11,7 +11,9 @@ from lgffem_core.run import hours
 from lgffem_core.run.cli import hours_of
 
 PAPER = PROJECT / "params" / "paper.yaml"
-HERE = {"compute.device": "cpu", "compute.threads": 3}
+HERE = {"compute.device": "cpu", "compute.threads": 3, "compute.precision": "bf16-mixed"}
+
+PLAIN = {"compute.fast": False, "compute.precision": "auto"}
 
 
 def paper(**overrides):
@@ -23,14 +25,15 @@ def measured(tmp_path):
     """A folder with the measurement of this processor at three threads, and one of another device."""
     for name, device, rate in (("", torch.cpu.get_capabilities()["cpu_name"], 2.5), ("_gpu", "Some GPU", 9e9)):
         (tmp_path / f"speed_training{name}.json").write_text(json.dumps({"device": device, "threads": 3}))
-        rows = f"this study,{rate}\n\"this study, compute.fast=false\",{rate / 2}\nthe authors',7\nthe authors',8\n"
-        (tmp_path / f"speed_training{name}.csv").write_text(f"code,images_per_s\n{rows}")
+        rows = f"this study,bf16-mixed,{rate}\n\"this study, compute.fast=false\",32-true,{rate / 2}\n"
+        rows += "the authors',32-true,7\nthe authors',32-true,8\n"
+        (tmp_path / f"speed_training{name}.csv").write_text(f"code,precision,images_per_s\n{rows}")
     return tmp_path
 
 
 def test_a_rate_is_that_of_this_kind_of_device_as_the_profile_uses_it(measured):
     assert hours.kept_rate(paper(), measured)[0] == 2.5
-    assert hours.kept_rate(paper(**{"compute.fast": False}), measured)[0] == 1.25
+    assert hours.kept_rate(paper(**PLAIN), measured)[0] == 1.25
     assert hours.kept_rate(paper(**{"compute.threads": 2}), measured) is None
     (measured / "speed_training.json").unlink()
     assert hours.kept_rate(paper(), measured) is None
@@ -40,8 +43,13 @@ def test_a_measurement_without_the_row_that_is_asked_for_is_none(measured):
     """As the one of a GPU, on which float32 was not measured."""
     table = measured / "speed_training.csv"
     table.write_text("".join(line for line in table.open() if "fast=false" not in line))
-    assert hours.kept_rate(paper(**{"compute.fast": False}), measured) is None
+    assert hours.kept_rate(paper(**PLAIN), measured) is None
     assert hours.kept_rate(paper(), measured)[0] == 2.5
+
+
+def test_another_processor_of_the_name_may_multiply_in_another_precision(measured):
+    """As an "AMD EPYC" of some years ago, which has no bfloat16 and takes twice the time."""
+    assert hours.kept_rate(paper(**{"compute.precision": "32-true"}), measured) is None
 
 
 def test_hours_are_images_times_epochs_by_the_rate():

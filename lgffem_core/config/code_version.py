@@ -4,20 +4,25 @@ What counts of a file is its syntax: a comment or a docstring changes nothing. I
 functions too, so that a stage runs again when code that it could have used is another, and not when some other module
 is. What is read when a process first asks is kept: a file that is edited while a kernel runs does not change what that
 kernel has imported.
+
+Thirty processes of a run ask, and reading takes each a second. So the first tells the others (``tell``) what it found
+of each text, by the text's hash: of any other text they find it themselves.
 """
 
 import ast
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
 
-from lgffem_core.base.files import sha256_file, sha256_json
+from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import COMPUTING, installed_versions
 from lgffem_core.config.parameter_files import parsed
 from lgffem_core.config.watched import REGISTRY
 
 PACKAGE = "lgffem_core"
+VARIABLE = "LGFFEM_SYNTAX"  # a run's file for what its first process found
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Modules that cannot change a number or a picture: of the parameters, the values count and not the code.
 UNRELATED = (
@@ -58,20 +63,45 @@ def module_file(name: str) -> Path | None:
 
 
 @cache
+def found() -> dict[str, list]:
+    """Hash of a source -> its imported names and the hash of its syntax: what a run was told, and what is found here."""
+    path = os.environ.get(VARIABLE, "")
+    return read_json(path) if os.path.isfile(path) else {}  # other nodes of a cluster do not see it
+
+
+def tell(path: Path) -> None:
+    """Write to ``path`` what this process has found; others read it where ``VARIABLE`` names it."""
+    write_json(path, found())
+
+
+def read(source: str) -> list:
+    """[sorted names that ``imported_names`` gives, what ``syntax_hash`` gives]."""
+    key = hashlib.sha256(source.encode()).hexdigest()
+    if key not in found():
+        tree = ast.parse(source)
+        found()[key] = [sorted(names_in(tree)), sha256_json(bare(tree))]
+    return found()[key]
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = [name.split(".") for name in names if name.split(".")[0] == PACKAGE]
+    return {".".join(part[: i + 1]) for part in parts for i in range(len(part))}
+
+
+@cache
 def imported_names(source: str) -> frozenset[str]:
     """Dotted names of this package that ``source`` imports, and those of the packages that hold them.
 
     >>> sorted(imported_names("from lgffem_core.data import table"))
     ['lgffem_core', 'lgffem_core.data', 'lgffem_core.data.table']
     """
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    parts = [name.split(".") for name in names if name.split(".")[0] == PACKAGE]
-    return frozenset(".".join(part[: i + 1]) for part in parts for i in range(len(part)))
+    return frozenset(read(source)[0])
 
 
 def imported_files(source: str) -> set[Path]:
@@ -115,7 +145,7 @@ def syntax_hash(source: str) -> str:
     >>> syntax_hash("x = 1  # one") == syntax_hash("x=1") != syntax_hash("x = 2")
     True
     """
-    return sha256_json(bare(ast.parse(source)))
+    return read(source)[1]
 
 
 def file_hash(path: Path) -> str:

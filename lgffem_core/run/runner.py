@@ -7,22 +7,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import psutil
 from rich.console import Console
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import remove_leftovers
 from lgffem_core.base.progress import VARIABLE, clock, read_events
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.signals import on_stop
 from lgffem_core.base.surroundings import of_run
+from lgffem_core.config import code_version
 from lgffem_core.config.study import Study
+from lgffem_core.run.due import code_state
 from lgffem_core.run.leash import leashed
-from lgffem_core.run.stages import all_stages, failed_notebook
+from lgffem_core.run.stages import absent_systems, all_stages, failed_notebook
 from lgffem_core.run.warm import THREADS, start_server
 
 POLL = 0.25  # seconds between looks at the events
@@ -138,7 +140,8 @@ def run_graph(
         tempfile.TemporaryDirectory(prefix=f"{PRIVATE}{os.getpid()}_") as private,
         reporter.console.status(reporter.line()) as status,
     ):
-        environment = {**of_run(study.root, Path(private)), VARIABLE: str(events)}
+        syntax = Path(private, "syntax.json")
+        environment = {**of_run(study.root, Path(private)), VARIABLE: str(events), code_version.VARIABLE: str(syntax)}
         if warm:
             environment |= start_server(environment, private, study.params.compute.threads, log)
         start = partial(subprocess.Popen, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -146,6 +149,7 @@ def run_graph(
         if beside:
             start(leashed(beside), env=environment | dict.fromkeys(THREADS, str(study.params.compute.threads)))
         try:
+            tell_syntax(study, syntax)
             while True:
                 ended = process.poll() is not None
                 new, position = read_events(events, position)
@@ -166,6 +170,14 @@ def run_graph(
                 for stage in all_stages(study) if stopped else ():
                     if stage.name in reporter.running:  # it did not fail
                         failed_notebook(study, stage).unlink(missing_ok=True)
+
+
+def tell_syntax(study: Study, path: Path) -> None:
+    """Find out, once for all stages, what their code is; one whose code cannot be read says so itself."""
+    for notebook in sorted({stage.notebook for stage in all_stages(study)}):
+        with suppress(StudyError):
+            code_state(notebook, absent_systems(study))
+    code_version.tell(path)
 
 
 def stop_group(process: subprocess.Popen, patience: float = 15.0) -> None:

@@ -9,6 +9,7 @@ not bear a fork.
 
 import gc
 import importlib
+import io
 import json
 import os
 import resource
@@ -80,8 +81,9 @@ def serve(address: str, parent: int) -> None:
             importlib.import_module(name)
             if os.getppid() != parent:
                 return
-            if (threads := len(os.listdir("/proc/self/task"))) > 1:
-                sys.exit(f"{threads} threads run when {name} is imported: nothing is forked, all starts by itself")
+            check_alone(f"when {name} is imported")
+        rehearse()
+        check_alone("after a page and a picture")
         gc.freeze()  # memory stays shared
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         listener.settimeout(1)
@@ -94,6 +96,26 @@ def serve(address: str, parent: int) -> None:
                 listener.close()
                 return guard(channel)
             channel.close()
+
+
+def check_alone(when: str) -> None:
+    """End where this process has other threads, which a fork would lose."""
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        sys.exit(f"{threads} threads run {when}: nothing is forked, all starts by itself")
+
+
+def rehearse() -> None:
+    """Write a page and draw a picture, for nobody: libraries prepare expressions, grammars and fonts when first used."""
+    from matplotlib.figure import Figure
+    from nbconvert import HTMLExporter
+    from nbformat import v4
+
+    cells = [v4.new_markdown_cell("$x$ and [more](#more)"), v4.new_code_cell("x = 1")]
+    HTMLExporter().from_notebook_node(v4.new_notebook(cells=cells))
+    figure = Figure()
+    figure.subplots().set_title("$x$")
+    for kind in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind)
 
 
 def guard(channel: socket.socket) -> None:

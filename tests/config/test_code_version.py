@@ -8,8 +8,10 @@ import tomllib
 
 import pytest
 
+from lgffem_core.base.files import read_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.config.code_version import syntax_hash
+from lgffem_core.config import code_version
+from lgffem_core.config.code_version import code_hash, imported_names, syntax_hash
 from lgffem_core.config.machine import COMPUTING, DRAWING, SHOWING
 
 # -- syntax ----------------------------------------------------------------------------------------------
@@ -75,6 +77,40 @@ def test_a_comment_or_docstring_changes_no_hash_of_a_module_and_a_constant_does(
 def test_whatever_python_acts_on_changes_the_hash(before, after):
     assert syntax_hash(before) != syntax_hash(after)
     assert syntax_hash(f"'''Doc.'''\n{before}  # comment\n") == syntax_hash(f"# more\n\n{before}\n")
+
+
+@pytest.fixture
+def afresh():
+    """Forgets what this process has found, as another one would not know it."""
+
+    def forget():
+        for function in (code_version.found, imported_names, syntax_hash, code_hash):
+            function.cache_clear()
+
+    forget()
+    yield forget
+    forget()
+
+
+def test_what_a_run_s_first_process_found_others_need_not_find(afresh, tmp_path, monkeypatch):
+    """They come to the same hashes without reading any syntax; a text that is not the one that was read is read."""
+    asked, told = "import lgffem_core.systems.lgffem.strategies", tmp_path / "syntax.json"
+    mine = [code_hash(asked), imported_names(asked)]
+    code_version.tell(told)
+    monkeypatch.setenv(code_version.VARIABLE, str(told))
+    afresh()
+    monkeypatch.setattr(ast, "parse", None)
+    assert [code_hash(asked), imported_names(asked)] == mine
+    monkeypatch.undo()
+    assert syntax_hash("x = 1") != syntax_hash("x = 2") and not {"x = 1", "x = 2"} & set(read_json(told))
+
+
+def test_without_what_was_told_each_finds_it(afresh, tmp_path, monkeypatch):
+    """As on another node of a cluster, which does not see the file."""
+    mine = code_hash("import lgffem_core.base.seeds")
+    afresh()
+    monkeypatch.setenv(code_version.VARIABLE, str(tmp_path / "elsewhere.json"))
+    assert code_hash("import lgffem_core.base.seeds") == mine
 
 
 # -- packages --------------------------------------------------------------------------------------------

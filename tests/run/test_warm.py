@@ -19,7 +19,7 @@ SERVER = """
 import signal, sys
 from lgffem_core.run import warm
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a run, also where tests run behind &
-warm.PACKAGES = ("imported",)
+warm.PACKAGES, warm.rehearse = ("imported",), lambda: None
 warm.serve(sys.argv[1], int(sys.argv[2]))
 """
 PROBE = """
@@ -92,6 +92,28 @@ def test_a_server_with_threads_forks_nothing(environment, tmp_path, request):
     said, _ = start(environment, code=0).communicate(timeout=60)
     assert json.loads(said)[3] is False
     assert "2 threads run when imported is imported" in started.communicate(timeout=60)[1] and started.returncode == 1
+
+
+REHEARSAL = """
+import importlib.util, json, os, sys
+spec = importlib.util.spec_from_file_location("warm", sys.argv[1])
+spec.loader.exec_module(warm := importlib.util.module_from_spec(spec))
+import matplotlib, numpy, random
+kept = [dict(matplotlib.rcParams), numpy.random.get_state()[1].tolist(), random.getstate()]
+warm.rehearse()
+warm.check_alone("afterwards")
+same = kept == [dict(matplotlib.rcParams), numpy.random.get_state()[1].tolist(), random.getstate()]
+print(json.dumps([same, [name for name in sys.modules if name.startswith("lgffem_core")]]))
+"""
+
+
+def test_what_is_rehearsed_leaves_no_trace():
+    """No thread, no module of the study, no setting and no random number drawn, or forks would not be like others."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", REHEARSAL, warm.__file__], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [True, []]
 
 
 def test_what_is_killed_kills_its_client(server, environment):

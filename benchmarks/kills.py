@@ -9,10 +9,11 @@ dealt out. Every other kill comes at a random moment, the others when a file is 
 through, weights, loss curves, last checkpoints (optimisers included), embeddings and Table 1 must have the
 SHA-256 of the undisturbed run. No kill may damage a checkpoint or take one away. Exit code 1 where one does.
 
-One process imports everything and forks each attempt, so that an attempt takes a second or two.
+One process imports everything, reads the code, and forks each attempt, so that an attempt takes a second or two.
 """
 
 import argparse
+import gc
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ from shutil import rmtree
 
 from lgffem_core.base.files import TEMPORARY, remove_leftovers, sha256_file
 from lgffem_core.base.project import PROJECT
+from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import STRATEGIES
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import patch_table
@@ -82,6 +84,16 @@ def draw(study: Study) -> None:
     """Draw the images and list them: every run here is on the same ones."""
     for dataset, *_ in CURRICULUM.values():
         patch_table(study, dataset)
+
+
+def know(study: Study) -> None:
+    """Load and hash, once for all that are forked from here, what a run loads and hashes when it needs it."""
+    draw(study)  # reads the index, and with it loads what checks tables
+    for module in ("systems.lgffem.strategies", "retrieval.embed", "model.backbone", "data.loading"):
+        code_hash(f"import lgffem_core.{module}")
+    lock_hash()
+    gc.collect()
+    gc.freeze()  # the forked need not look through it again: memory stays shared
 
 
 def start(study: Study, log: Path, body: Callable[[Study], None] = run) -> int:
@@ -223,7 +235,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root, tallies = Path(folder), []
         study, log = make_study(root, 0), root / "log.txt"
-        undisturbed(study, log, draw)
+        undisturbed(study, log, draw)  # in a fork: nothing here may leave threads behind
+        know(study)
         seconds = undisturbed(study, log)
         expected = contents(study)
         print(f"undisturbed: {seconds:.1f} s, {len(expected)} files", flush=True)

@@ -1,14 +1,10 @@
 """The short form of ``benchmarks/kills.py``: a run under SIGKILL comes to the bits of one that nobody disturbs."""
 
-import subprocess
-import sys
-
 from lgffem_core.base.project import PROJECT
 
 
-def test_a_killed_run_comes_to_the_same_bits():
-    command = [sys.executable, "benchmarks/kills.py", "--kills", "3", "--workers", "0", "2"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=600)
+def test_a_killed_run_comes_to_the_same_bits(forked):
+    done = forked(PROJECT, "-m", "benchmarks.kills", "--kills", "3", "--workers", "0", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[-2:]]
     assert [(row[0], row[-1]) for row in rows] == [("0", "yes"), ("2", "yes")]

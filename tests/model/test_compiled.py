@@ -109,7 +109,6 @@ def test_a_processor_without_what_it_compiles_with_is_told_so(gpu, missing, monk
 def test_compiled_on_a_processor_a_node_of_the_neck_gives_the_same(monkeypatch):
     """Values and gradients in bfloat16, against those in float32; a second call gives the same bits."""
     monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no processes that would import torch first
-    monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", True)  # no program to try what this test will use
     torch.manual_seed(0)
     node = FusionNode(NODES["P4_2"], 16, 2, 1e-4, "channels", True)
     maps = {name: torch.randn(2, 16, side, side).bfloat16() for name, side in (("P4_0", 4), ("P3_2", 8))}

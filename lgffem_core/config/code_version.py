@@ -64,7 +64,7 @@ def module_file(name: str) -> Path | None:
 
 @cache
 def found() -> dict[str, list]:
-    """Hash of a source -> its imported names and the hash of its syntax: what a run was told, and what is found here."""
+    """Hash of a source -> its imported names and the hash of its syntax: what a run was told, and what is found."""
     path = os.environ.get(VARIABLE, "")
     return read_json(path) if os.path.isfile(path) else {}  # other nodes of a cluster do not see it
 

@@ -17,13 +17,17 @@ def gpus() -> int:
     return getattr(faiss, "get_num_gpus", lambda: 0)()
 
 
-def flat_index(gallery: np.ndarray, k: int):
-    """A FlatL2 index over the gallery, on the GPUs where FAISS has some and ``k`` is in their reach."""
-    index = faiss.IndexFlatL2(gallery.shape[1])
-    if gpus() > 0 and k <= GPU_LIMIT:
-        index = faiss.index_cpu_to_all_gpus(index)
-    index.add(np.ascontiguousarray(gallery, dtype=np.float32))
-    return index
+def nearest_in_float32(gallery: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """FAISS's ``k`` nearest gallery rows of each query, (Q, k): on the GPUs where it has some and they reach so far.
+
+    A processor searches the gallery where it lies; an index would copy it first.
+    """
+    gallery, queries = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (gallery, queries))
+    if gpus() == 0 or k > GPU_LIMIT:
+        return faiss.knn(queries, gallery, k)[1]
+    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatL2(gallery.shape[1]))
+    index.add(gallery)
+    return index.search(queries, k)[1]
 
 
 def search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,11 +44,12 @@ def search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     size = len(gallery)
     if not 1 <= k <= size:
         raise ValueError(f"k is {k}; a gallery of {size} has 1 … {size} neighbours")
-    if not (np.isfinite(gallery).all() and np.isfinite(queries).all()):
+    bounds = [bound(rows, initial=0) for rows in (gallery, queries) for bound in (np.min, np.max)]  # NaN, where one is
+    if not np.isfinite(bounds).all():
         raise ValueError("embeddings contain NaN or infinity")
     wanted = min(size, k + SPARE)
     while True:
-        _, candidates = flat_index(gallery, wanted).search(np.ascontiguousarray(queries, dtype=np.float32), wanted)
+        candidates = nearest_in_float32(gallery, queries, wanted)
         distances, ids = order_candidates(gallery, queries, candidates)
         if wanted == size or not ties_reach_end(distances, k, queries):
             return distances[:, :k], ids[:, :k]

@@ -105,7 +105,7 @@ def check_alone(when: str) -> None:
 
 
 def rehearse() -> None:
-    """Write a page and draw a picture, for nobody: libraries prepare expressions, grammars and fonts when first used."""
+    """Write a page and draw a picture, for nobody: libraries prepare expressions and fonts when first used."""
     from matplotlib.figure import Figure
     from nbconvert import HTMLExporter
     from nbformat import v4

@@ -70,7 +70,7 @@ def test_a_notebook_shows_a_dash_where_a_value_does_not_apply_and_whole_sentence
 def test_headings_stand_over_their_words_at_the_left():
     page = readable(pd.DataFrame({"method": ["one"], "eta_p": [0.5], "note": ["two"]})).to_html()
     left = re.findall(r"#T_\w+ \.(col\d) \{\s*text-align: left;", page)
-    assert left == ["col0", "col2"] and all(page.count(f" {name}\"") == 2 for name in left)  # a heading and a cell
+    assert left == ["col0", "col2"] and all(page.count(f' {name}"') == 2 for name in left)  # a heading and a cell
 
 
 def test_rows_of_one_name_are_shown_each():

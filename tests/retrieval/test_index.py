@@ -54,17 +54,11 @@ def test_a_hundred_copies_come_in_the_order_of_their_ids():
     assert ids.tolist() == [[0, 1, 2], [100, 101, 102]]
 
 
-class Expanded:
-    """A flat index that computes |a|² − 2ab + |b|² in float32, as FAISS does on GPUs and with many queries."""
-
-    def __init__(self, gallery, k):
-        self.gallery = gallery
-
-    def search(self, queries, k):
-        squares = [(rows * rows).sum(axis=1) for rows in (queries, self.gallery)]
-        distances = squares[0][:, None] - 2 * queries @ self.gallery.T + squares[1][None]
-        ids = np.argsort(distances, axis=1)[:, :k]
-        return np.take_along_axis(distances, ids, axis=1), ids
+def expanded_search(gallery, queries, k):
+    """|a|² − 2ab + |b|² in float32, as FAISS computes on GPUs and with many queries."""
+    squares = [(rows * rows).sum(axis=1) for rows in (queries, gallery)]
+    distances = squares[0][:, None] - 2 * queries @ gallery.T + squares[1][None]
+    return np.argsort(distances, axis=1)[:, :k]
 
 
 @pytest.mark.parametrize("expanded", [False, True])
@@ -74,8 +68,8 @@ def test_neighbours_are_exact_far_from_the_origin(monkeypatch, expanded):
     gallery = (1000 + 0.01 * rng.standard_normal((120, 8))).astype(np.float32)
     expected, expected_ids = loop(gallery, gallery[:30], 3)
     if expanded:
-        assert (Expanded(gallery, 3).search(gallery[:30], 3)[1] != expected_ids).mean() > 0.5
-        monkeypatch.setattr(index, "flat_index", Expanded)
+        assert (expanded_search(gallery, gallery[:30], 3) != expected_ids).mean() > 0.5
+        monkeypatch.setattr(index, "nearest_in_float32", expanded_search)
     distances, ids = search(gallery, gallery[:30], 3)
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(distances, expected, rtol=1e-9)
@@ -114,5 +108,7 @@ def test_gpus_are_used_where_faiss_has_some_and_k_is_in_their_reach(monkeypatch)
     monkeypatch.setattr(index.faiss, "get_num_gpus", lambda: 1, raising=False)
     monkeypatch.setattr(index.faiss, "index_cpu_to_all_gpus", lambda flat: (moved.append(flat), flat)[1], raising=False)
     gallery = random(0, 20)
-    assert index.flat_index(gallery, index.GPU_LIMIT).ntotal == 20 and len(moved) == 1
-    assert index.flat_index(gallery, index.GPU_LIMIT + 1).ntotal == 20 and len(moved) == 1
+    monkeypatch.setattr(index, "GPU_LIMIT", 12)
+    on_gpu, beyond = index.nearest_in_float32(gallery, gallery, 12), index.nearest_in_float32(gallery, gallery, 13)
+    assert [flat.ntotal for flat in moved] == [20]
+    np.testing.assert_array_equal(on_gpu, beyond[:, :12])

@@ -303,7 +303,6 @@ def test_what_killed_runs_left_among_temporary_files_is_removed(sandbox, tmp_pat
         assert [(tmp_path / name).exists() for name in names] == [False, True, True]
 
 
-
 def test_a_second_run_of_a_profile_is_refused_and_another_profile_is_not(sandbox):
     with sole_run(study(sandbox)):
         with pytest.raises(RequestError, match="another run of profile smoke is under way"), sole_run(study(sandbox)):

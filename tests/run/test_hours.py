@@ -25,7 +25,7 @@ def measured(tmp_path):
     """A folder with the measurement of this processor at three threads, and one of another device."""
     for name, device, rate in (("", torch.cpu.get_capabilities()["cpu_name"], 2.5), ("_gpu", "Some GPU", 9e9)):
         (tmp_path / f"speed_training{name}.json").write_text(json.dumps({"device": device, "threads": 3}))
-        rows = f"this study,bf16-mixed,{rate}\n\"this study, compute.fast=false\",32-true,{rate / 2}\n"
+        rows = f'this study,bf16-mixed,{rate}\n"this study, compute.fast=false",32-true,{rate / 2}\n'
         rows += "the authors',32-true,7\nthe authors',32-true,8\n"
         (tmp_path / f"speed_training{name}.csv").write_text(f"code,precision,images_per_s\n{rows}")
     return tmp_path

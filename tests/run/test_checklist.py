@@ -191,8 +191,9 @@ def test_a_gpu_that_is_not_there_is_told_before_anything_starts(tmp_path, monkey
 def test_torch_is_loaded_only_for_what_must_be_tried():
     """Where it cannot be loaded, which takes no time, that is only then an error."""
     ask = (
-        "import sys; from lgffem_core.run.checklist import checklist; from lgffem_core.config.study import Study;"
-        "sys.modules['torch'] = None; assert checklist(Study.load('params/demo.yaml')) == []; print('not tried');"
+        "import sys; sys.modules['torch'] = None;"
+        "from lgffem_core.run.checklist import checklist; from lgffem_core.config.study import Study;"
+        "assert checklist(Study.load('params/demo.yaml')) == []; print('not tried');"
         "checklist(Study.load('params/demo.yaml', {'model.backbone.weights': 'README.md'}))"
     )
     done = subprocess.run([sys.executable, "-c", ask], cwd=PROJECT, capture_output=True, text=True)

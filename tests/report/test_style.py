@@ -41,8 +41,7 @@ def test_every_clip_path_that_is_used_is_there_once(tmp_path):
     assert all(text.count(f'id="{name}"') == 1 for name in used)
 
 
-@pytest.mark.parametrize("settings", ["axes.facecolor: yellow\nfont.size: 30", "text.usetex: True"])
-def test_a_matplotlibrc_of_the_user_changes_no_figure(tmp_path, settings):
+def test_a_matplotlibrc_of_the_user_changes_no_figure(tmp_path):
     """Neither where the variable names one nor where the current folder holds one."""
     code = (
         "import matplotlib.pyplot, sys, pathlib; from lgffem_core.report import style\n"
@@ -50,7 +49,7 @@ def test_a_matplotlibrc_of_the_user_changes_no_figure(tmp_path, settings):
         "style.save_figure(style.sign(figure, 'x'), pathlib.Path(sys.argv[1]))"
     )
     (theirs := tmp_path / "theirs").mkdir()
-    (theirs / "matplotlibrc").write_text(settings)
+    (theirs / "matplotlibrc").write_text("axes.facecolor: yellow\nfont.size: 30\ntext.usetex: True")
     places = {"plain": (tmp_path, {}), "named": (tmp_path, {"MATPLOTLIBRC": str(theirs)}), "here": (theirs, {})}
     for name, (cwd, more) in places.items():
         command = [sys.executable, "-c", code, str(tmp_path / name)]

@@ -63,11 +63,15 @@ def cases():
     return found
 
 
+@cache
 def each():
     """(case, ranking, relevance by place as nested lists) of all cases."""
+    found = []
     for case in cases():
-        ranking = case.ranking
-        yield case, ranking, [[a == b for a in row] for row, b in zip(ranking.neighbours, case.labels, strict=True)]
+        ranking, labels = case.ranking, case.labels.tolist()
+        relevance = [[a == b for a in row] for row, b in zip(ranking.neighbours.tolist(), labels, strict=True)]
+        found.append((case, ranking, relevance))
+    return found
 
 
 def test_the_cases_are_hard():

@@ -1,14 +1,12 @@
 """A slide's tiles become a record: features as the one loop gives them, in memory that does not grow with the slide."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lgffem_core.base.errors import StudyError
+from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import Compute
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.data.records import anchors, read_record
@@ -147,9 +145,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_a_slide_of_100000_patches_becomes_a_record_within_4_gib(tmp_path):
+def test_a_slide_of_100000_patches_becomes_a_record_within_4_gib(tmp_path, forked):
     """2,048 numbers a patch, as FGCR's have; float32 and a list of batches would take 1.6 GB for the features alone."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True)
+    done = forked(PROJECT, "-c", PROGRAM, str(tmp_path))
     assert done.returncode == 0, done.stderr
     *_, shape, peak = done.stdout.splitlines()
     assert shape == "(100000, 2048) 25" and int(peak) < 4 << 20, f"{int(peak) >> 10} MiB"

@@ -2,8 +2,6 @@
 
 import errno
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -144,32 +142,30 @@ def test_what_is_done_is_not_done_again_unless_something_changed(ten, made, tmp_
     assert f"1 slides of earlier calls are not in {ten}; what they left stays" in said and len(written) == 34
 
 
-def test_a_killed_run_goes_on_with_the_next(ten, tmp_path, monkeypatch):
-    """Killed by SIGKILL while a slide is half way: its tiles are read slowly."""
-    slow = (
-        "import sys, time\nfrom lgffem_core.data.slides.tiles import SlideTiles\nfrom lgffem_core.run.cli import main\n"
+def test_a_killed_run_goes_on_with_the_next(ten, tmp_path, forked):
+    """Killed by SIGKILL, its own, while a slide is half way."""
+    killed = (
+        "import os, signal, sys\n"
+        "from lgffem_core.data.slides.tiles import SlideTiles\nfrom lgffem_core.run.cli import main\n"
         "get = SlideTiles.__getitem__\n"
-        "def slowly(self, number):\n"
+        "def until_half_way(self, number):\n"
         "    if 's4' in str(self.slide.path) and number == 9:\n"
-        "        print('HALF WAY', flush=True)\n"
-        "        time.sleep(600)\n"
+        "        print('\\n', os.getpid(), sep='', flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return get(self, number)\n"
-        "SlideTiles.__getitem__ = slowly\nsys.exit(main(sys.argv[1:]))"
+        "SlideTiles.__getitem__ = until_half_way\nsys.exit(main(sys.argv[1:]))"
     )
     out, keys = tmp_path / "out", ["slides.pixels=32", "slides.tissue=0.9", "model.image_size=32", "compute.workers=0"]
     words = ["slides", str(ten), str(PROJECT / "params" / "smoke.yaml"), "--out", str(out), "--set", *keys]
-    run = subprocess.Popen([sys.executable, "-c", slow, *words], stdout=subprocess.PIPE, text=True)
-    for line in run.stdout:
-        if "HALF WAY" in line:
-            break
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    run = forked(PROJECT, "-c", killed, *words)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    number = int(run.stdout.splitlines()[-1])  # of the process
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
     assert sorted(before) == [f"s{number}.safetensors" for number in range(4)]
     assert [row["state"] for row in read_list(out).values()] == ["done"] * 4
-    (out / f".s4.{run.pid}.tmp.safetensors").write_bytes(b"half a record")  # as a kill while it is written leaves it
+    (out / f".s4.{number}.tmp.safetensors").write_bytes(b"half a record")  # as a kill while it is written leaves it
     time.sleep(0.01)
-    done = subprocess.run([sys.executable, "-m", "lgffem_core", *words], cwd=PROJECT, capture_output=True, text=True)
+    done = forked(PROJECT, "-m", "lgffem_core", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done before") == 4 and done.stdout.count("a record after") == 6
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}

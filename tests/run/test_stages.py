@@ -5,8 +5,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import subprocess
-import sys
 from typing import get_args
 
 import pytest
@@ -413,10 +411,11 @@ def test_what_is_not_python_is_named_with_its_notebook(project, text):
 # -- which code ------------------------------------------------------------------------------------------
 
 
-def test_imports_are_followed_as_python_follows_them():
+def test_imports_are_followed_as_python_follows_them(forked):
     """Against the interpreter: it loads nothing that is not counted, but for what the data package serves on demand."""
     program = "import sys, lgffem_core.audit.floor_tables; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = forked(PROJECT, "-c", program)
+    assert done.returncode == 0, done.stderr
     loaded = {str(module_file(name)) for name in done.stdout.split() if name.startswith("lgffem_core")}
     counted = source_files("import lgffem_core.audit.floor_tables; from lgffem_core.data import prepare")
     assert len(loaded) > 20

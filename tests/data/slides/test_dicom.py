@@ -1,13 +1,10 @@
-"""A DICOM series in a folder of its own, as pydicom writes it."""
+"""A DICOM series in a folder of its own, as pydicom writes it: imported where it does, since that takes a second."""
 
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.config.systems import Slides
@@ -16,8 +13,10 @@ from lgffem_core.data.slides.finding import find_slides
 SIDE = 64
 
 
-def items(**elements) -> list[Dataset]:
+def items(**elements) -> list:
     """A sequence of one item."""
+    from pydicom.dataset import Dataset
+
     item = Dataset()
     for name, value in elements.items():
         setattr(item, name, value)
@@ -37,6 +36,10 @@ def frames(image):
 
 def write_level(path, image, mpp, series, level):
     """One level of a whole slide (DICOM PS3.3, A.32.8), with what OpenSlide asks for."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
+
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = VLWholeSlideMicroscopyImageStorage, JPEGBaseline8Bit
     meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -66,6 +69,8 @@ def write_level(path, image, mpp, series, level):
 
 
 def write_series(folder, image, prefix=""):
+    from pydicom.uid import generate_uid
+
     series = generate_uid()
     for level in range(2):
         write_level(folder / f"{prefix}{level}.dcm", image[:: 2**level, :: 2**level], 0.25 * 2**level, series, level)

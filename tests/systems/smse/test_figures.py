@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lgffem_core.report.style import save_figure
 from lgffem_core.systems.smse.figures import (
@@ -36,12 +37,25 @@ def test_the_losses_are_drawn_in_both_spaces_and_the_peak_is_marked(smse):
     assert peak == pytest.approx(mark.get_xdata()[0], abs=0.02) == pytest.approx(np.log(1 / 1.2), abs=0.02)
 
 
-def test_the_losses_are_the_same_file_however_their_layout_was_solved(smse, tmp_path):
-    """The solver's last digit follows addresses in memory; here a line at 187.8990625 points was written up or down."""
-    losses = three_losses(smse())
-    for number in range(12):
-        save_figure(loss_figure(losses, 1.2, "label"), tmp_path / str(number))
-    assert len({path.read_bytes() for path in tmp_path.glob("*.svg")}) == 1
+def test_the_losses_are_the_same_file_however_their_layout_was_solved(smse, tmp_path, monkeypatch):
+    """The solver's last digit follows addresses in memory; here a line at 187.8990625 points was written up or down.
+
+    By itself it does so in some drawings only; here the last digits are moved behind the solver, which takes two.
+    """
+    losses, solve = three_losses(smse()), ConstrainedLayoutEngine.execute
+    for towards in (0, 1):
+
+        def moved(engine, figure, towards=towards):
+            solve(engine, figure)
+            for ax in figure.axes:
+                place = np.array(ax.get_position(original=True).bounds)
+                for _ in range(4):
+                    place = np.nextafter(place, towards)
+                ax._set_position(place)  # as the solver does: in the layout still
+
+        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", moved)
+        save_figure(loss_figure(losses, 1.2, "label"), tmp_path / str(towards))
+    assert (tmp_path / "0.svg").read_bytes() == (tmp_path / "1.svg").read_bytes()
 
 
 def test_hard_samples_are_the_same_in_both_spaces(smse):

@@ -1,5 +1,6 @@
 """Fixtures that many tests share. Checks on shared material skip, saying so, where it is absent."""
 
+import gc
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
+gc.disable()  # until all is collected, of which nothing can be freed: it would be looked through again and again
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes are the parallelism; read when torch is loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,6 +40,13 @@ LONG = (
 def pytest_collection_modifyitems(items):
     """The longest files first: whoever runs files in parallel should not wait for one of them at the end."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays, and need not be looked through while tests run either."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

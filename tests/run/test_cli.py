@@ -176,6 +176,7 @@ def test_a_profile_inside_the_project_is_named_from_it_and_another_in_full(tmp_p
 
 def test_the_paper_profile_without_data_prints_the_checklist_and_writes_nothing(sandbox, capsys, monkeypatch):
     monkeypatch.setattr(cli, "run_graph", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("lgffem_core.run.hours.short_rate", lambda study: 200.0)  # measured in test_hours
     assert main(["params/paper.yaml"]) == 2
     printed = capsys.readouterr()
     wanted = [f"data.{name}.root" for name in needed_sets(Study.load(PROJECT / "params" / "paper.yaml"))]

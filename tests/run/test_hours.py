@@ -88,4 +88,4 @@ def test_a_short_measurement_counts_images_of_whole_steps(tiny_study, monkeypatc
     monkeypatch.setattr(hours, "PATIENCE", 0)
     clock = iter([10.0, 12.0])  # the loop's own clock: one step, two seconds
     monkeypatch.setattr(hours.time, "perf_counter", lambda: next(clock, 12.0))
-    assert hours.short_rate(tiny_study()) == 2.0
+    assert hours.short_rate(tiny_study()) == 1.0

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
-gc.disable()  # until all is collected, of which nothing can be freed: it would be looked through again and again
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes are the parallelism; read when torch is loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    gc.disable()  # until all is collected, of which nothing can be freed: it would be looked through again and again
 
 import nbformat
 import numpy as np

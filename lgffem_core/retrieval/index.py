@@ -10,6 +10,7 @@ import numpy as np
 SPARE = 8  # candidates beyond k, so that most ties are settled by the first search
 GPU_LIMIT = 2048  # neighbours that FAISS's GPU indexes can return
 TOLERANCE = 1e-4  # relative error that a float32 distance may have
+SMALLEST, LARGEST = 1e-15, 1e15  # of the largest number: squares beyond would leave float32's range
 
 
 def gpus() -> int:
@@ -34,7 +35,7 @@ def search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     """The ``k`` nearest gallery rows of each query.
 
     Args:
-        gallery: (N, D), queries: (Q, D), finite.
+        gallery: (N, D), queries: (Q, D), finite, and their largest number between ``SMALLEST`` and ``LARGEST``.
         k: 1 … N.
 
     Returns:
@@ -44,9 +45,12 @@ def search(gallery: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     size = len(gallery)
     if not 1 <= k <= size:
         raise ValueError(f"k is {k}; a gallery of {size} has 1 … {size} neighbours")
-    bounds = [bound(rows, initial=0) for rows in (gallery, queries) for bound in (np.min, np.max)]  # NaN, where one is
+    # NaN where there is one; no mask as large as the gallery
+    bounds = [float(bound(rows, initial=0)) for rows in (gallery, queries) for bound in (np.min, np.max)]
     if not np.isfinite(bounds).all():
         raise ValueError("embeddings contain NaN or infinity")
+    if (largest := np.abs(bounds).max()) > LARGEST or 0 < largest < SMALLEST:
+        raise ValueError(f"embeddings reach {largest:.1e}, of which float32 holds no squares; scale them")
     wanted = min(size, k + SPARE)
     while True:
         candidates = nearest_in_float32(gallery, queries, wanted)

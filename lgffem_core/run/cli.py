@@ -14,6 +14,7 @@ from lgffem_core.base.errors import RequestError, StudyError, near
 from lgffem_core.base.files import write_text
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.base.signals import on_stop
+from lgffem_core.config import code_version
 from lgffem_core.config.study import Study
 from lgffem_core.run.checklist import checklist, format_checklist
 from lgffem_core.run.cluster import cluster_profile
@@ -231,6 +232,7 @@ def perform(options: argparse.Namespace) -> int:
         return notebook(options.request, options.name, options.variant, options.seed)
     if options.command == "synthetic":
         return synthetic(options.request)
+    os.environ.pop(code_version.VARIABLE, None)  # who starts a run is told nothing: it is for those that a run starts
     if options.command == "slides":
         return slides(options.folder, options.params, options.out, options.pairs)
     if options.command == "checkpoint":

@@ -9,10 +9,11 @@ import tomllib
 import pytest
 
 from lgffem_core.base.files import read_json
-from lgffem_core.base.project import PROJECT
+from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.config import code_version
 from lgffem_core.config.code_version import code_hash, imported_names, syntax_hash
 from lgffem_core.config.machine import COMPUTING, DRAWING, SHOWING
+from lgffem_core.run.cli import main
 
 # -- syntax ----------------------------------------------------------------------------------------------
 
@@ -111,6 +112,16 @@ def test_without_what_was_told_each_finds_it(afresh, tmp_path, monkeypatch):
     afresh()
     monkeypatch.setenv(code_version.VARIABLE, str(tmp_path / "elsewhere.json"))
     assert code_hash("import lgffem_core.base.seeds") == mine
+
+
+def test_who_starts_a_run_takes_nothing_from_the_user(afresh, tmp_path, monkeypatch, capsys):
+    """A file that somebody named in the environment might be damaged, or of another version."""
+    told = tmp_path / "syntax.json"
+    told.write_text("{ damaged")
+    monkeypatch.setenv(code_version.VARIABLE, str(told))
+    monkeypatch.setenv(OUTPUT, str(tmp_path))
+    assert main(["params/smoke.yaml", "--dry-run"]) == 0
+    assert code_version.found() and "01_data_preparation" in capsys.readouterr().out
 
 
 # -- packages --------------------------------------------------------------------------------------------

@@ -103,6 +103,20 @@ def test_nan_and_infinity_are_refused_on_either_side(value):
             search(gallery, queries, 1)
 
 
+@pytest.mark.parametrize("scale", [1e16, 1e19, 1e200, 1e-20, 1e-60])
+def test_numbers_whose_squares_float32_cannot_hold_are_refused(scale):
+    """FAISS gives any neighbours for them, without a word."""
+    with pytest.raises(ValueError, match="of which float32 holds no squares"):
+        search(random(0, 10).astype(np.float64) * scale, random(1, 3).astype(np.float64) * scale, 1)
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e14])
+def test_numbers_near_that_are_ranked_as_they_are(scale):
+    gallery, queries = random(0, 50), random(1, 9)
+    found = search(gallery.astype(np.float64) * scale, queries.astype(np.float64) * scale, 4)[1]
+    np.testing.assert_array_equal(found, search(gallery, queries, 4)[1])
+
+
 def test_gpus_are_used_where_faiss_has_some_and_k_is_in_their_reach(monkeypatch):
     moved = []
     monkeypatch.setattr(index.faiss, "get_num_gpus", lambda: 1, raising=False)

@@ -37,7 +37,12 @@ from lgffem_core.run.hours import projection, random_training
 from lgffem_core.systems.lgffem.model import build_model
 
 CLASSES = 24  # of the batches
-NAMES = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}  # of precisions, in columns
+#: What a precision is called in columns, and what is multiplied in it.
+NUMBERS = {
+    "32-true": ("fp32", torch.float32),
+    "bf16-mixed": ("bf16", torch.bfloat16),
+    "16-mixed": ("fp16", torch.float16),
+}
 Contestant = tuple[dict, Callable[[], object], int]  # (columns of its row, one call, images of a call)
 
 
@@ -180,12 +185,11 @@ def work_of(task: str, pairs: list[str]) -> float:
     return forward + 2 * (forward - counted(model.backbone)) if task == "training" else forward
 
 
-def matrix_rate(device: str, precision: str, size: int = 2048) -> float:
-    """Operations a second of a plain product of two square matrices in ``precision``, the best of five.
+def matrix_rate(device: str, dtype: torch.dtype, size: int = 2048) -> float:
+    """Operations a second of a plain product of two square matrices, the best of five.
 
-    Of no other precision: a processor that has no unit for it takes a minute a product.
+    A processor without a unit for ``dtype`` takes a minute a product.
     """
-    dtype = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     left @ right
     return 2 * size**3 / min(seconds(lambda: left @ right) for _ in range(5))
@@ -200,8 +204,8 @@ def measure(task: str, args: argparse.Namespace) -> pd.DataFrame:
         rates.append([images / seconds(call) for _, call, images in found])
         print(f"{task}, round {number + 1}: " + ", ".join(f"{rate:.2f}" for rate in rates[-1]), flush=True)
     compute = study_of(args.pairs, True).params.compute
-    work, precision = work_of(task, args.pairs), precision_of(compute)
-    most, name = matrix_rate(prepare_device(compute), precision), NAMES[precision]
+    name, dtype = NUMBERS[precision_of(compute)]  # of no other, for which there may be no unit
+    work, most = work_of(task, args.pairs), matrix_rate(prepare_device(compute), dtype)
     columns = list(zip(*rates, strict=True))
     theirs = [i for i, (names, _, _) in enumerate(found) if names["code"] == "the authors'"]
     base = max(theirs or [0], key=lambda i: statistics.median(columns[i]))

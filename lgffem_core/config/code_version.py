@@ -10,7 +10,6 @@ of each text, by the text's hash: of any other text they find it themselves.
 """
 
 import ast
-import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -74,9 +73,10 @@ def tell(path: Path) -> None:
     write_json(path, found())
 
 
+@cache
 def read(source: str) -> list:
     """[sorted names that ``imported_names`` gives, what ``syntax_hash`` gives]."""
-    key = hashlib.sha256(source.encode()).hexdigest()
+    key = sha256_json(source)
     if key not in found():
         tree = ast.parse(source)
         found()[key] = [sorted(names_in(tree)), sha256_json(bare(tree))]
@@ -94,7 +94,6 @@ def names_in(tree: ast.AST) -> set[str]:
     return {".".join(part[: i + 1]) for part in parts for i in range(len(part))}
 
 
-@cache
 def imported_names(source: str) -> frozenset[str]:
     """Dotted names of this package that ``source`` imports, and those of the packages that hold them.
 
@@ -138,7 +137,6 @@ def bare(node):
     return [type(node).__name__, {name: bare(value) for name, value in fields.items() if value not in (None, [])}]
 
 
-@cache
 def syntax_hash(source: str) -> str:
     """Hash of what ``source`` does: neither comments, docstrings nor layout change it; any other text does.
 

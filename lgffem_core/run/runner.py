@@ -24,7 +24,7 @@ from lgffem_core.config import code_version
 from lgffem_core.config.study import Study
 from lgffem_core.run.due import code_state
 from lgffem_core.run.leash import leashed
-from lgffem_core.run.stages import absent_systems, all_stages, failed_notebook
+from lgffem_core.run.stages import absent_systems, all_stages, entries, failed_notebook
 from lgffem_core.run.warm import THREADS, start_server
 
 POLL = 0.25  # seconds between looks at the events
@@ -174,9 +174,9 @@ def run_graph(
 
 def tell_syntax(study: Study, path: Path) -> None:
     """Find out, once for all stages, what their code is; one whose code cannot be read says so itself."""
-    for notebook in sorted({stage.notebook for stage in all_stages(study)}):
+    for entry in entries(study):
         with suppress(StudyError):
-            code_state(notebook, absent_systems(study))
+            code_state(entry.notebook, absent_systems(study))
     code_version.tell(path)
 
 

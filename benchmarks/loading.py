@@ -219,7 +219,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--inside"]:
         return inside(sys.argv[2], Path(sys.argv[3]), float(sys.argv[4]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=TASKS, choices=TASKS)
+    parser.add_argument("tasks", nargs="*", metavar="|".join(TASKS))
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--links", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -227,10 +227,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "reference" / "benchmarks")
     parser.add_argument("--set", dest="pairs", nargs="+", default=[], metavar="key.path=value")
     args = parser.parse_args()
+    if unknown := set(args.tasks) - set(TASKS):
+        parser.error(f"no such task: {', '.join(sorted(unknown))} (there are {', '.join(TASKS)})")
     about = {"device": processor(), "python": platform.python_version(), "repeats": args.repeats}
     about |= {name: version(name) for name in ("numpy", "pillow", "albumentations", "opencv-python-headless")}
     args.out.mkdir(parents=True, exist_ok=True)
-    for task in args.tasks:
+    for task in args.tasks or TASKS:  # argparse would hold a default of several words against choices
         with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
             table = globals()[task](Path(folder), args)
         table.to_csv(args.out / f"loading_{task}.csv", index=False, float_format="%.4g")

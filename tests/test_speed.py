@@ -1,10 +1,12 @@
-"""benchmarks/speed.py on a network that takes a second."""
+"""benchmarks/speed.py on a network that takes a second, and benchmarks/loading.py on a handful of images."""
 
 import os
+import runpy
 import subprocess
 import sys
 
 import pandas as pd
+import pytest
 
 from lgffem_core.base.project import PROJECT
 
@@ -31,3 +33,19 @@ def test_both_paths_are_measured_in_turn_and_told(tmp_path):
         assert (table["lowest"] <= table["images_per_s"]).all() and (table["images_per_s"] <= table["highest"]).all()
     hours = pd.read_csv(tmp_path / "projection.csv")
     assert hours["epochs"].tolist()[:3] == [60, 300, 300]  # the paper, section 4.1.3
+
+
+def test_loading_without_words_measures_all_of_it(tmp_path, monkeypatch):
+    loading = runpy.run_path(str(PROJECT / "benchmarks" / "loading.py"))
+    asked = []
+    for task in ("rates", "memory", "index"):
+        measure = lambda folder, args, task=task: asked.append(task) or pd.DataFrame({task: [args.links]})  # noqa: E731
+        monkeypatch.setitem(loading["main"].__globals__, task, measure)
+    for words in ([], ["index"]):
+        monkeypatch.setattr(sys, "argv", ["loading.py", *words, "--out", str(tmp_path)])
+        loading["main"]()
+    assert asked == ["rates", "memory", "index", "index"]
+    assert pd.read_csv(tmp_path / "loading_memory.csv")["memory"].tolist() == [1_000_000]
+    monkeypatch.setattr(sys, "argv", ["loading.py", "speed", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        loading["main"]()

@@ -9,7 +9,6 @@ from lightning_fabric import Fabric
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import Params
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import channel_order, check_unchanged, patch_table
@@ -61,11 +60,9 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int, b
             "backbone": start_hash(study, "model.backbone", params.model.backbone.name),
             "training": training,
             "released": checkpoint and sha256_file(checkpoint),
-            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_table(training_set(study, dataset)),
             "order": channel_order(study, dataset),
-            "code": code_hash("import lgffem_core.systems.lgffem.strategies"),
-            "lock": lock_hash(),
+            **study.computed_by(__name__),
             "parent": parent and (before or strategy_fingerprint(study, parent, variant, seed)),
         }
     )

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
 from lgffem_core.data.augment import flips_and_colours
@@ -99,18 +98,15 @@ def folder_of(study: Study, run: Run, fold: int, seed: int) -> Path:
 
 def fingerprint(study: Study, run: Run, rows: pd.DataFrame, plan: Recipe, seed: int) -> str:
     """Hash of everything that the trained weights depend on."""
-    params = study.params
-    settings = params.smse.model_dump(mode="json", exclude={"single", "held_out", "folds"})
+    settings = study.params.smse.model_dump(mode="json", exclude={"single", "held_out", "folds"})
     return sha256_json(
         {
             "run": run,
             "seed": seed,
             "settings": {**settings, "epochs": [settings["epochs"], plan.epochs]},
-            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_table(rows),
             "order": channel_order(study, DATASET),
-            "code": code_hash("import lgffem_core.systems.smse.training"),
-            "lock": lock_hash(),
+            **study.computed_by(__name__),
         }
     )
 

@@ -3,14 +3,12 @@
 from functools import cache, partial
 
 from lgffem_core.base.files import sha256_file, sha256_json
-from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.retrieval.embed import Embedded, kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
-from lgffem_core.systems.lgffem.model import LGFFEM, build_model
-from lgffem_core.systems.lgffem.strategies import train_or_load, train_strategy
+from lgffem_core.systems.lgffem.strategies import train_or_load, train_strategy, with_weights
 
 
 def strategy_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encoder:
@@ -32,12 +30,7 @@ def kept_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encode
     weights, size = study.checkpoints(strategy, variant, seed) / "model.safetensors", study.params.model.image_size
     if not weights.is_file():
         return None
-
-    def network() -> LGFFEM:
-        model = build_model(study, variant, seed)
-        model.load_trainable_state(load_tensors(weights)[0])
-        return model
-
+    network = partial(with_weights, study, variant, seed, weights)
     identity = sha256_json([sha256_file(weights), size])
     return Encoder(f"LGFFEM {strategy.upper()}", identity, network, evaluation_resize(size))
 

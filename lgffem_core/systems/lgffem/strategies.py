@@ -1,6 +1,7 @@
 """One strategy of one variant and seed: from the parameters to trained weights on disk."""
 
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -70,9 +71,13 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int, b
 
 def train_or_load(study: Study, strategy: str, variant: str, seed: int) -> LGFFEM:
     """The model with a strategy's trained weights, training whatever is not trained yet."""
-    trained = train_strategy(study, strategy, variant, seed)
+    return with_weights(study, variant, seed, train_strategy(study, strategy, variant, seed).weights)
+
+
+def with_weights(study: Study, variant: str, seed: int, weights: Path) -> LGFFEM:
+    """The model with the neck and head that a training left in a file, in eval mode."""
     model = build_model(study, variant, seed)
-    model.load_trainable_state(load_tensors(trained.weights)[0])
+    model.load_trainable_state(load_tensors(weights)[0])
     return model.eval()
 
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
 from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.study import Study
-from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
+from lgffem_core.data import channel_order, check_unchanged, patch_table
 from lgffem_core.data.augment import flips_and_colours
-from lgffem_core.data.pixels import kept_pixels
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.smse.losses import Classification, class_weights, metric_loss
 from lgffem_core.systems.smse.network import EmbeddingNet, build_classifier, build_network
@@ -27,6 +26,7 @@ from lgffem_core.systems.smse.splits import DATASET, check_last_batch, training_
 from lgffem_core.training.fabric import make_fabric
 from lgffem_core.training.finished import TrainedRun, train_once
 from lgffem_core.training.loop import Recipe, Trainer
+from lgffem_core.training.patches import training_patches
 from lgffem_core.training.schedule import step_decay
 
 
@@ -34,10 +34,7 @@ def groups(study: Study, run: Run, rows: pd.DataFrame, network: EmbeddingNet, se
     """The pairs or triplets that a run is trained on; ``shown``: see ``Groups``."""
     settings = study.params.smse
     transform = flips_and_colours(*settings.image_size, settings.jitter)
-    pixels = kept_pixels(study, DATASET, rows, transform)
-    root, order = images_root(study, DATASET), channel_order(study, DATASET)
-    patches = Groups(rows, root, transform, network.mean, network.std, order, seed, pixels)
-    return patches.of_kind(run.metric, shown)
+    return training_patches(study, DATASET, rows, transform, network, seed, Groups).of_kind(run.metric, shown)
 
 
 class JointLoss(nn.Module):
@@ -129,8 +126,9 @@ def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = 
         loss = JointLoss(study, run, torch.tensor(rows["label_id"].to_numpy()))
         parts = {"model": model, "classifier": classifier, "loss": loss}
         patches = groups(study, run, rows, model, seed, shown)
-        history = Trainer(fabric, plan, parts, step, seed).fit(patches, folder, identity, study.params.compute)
-        return named(model, "model") | named(classifier, "classifier"), history
+        trainer = Trainer(fabric, plan, parts, step, seed)
+        history = trainer.fit(patches, folder, identity, study.params.compute)
+        return trainer.state(), history
 
     return train_once(fabric, folder, identity, fitted)
 
@@ -158,11 +156,6 @@ def networks(study: Study, seed: int) -> tuple[EmbeddingNet, nn.Module]:
     settings = study.params.smse
     classes = patch_table(study, DATASET)["label_id"].nunique()
     return build_network(settings, seed), build_classifier(settings, classes, seed)
-
-
-def named(module: nn.Module, part: str) -> dict[str, Tensor]:
-    """A module's weights under the names that they are kept by."""
-    return {f"{part}/{name}": tensor for name, tensor in module.state_dict().items()}
 
 
 def trained(study: Study, run: Run, fold: int, seed: int) -> tuple[EmbeddingNet, nn.Module]:

@@ -191,7 +191,7 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
             message = f"parameter {key} is missing."
         elif fault["type"] == "model_type":
             message = f"parameter {key}: must be a section, as in params/paper.yaml, got {shown(fault['input'])}."
-        elif not key:  # a rule about the whole tree: its text says all
+        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):  # a rule of a section says all
             message = f"{said(fault)}."
         else:
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""

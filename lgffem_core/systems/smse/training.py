@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
@@ -108,13 +107,12 @@ def fingerprint(study: Study, run: Run, rows: pd.DataFrame, plan: Recipe, seed: 
     )
 
 
-def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = None, shown=None) -> TrainedRun:
+def train(study: Study, run: Run, fold: int, seed: int, shown=None) -> TrainedRun:
     """Train one run on one fold, or find it finished; an interrupted one goes on from its last checkpoint.
 
     ``shown``: augmented images that trainings share, of which those that differ in their losses see the same.
     """
-    fabric = fabric or make_fabric(study)
-    rows = training_rows(study, run, fold)
+    fabric, rows = make_fabric(study), training_rows(study, run, fold)
     check_last_batch(study, run, len(rows))
     every = run._replace(magnifications=tuple(study.params.data.breakhis.magnifications))
     plan = recipe(study, run, len(rows), len(training_rows(study, every, fold)))

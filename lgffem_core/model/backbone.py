@@ -10,8 +10,7 @@ from timm.layers.grn import GlobalResponseNorm
 from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
 
-from lgffem_core.base.errors import RequestError, StudyError, near
-from lgffem_core.config.parameter_files import one_line
+from lgffem_core.base.errors import RequestError, StudyError, near, one_line
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.model.device import own_precision, without_autocast
 from lgffem_core.model.features import FEATURES
@@ -112,7 +111,7 @@ def create_features(params: BackboneParams, pretrained: bool) -> nn.Module:
     try:
         described = timm.create_model(params.name, pretrained=False, features_only=True, **params.options).feature_info
     except Exception as error:  # each network has ways of its own to fail on an option
-        reason = one_line(str(error)) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise RequestError(f"model.backbone: timm cannot build {params.name} ({reason}).") from None
     reductions = described.reduction()
     if not set(STRIDES) <= set(reductions):
@@ -135,7 +134,7 @@ def check_maps(name: str, features: nn.Module, size: int) -> bool:
         with torch.no_grad():
             shapes = [tuple(each.shape) for each in features(torch.zeros(1, 3, size, size))]
     except Exception as error:  # each network has an exception of its own for a size it cannot take
-        reason = one_line(str(error)) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise RequestError(
             f"model.backbone.name: {name} takes no images of {size} px ({reason}); "
             f"set model.image_size to its own, or model.backbone.options={{img_size: {size}}} where it has that."
@@ -163,7 +162,7 @@ def check_name(name: str, key: str = "model.backbone.name") -> None:
         timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)[:3]) or "none with weights"
-        raise RequestError(f"{key}: timm cannot build {name} ({one_line(str(error))}); there is {tags}.") from None
+        raise RequestError(f"{key}: timm cannot build {name} ({one_line(error)}); there is {tags}.") from None
 
 
 def create_model(name: str, pretrained: bool, key: str = "model.backbone", **options) -> nn.Module:

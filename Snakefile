@@ -3,15 +3,15 @@
 # Which stages need not run is decided by lgffem_core/run/due.py, from what files hold, before this file is read: the
 # flag of a finished stage is there, and Snakemake sees to the order of the others. A stage whose inputs come out as
 # they were finds itself finished and ends at once.
-import sys
 from pathlib import Path
 
+from lgffem_core.run.runner import own_command
 from lgffem_core.run.stages import Request, Stage, all_stages, entries, flag_file, processes, resources, upstream
 from lgffem_core.run.warm import warmed
 
 request = Path(config["request"])
 study = Request.read(request).study
-run_notebook = warmed([sys.executable, "-m", "lgffem_core", "notebook", str(request)])
+run_notebook = warmed(own_command("notebook", request))
 
 
 wildcard_constraints:

@@ -26,7 +26,7 @@ from lgffem_core.config.parameter_files import PlainLoader, parse_pairs, read_ya
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.data.sets import pannuke_folds
 from lgffem_core.data.sets.imagenet import extract_archive
-from lgffem_core.model import backbone
+from lgffem_core.model import backbone, weight_files
 from lgffem_core.run.page import run_command
 from lgffem_core.run.runner import snakemake_command
 from lgffem_core.run.stages import Request
@@ -174,7 +174,7 @@ def test_no_reader_falls_back_on_unpickling_where_the_careful_one_fails(tmp_path
 
     monkeypatch.setattr(torch, "load", fails)
     with pytest.raises(StudyError):
-        backbone.load_local_weights(torch.nn.Identity(), path)
+        weight_files.load_local_weights(torch.nn.Identity(), path)
     with pytest.raises(StudyError):
         released.load_released(torch.nn.Identity(), path)
     assert len(calls) >= 2 and set(calls) == {True}

@@ -105,16 +105,16 @@ def ranking_table(embedded: Methods, ks: tuple[int, ...] = (1, 3, 5, 10)) -> pd.
     return pd.DataFrame(rows).round(DECIMALS)
 
 
-def comparison_table(outcomes: Outcomes, best: tuple[str, str], protocol: str = STANDARD) -> pd.DataFrame:
+def comparison_table(outcomes: Outcomes, best: tuple[str, str]) -> pd.DataFrame:
     """One method against every other on the same queries: differences of η_p in points, and p-values.
 
     ``p_patches`` is McNemar's, of the first seed; ``p_scans`` flips whole scans, seeds averaged, and is the one
     to go by. It compares numbers of right patches, as η_p does: mean rates of scans are η_w, whose difference may
     have the other sign. Both are adjusted by Holm for all comparisons of the table.
     """
-    chosen, rows = outcomes[(*best, protocol)], []
+    chosen, rows = outcomes[(*best, STANDARD)], []
     for (method, variant, name), runs in outcomes.items():
-        if name != protocol or (method, variant) == best:
+        if name != STANDARD or (method, variant) == best:
             continue
         right = [np.array([run.correct for run in group]) for group in (chosen, runs)]  # (seeds, S)
         gain = np.mean([run.scores.eta_p for run in chosen]) - np.mean([run.scores.eta_p for run in runs])

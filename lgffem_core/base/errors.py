@@ -1,7 +1,6 @@
 """The one exception that users of the study are meant to see, and what it suggests."""
 
 import difflib
-import re
 from collections.abc import Iterable
 
 NEAR = 0.75  # how alike a word and what is suggested for it must be: difflib's ratio, 1 = the same
@@ -19,9 +18,14 @@ class StudyError(Exception):
         self.exit_code = exit_code
 
 
+def one_line(text) -> str:
+    """A text, or what an error says, with every run of white space as one blank: for sentences that quote it."""
+    return " ".join(str(text).split())
+
+
 def plain(message: str) -> str:
     """An error's message in one line; of one that a loader's worker process wrapped in its traceback, the end."""
-    line = re.sub(r"\s+", " ", message).strip()
+    line = one_line(message)
     return line.rsplit("Error: ", 1)[-1] if "Traceback" in line else line
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lgffem_core.base.errors import RequestError, near
+from lgffem_core.base.errors import RequestError, near, one_line
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.keys import TEXT_KEYS, told_instead
 from lgffem_core.config.params import Params
@@ -52,11 +52,6 @@ PlainLoader.add_implicit_resolver(
 )
 
 
-def one_line(text: str) -> str:
-    """``text`` with every run of white space as one blank, for sentences that quote what a user wrote."""
-    return " ".join(text.split())
-
-
 def shown(value) -> str:
     """A value as a sentence quotes it, cut where it is long."""
     text = one_line(repr(value))
@@ -88,7 +83,7 @@ def read_yaml(path: Path) -> dict:
     except OSError as error:
         raise RequestError(f"{path}: cannot be read ({error.strerror}).") from None
     except Exception as error:  # PyYAML's constructors raise ValueError, KeyError, RecursionError … of their own
-        raise RequestError(f"{path}: cannot be read as YAML ({one_line(str(error))}).") from None
+        raise RequestError(f"{path}: cannot be read as YAML ({one_line(error)}).") from None
     if not isinstance(tree, dict):
         raise RequestError(f"{path}: must be a mapping of parameters, as in params/demo.yaml.")
     return tree
@@ -191,7 +186,7 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
             message = f"parameter {key} is missing."
         elif fault["type"] == "model_type":
             message = f"parameter {key}: must be a section, as in params/paper.yaml, got {shown(fault['input'])}."
-        elif not key:  # a rule about the whole tree: its text says all
+        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):  # a rule of a section says all
             message = f"{said(fault)}."
         else:
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""

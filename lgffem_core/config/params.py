@@ -239,11 +239,6 @@ class Params(Section):
                 raise ValueError(f"{name} must list at least one value, none of them twice")
         if self.model.neck.reduction > self.model.neck.channels:
             raise ValueError("model.neck.reduction must not be larger than model.neck.channels, or no channel is left")
-        for heads in ("heads", "text_heads"):
-            if self.fgcr.width % getattr(self.fgcr, heads):
-                raise ValueError(f"fgcr.width must be a multiple of fgcr.{heads}, which share it")
-        if self.smse.single == self.smse.held_out:
-            raise ValueError("smse.single and smse.held_out must be two magnifications")
         dealt = "smse" in self.systems and self.data.breakhis.root is None  # else its lists may have other folds
         if dealt and max(self.smse.folds) > self.data.breakhis.folds:
             raise ValueError(

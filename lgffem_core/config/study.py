@@ -136,6 +136,14 @@ class Study:
         """Numbers that a notebook found beside its tables; the manifest collects them."""
         return self.kept("measures", f"{notebook}.json")
 
+    def computed_by(self, modules: str) -> dict:
+        """What a computation by ``modules``, dotted, depends on beside its data and its own settings, for a hash.
+
+        That is their code, the packages, and of ``compute`` what the last bits of a number follow from.
+        """
+        arithmetic = self.params.compute.model_dump(include={"fast", "precision", "threads"})
+        return {"compute": arithmetic, "code": code_hash(f"import {modules}"), "lock": lock_hash()}
+
     # -- what it is -----------------------------------------------------------------------------------
 
     def variant(self, name: str) -> Toggles:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lgffem_core.config.section import Fraction, Positive, Rate, Section
 
@@ -90,6 +90,12 @@ class SMSE(Section):
     held_out: Literal[40, 100, 200, 400] = 200  # that of the training on all others
     folds: tuple[Positive, ...] = (1, 2, 3, 4, 5)  # which are trained and tested
 
+    @model_validator(mode="after")
+    def two_magnifications(self):
+        if self.single == self.held_out:
+            raise ValueError("smse.single and smse.held_out must be two magnifications")
+        return self
+
 
 class Slides(Section):
     """From whole slides to records: ./run_all.sh slides."""
@@ -174,3 +180,10 @@ class Fgcr(Section):
     k: Positive = 10  # of mAP@k
     loss: FgcrLoss = FgcrLoss()
     toggles: FgcrToggles = FgcrToggles()
+
+    @model_validator(mode="after")
+    def shared_by_heads(self):
+        for heads in ("heads", "text_heads"):
+            if self.width % getattr(self, heads):
+                raise ValueError(f"fgcr.width must be a multiple of fgcr.{heads}, which share it")
+        return self

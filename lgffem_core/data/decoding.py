@@ -10,6 +10,8 @@ from pathlib import Path
 import simplejpeg
 from PIL import ExifTags, Image, ImageCms
 
+from lgffem_core.base.errors import one_line
+
 JPEG = ("JPEG", "MPO")  # MPO: a JPEG with further ones behind it
 
 
@@ -51,6 +53,6 @@ def unheeded(image: Image.Image, path: Path):
 def profile_name(profile: bytes) -> str:
     """What an ICC profile calls itself."""
     try:
-        return " ".join(ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).split())
+        return one_line(ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))))
     except (ImageCms.PyCMSError, OSError):
         return "unreadable"

@@ -18,6 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from lgffem_core.base.files import atomic_path, refusing, sha256_json
+from lgffem_core.base.room import by_use, make_room
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, files_census, images_root, patch_table
@@ -136,10 +137,7 @@ def make_file(path: Path, shapes: np.ndarray, most: int) -> bool:
     size = slots.nbytes + 3 * int(shapes.prod(axis=1).sum())
     if size > most or 2 * size > shutil.disk_usage(path.parent).free:
         return False
-    with suppress(FileNotFoundError):  # another process makes room at the same time
-        others = sorted(path.parent.glob("[!.]*.u8"), key=lambda other: other.stat().st_mtime_ns)
-        while others and size + sum(other.stat().st_size for other in others) > most:
-            others.pop(0).unlink()
+    make_room(by_use(path.parent, path.suffix), most - size)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(slots)
         file.truncate(size)

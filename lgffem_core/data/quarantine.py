@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from lgffem_core.base.errors import one_line
 from lgffem_core.base.files import write_text
 from lgffem_core.data.census import in_threads
 from lgffem_core.data.decoding import decode_whole, unheeded
@@ -95,7 +96,7 @@ def examine_image(data_set: DataSet, path: Path, digest: str):
     except UnidentifiedImageError:
         yield "unreadable", FAULT, f"is no {', '.join(KNOWN)} image"
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
-        yield "unreadable", FAULT, f"cannot be decoded ({' '.join(str(error).replace(str(path), path.name).split())})"
+        yield "unreadable", FAULT, f"cannot be decoded ({one_line(str(error).replace(str(path), path.name))})"
 
 
 def mode_problem(data_set: DataSet, image: Image.Image) -> str | None:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from natsort import natsorted
 from pydantic import ValidationError
 from scipy.cluster.vq import ClusterError, kmeans2
 
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.base.tensors import load_tensors, save_tensors
-from lgffem_core.data.headers import FORMAT, SUFFIX, Header
+from lgffem_core.data.headers import FORMAT, Header
 
 LEVELS = (36, 64, 100, 144, 256, 400)  # patches an anchor stands for, finest first (released code, constant npks)
 STARTS, ITERATIONS = 8, 20  # of k-means: the best of so many, each of so many rounds
@@ -206,8 +205,3 @@ def read_record(path: Path) -> Record:
     arrays["anchors"] = tuple(np.split(arrays["anchors"], ends))
     said |= {name: tuple(said[name]) for name in ("levels", "prompts")}
     return validate(Record(**said, **arrays), str(path))
-
-
-def record_files(folder: Path) -> list[Path]:
-    """The files below ``folder`` that may be records, in natural order."""
-    return natsorted(path for path in Path(folder).rglob(f"*{SUFFIX}") if not path.name.startswith("."))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lgffem_core.base.errors import StudyError
+from lgffem_core.base.errors import StudyError, one_line
 from lgffem_core.data.listing import printable
 from lgffem_core.data.sets.base import Row
 
@@ -97,5 +97,5 @@ def read_table(path: Path, further: Mapping[str, str] = {}) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
     except ValueError as error:  # of the parser, and of bytes that are no UTF-8
-        raise StudyError(f"{path}: is no PatchTable ({' '.join(str(error).split())}); run notebook 01 again.") from None
+        raise StudyError(f"{path}: is no PatchTable ({one_line(error)}); run notebook 01 again.") from None
     return checked(table, further, path, "run notebook 01 again")

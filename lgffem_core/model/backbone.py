@@ -1,6 +1,5 @@
 """The frozen backbone: any timm model whose feature maps include strides 4, 8, 16 and 32."""
 
-import re
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,17 +8,16 @@ import torch
 from timm.layers import Conv2dSame
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.mlp import GlobalResponseNormMlp
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from lgffem_core.base.errors import RequestError, StudyError, near
-from lgffem_core.config.parameter_files import one_line
+from lgffem_core.base.errors import RequestError, StudyError, near, one_line
 from lgffem_core.config.params import Backbone as BackboneParams
 from lgffem_core.model.device import own_precision, without_autocast
 from lgffem_core.model.features import FEATURES
 from lgffem_core.model.folding import fold_norms
 from lgffem_core.model.layers import EdgePaddedConv, FrozenMlp, ResponseNorm
 from lgffem_core.model.packaged import PACKAGES, packaged_weights, under_timms_names
+from lgffem_core.model.weight_files import fill, load_local_weights, read_weights
 
 STRIDES = (4, 8, 16, 32)
 #: Options of timm.create_model that the study sets itself, or that would read another file of weights.
@@ -34,7 +32,6 @@ OWN_OPTIONS = (
     "pretrained_cfg",
     "pretrained_cfg_overlay",
 )
-OLD_NAMES = re.compile(r"\.(norm|conv)\.([12])\.")  # torchvision's DenseNet files: timm has ".norm1." for ".norm.1."
 
 
 class Backbone(nn.Module):
@@ -114,7 +111,7 @@ def create_features(params: BackboneParams, pretrained: bool) -> nn.Module:
     try:
         described = timm.create_model(params.name, pretrained=False, features_only=True, **params.options).feature_info
     except Exception as error:  # each network has ways of its own to fail on an option
-        reason = one_line(str(error)) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise RequestError(f"model.backbone: timm cannot build {params.name} ({reason}).") from None
     reductions = described.reduction()
     if not set(STRIDES) <= set(reductions):
@@ -137,7 +134,7 @@ def check_maps(name: str, features: nn.Module, size: int) -> bool:
         with torch.no_grad():
             shapes = [tuple(each.shape) for each in features(torch.zeros(1, 3, size, size))]
     except Exception as error:  # each network has an exception of its own for a size it cannot take
-        reason = one_line(str(error)) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise RequestError(
             f"model.backbone.name: {name} takes no images of {size} px ({reason}); "
             f"set model.image_size to its own, or model.backbone.options={{img_size: {size}}} where it has that."
@@ -165,7 +162,7 @@ def check_name(name: str, key: str = "model.backbone.name") -> None:
         timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)[:3]) or "none with weights"
-        raise RequestError(f"{key}: timm cannot build {name} ({one_line(str(error))}); there is {tags}.") from None
+        raise RequestError(f"{key}: timm cannot build {name} ({one_line(error)}); there is {tags}.") from None
 
 
 def create_model(name: str, pretrained: bool, key: str = "model.backbone", **options) -> nn.Module:
@@ -184,84 +181,3 @@ def create_model(name: str, pretrained: bool, key: str = "model.backbone", **opt
             f"the weights of {name} cannot be downloaded ({type(error).__name__}); connect this machine, "
             f"or give a local file with --set {key}.weights=FILE."
         ) from error
-
-
-def load_local_weights(network: nn.Module, path: Path, key: str = "model.backbone") -> None:
-    """Fill a network from a .safetensors or .pth file in timm's naming; ``key`` is the section that names it."""
-    stored = {OLD_NAMES.sub(r".\1\2.", name): tensor for name, tensor in read_weights(path, key).items()}
-    fill(network, stored, path, key)
-
-
-def fill(network: nn.Module, stored: dict[str, Tensor], path: Path, key: str) -> None:
-    """Give a network the weights that ``path`` holds under timm's names; ``RequestError`` where they do not fit.
-
-    timm joins nested names with "_" in a feature extractor ("blocks.0" becomes "blocks_0"), so names are
-    compared with every "." replaced. Each weight of the network must be in the file, in its shape and finite; what
-    the file has beside them (a classifier) is left out.
-    """
-    by_name = {name.replace(".", "_"): tensor for name, tensor in stored.items()}
-    state = network.state_dict()
-    for name, tensor in state.items():
-        found = by_name.get(name.replace(".", "_"))
-        if found is None and name.endswith("num_batches_tracked"):
-            continue  # a counter that BatchNorm with a fixed momentum does not read, and that some files leave out
-        if fault := weight_fault(found, tensor):
-            raise RequestError(
-                f"{key}.weights: in {path.name}, {name} {fault}; these are not the weights of this "
-                f"{key.rpartition('.')[2]}, or not under timm's names (the file's first is {next(iter(stored), None)})."
-            )
-        found = found.to(torch.float32) if found.is_floating_point() else found
-        if not found.isfinite().all():
-            raise RequestError(
-                f"{key}.weights: in {path.name}, {name} holds {int((~found.isfinite()).sum())} values that are not "
-                "finite; the file is damaged, or was kept from a training that failed: get another."
-            )
-        state[name] = found
-    network.load_state_dict(state)
-
-
-def weight_fault(found: Tensor | None, wanted: Tensor) -> str | None:
-    """What is wrong with a weight of a file, in words; None where it fits."""
-    if found is None or found.is_meta:  # a tensor without values
-        return "is missing"
-    if found.shape != wanted.shape:
-        return f"has shape {tuple(found.shape)} for {tuple(wanted.shape)}"
-    if found.is_floating_point() != wanted.is_floating_point():  # a quantised weight would be taken for its numbers
-        return f"is {str(found.dtype).removeprefix('torch.')} for {str(wanted.dtype).removeprefix('torch.')}"
-    return None
-
-
-def read_weights(path: Path, key: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file by name; nothing in it is executed.
-
-    ``RequestError`` names ``key`` and says what to do where there is no file, or none that can be read.
-    """
-    if not path.is_file():
-        raise RequestError(f"{key}.weights: {path} is not a file.")
-    try:
-        stored = load_state_dict(str(path), weights_only=True)
-        return {name: tensor for name, tensor in stored.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # safetensors, pickle and zip each have exceptions of their own
-        objects = python_objects(path)
-        if objects:
-            reason = f"it holds Python objects beside the weights, {', '.join(objects[:3])}, which are never loaded"
-            remedy = "save the state dict alone, with torch.save or safetensors"
-        else:
-            reason, remedy = unread(error), "get it again, as .safetensors or .pth"
-        raise RequestError(f"{key}.weights: {path} cannot be read as weights ({reason}); {remedy}.") from error
-
-
-def unread(error: Exception) -> str:
-    """Why a file of weights could not be read, for a sentence: torch's names for it speak of something else."""
-    name = type(error).__name__
-    writer = "safetensors" if name == "SafetensorError" else "torch.save"
-    known = ("SafetensorError", "UnpicklingError", "RuntimeError", "EOFError")
-    return f"cut off, or not written by {writer}" if name in known else name
-
-
-def python_objects(path: Path) -> list[str]:
-    """Classes and functions that unpickling a .pth would import, beside tensors; none where it is no such file."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # damaged, or of another format
-        return []

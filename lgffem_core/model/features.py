@@ -24,12 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from lgffem_core.base.files import atomic_path, refusing, sha256_json
+from lgffem_core.base.room import by_use, make_room
 from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import machine
 from lgffem_core.config.study import Study
 
 Maps = list[Tensor]  # 4 × (N, Cᵢ, Hᵢ, Wᵢ)
 GIB, CHECK = 1 << 30, 4  # bytes; of a checksum
+SUFFIX = ".maps"
 ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_")  # how variables begin that choose a processor's instructions
 
 
@@ -64,7 +66,7 @@ class Features:
         """The maps of a batch (N, 3, S, S): kept ones, or else what ``compute()`` gives."""
         if not self.room or images.device.type != "cpu":
             return compute()
-        path = self.folder / f"{self.key(backbone, images)}.maps"
+        path = self.folder / f"{self.key(backbone, images)}{SUFFIX}"
         maps = read_maps(path)
         if maps is None:
             maps = compute()
@@ -99,29 +101,15 @@ class Features:
         Of the disk's free space, no more than half counts as room.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        used = sorted((stat.st_mtime_ns, stat.st_size, name) for name, stat in sizes(self.folder))
-        total = sum(size for _, size, _ in used)
-        room = min(self.room, total + shutil.disk_usage(self.folder).free // 2)
-        while used and total > room - max(size, room // 8):
-            _, size, name = used.pop(0)
-            (self.folder / name).unlink(missing_ok=True)
-            total -= size
+        files = by_use(self.folder, SUFFIX)
+        room = min(self.room, sum(kept for _, kept, _ in files) + shutil.disk_usage(self.folder).free // 2)
+        total = make_room(files, room - max(size, room // 8))
         return max(size, (room - total) // 2) if size <= room - total else 0
 
 
 def kept_features(study: Study) -> AbstractContextManager:
     """Where a study's backbones may keep their maps: as much as ``compute.features`` says."""
     return FEATURES.keeping(study.artifacts / "features", study.params.compute.features)
-
-
-def sizes(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Name and size of each file of maps; another process may delete some meanwhile."""
-    for entry in os.scandir(folder):
-        try:
-            if entry.name.endswith(".maps") and not entry.name.startswith("."):
-                yield entry.name, entry.stat()
-        except FileNotFoundError:
-            continue
 
 
 def checksum(path: Path, contents: memoryview) -> bytes:

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 import psutil
 
-from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.errors import RequestError, StudyError, one_line
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.retrieval.index import gpus
 
@@ -50,7 +50,7 @@ def make(factory: str, dimension: int, settings: Sequence[str] = (), training: i
 
 def reason(error: RuntimeError) -> str:
     """What FAISS says, without its place in the C++ source."""
-    return " ".join(str(error).rsplit(": ", 1)[-1].split())
+    return one_line(str(error).rsplit(": ", 1)[-1])
 
 
 def tune(index: faiss.Index, setting: str) -> None:

@@ -8,7 +8,6 @@ import torch
 
 from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.kept import kept
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.data import channel_order, patch_table
 from lgffem_core.retrieval.encoder import Encoder, embed_table
@@ -28,10 +27,8 @@ def kept_embeddings(study: Study, dataset: str, path: Path, encoder: Encoder) ->
 
     They are what encoder, PatchTable, way of reading, batch, threads, code and packages make them.
     """
-    table, params = patch_table(study, dataset), study.params
-    arithmetic = params.compute.model_dump(include={"fast", "precision", "threads"})
-    settings = [channel_order(study, dataset), params.retrieval.batch_size, arithmetic]
-    code = [code_hash("import lgffem_core.retrieval.embed"), lock_hash()]
+    table = patch_table(study, dataset)
+    settings = [channel_order(study, dataset), study.params.retrieval.batch_size]
 
     def compute():
         vectors = embed_table(study, dataset, table, encoder)
@@ -39,6 +36,6 @@ def kept_embeddings(study: Study, dataset: str, path: Path, encoder: Encoder) ->
         test = torch.tensor((table["split"] == "test").tolist())
         return {"embeddings": torch.from_numpy(vectors), "labels": labels, "test": test}, {"ids": list(table["path"])}
 
-    made_from = sha256_json([encoder.identity, sha256_table(table), settings, code])
+    made_from = sha256_json([encoder.identity, sha256_table(table), settings, study.computed_by(__name__)])
     tensors, header = kept(path, made_from, compute)
     return Embedded(*(tensors[name].numpy() for name in ("embeddings", "labels", "test")), np.array(header["ids"]))

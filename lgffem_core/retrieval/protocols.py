@@ -10,6 +10,7 @@ import numpy as np
 
 from lgffem_core.retrieval.index import search
 from lgffem_core.retrieval.metrics import Scores, count_by_scan, eta_scores
+from lgffem_core.retrieval.ranking import nearest_across, rank_others
 
 
 class Outcome(NamedTuple):
@@ -44,10 +45,7 @@ def leave_one_out(test: np.ndarray, labels: np.ndarray) -> Outcome:
     The query is excluded by its id: with duplicates the first hit need not be the query itself. A scan with
     a single patch cannot be right.
     """
-    _, ids = search(test, test, 2)
-    own = np.arange(len(test))
-    first = np.where(ids[:, 0] == own, ids[:, 1], ids[:, 0])
-    return from_hits(labels[first] == labels, labels)
+    return from_hits(rank_others(test, labels, 1).matches(1)[:, 0], labels)
 
 
 def leave_one_group_out(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Outcome:
@@ -59,12 +57,7 @@ def leave_one_group_out(embeddings: np.ndarray, labels: np.ndarray, groups: np.n
         embeddings: (N, D); labels: (N,); groups: (N,), at least two different ones. A patch without a patch of
             its label in another group cannot be right; ``answerable`` says which those are.
     """
-    hits = np.zeros(len(labels), dtype=bool)
-    for group in np.unique(groups):
-        own = groups == group
-        _, ids = search(embeddings[~own], embeddings[own], 1)
-        hits[own] = labels[~own][ids[:, 0]] == labels[own]
-    return from_hits(hits, labels)
+    return from_hits(labels[nearest_across(embeddings, groups, 1)[:, 0]] == labels, labels)
 
 
 def answerable(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:

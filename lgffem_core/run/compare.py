@@ -9,7 +9,7 @@ import csv
 import re
 from pathlib import Path
 
-from lgffem_core.base.errors import StudyError
+from lgffem_core.base.errors import StudyError, one_line
 from lgffem_core.run.compare_files import COMPARE, Comparison
 from lgffem_core.run.record import MANIFEST, Manifest
 from lgffem_core.run.registry import artefacts_of
@@ -44,7 +44,7 @@ def compare_results(reference: Path, rerun: Path) -> Comparison:
                 if one.read_bytes() != other.read_bytes():
                     COMPARE[Path(name).suffix](found, name)
             except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError: Pillow, of a broken PNG
-                found.structural.append(f"{name} cannot be read ({' '.join(str(error).split())}).")
+                found.structural.append(f"{name} cannot be read ({one_line(error)}).")
     compare_measures(found, *(manifest.measures for manifest in manifests))
     found.reasons = reasons(*manifests)
     found.causes = causes(*manifests)

@@ -8,12 +8,12 @@ imports torch.
 from collections.abc import Collection
 from pathlib import Path
 
-from lgffem_core.base.errors import StudyError
+from lgffem_core.base.errors import StudyError, one_line
 from lgffem_core.base.files import read_json, sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.code_version import code_hash, lock_hash, syntax_hash
 from lgffem_core.config.machine import COMPUTING, SHOWING
-from lgffem_core.config.parameter_files import leaves, one_line
+from lgffem_core.config.parameter_files import leaves
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census
 from lgffem_core.data.census import data_state as state_of

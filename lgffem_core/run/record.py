@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, one_line
 from lgffem_core.base.files import read_json, sha256_json, write_json
 
 MANIFEST = "manifest.json"
@@ -143,9 +143,9 @@ class Manifest(Part):
 def reason(error: Exception) -> str:
     """Why a manifest cannot be read, in a few words: the field that is wrong, where it is one."""
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
+        return one_line(error)
     fault = error.errors()[0]
-    field = " ".join(".".join(map(str, fault["loc"])).split())
+    field = one_line(".".join(map(str, fault["loc"])))
     if fault["type"] == "missing":
         return f"it has no {field}, as those of older versions"
     return f"{field or 'all of it'}: {fault['msg']}"

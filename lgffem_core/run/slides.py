@@ -22,7 +22,6 @@ from lgffem_core.audit.floors import backbone_encoder
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import atomic_path, remove_file, remove_leftovers, sha256_file, sha256_json, write_text
 from lgffem_core.base.progress import clock
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.machine import installed_versions
 from lgffem_core.config.study import Study
 from lgffem_core.data.census import census
@@ -154,11 +153,9 @@ def encoder_of(study: Study) -> Encoder:
 
 def dependencies(study: Study, encoder: Encoder) -> list:
     """What records depend on beside the slides."""
-    params = study.params
-    arithmetic = params.compute.model_dump(include={"fast", "precision", "threads"})
-    modules = "import lgffem_core.data.slides.finding, lgffem_core.retrieval.slides"  # the network's: in its identity
-    code = [code_hash(modules), lock_hash(), installed_versions(READERS)]
-    return [params.slides.model_dump(mode="json"), params.retrieval.batch_size, encoder.identity, arithmetic, code]
+    settings = [study.params.slides.model_dump(mode="json"), study.params.retrieval.batch_size]
+    code = study.computed_by("lgffem_core.data.slides.finding, lgffem_core.retrieval.slides")
+    return [settings, encoder.identity, code, installed_versions(READERS)]  # the network's code: in the identity
 
 
 # -- what is done ----------------------------------------------------------------------------------------------

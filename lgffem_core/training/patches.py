@@ -16,9 +16,12 @@ def training_set(study: Study, dataset: str) -> pd.DataFrame:
 
 
 def training_patches(
-    study: Study, dataset: str, table: pd.DataFrame, transform: Augment, network, seed: int
+    study: Study, dataset: str, table: pd.DataFrame, transform: Augment, network, seed: int, kind=PatchDataset
 ) -> PatchDataset:
-    """The images of ``table``'s rows, transformed, and normalised by ``mean`` and ``std`` of the network."""
+    """The images of ``table``'s rows, transformed, and normalised by ``mean`` and ``std`` of the network.
+
+    ``kind``: a subclass, which serves them otherwise.
+    """
     root, order = images_root(study, dataset), channel_order(study, dataset)
     pixels = kept_pixels(study, dataset, table, transform)
-    return PatchDataset(table, root, transform, network.mean, network.std, order, seed, pixels)
+    return kind(table, root, transform, network.mean, network.std, order, seed, pixels)

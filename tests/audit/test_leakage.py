@@ -79,17 +79,6 @@ def test_all_eight_orientations_are_found(patches, share):
         assert set(found(patches[0][:8] + copies)) == {(number, number + 8) for number in range(8)}, turn
 
 
-def test_embeddings_propose_what_hashes_miss(patches, monkeypatch):
-    """With hashes switched off, pairs come from the embeddings alone: here, one axis for each of three sources."""
-    monkeypatch.setattr(audit, "RADIUS", -1)
-    images = [*patches[0][:20], *(encoded(np.rot90(patches[0][i]), 80) for i in (3, 8, 12))]
-    embeddings = np.random.default_rng(0).standard_normal((23, 8)).astype(np.float32)
-    embeddings[20:] = embeddings[[3, 8, 12]] + 0.01
-    assert found(images) == {}
-    pairs = audit.near_duplicates(images, embeddings=embeddings)
-    assert pairs[["first", "second"]].values.tolist() == [[3, 20], [8, 21], [12, 22]]
-
-
 def test_similar_hashes_against_a_loop():
     rng = np.random.default_rng(0)
     base = rng.integers(0, 256, (30, 1, 32), dtype=np.uint8)

@@ -20,7 +20,6 @@ from lgffem_core.data.records import (
     coverage,
     distances,
     read_record,
-    record_files,
     validate,
     write_record,
 )
@@ -110,12 +109,6 @@ def test_a_header_without_a_field_or_with_one_of_another_type_is_none(tmp_path, 
     assert about(path) == {}
     with pytest.raises(StudyError, match="s.safetensors: holds no 'slide record 1'"):
         read_record(path)
-
-
-def test_records_are_found_in_natural_order(tmp_path, record):
-    for name in ("s10", "s2", ".half"):
-        write_record(tmp_path / "below" / f"{name}.safetensors", record)
-    assert [path.stem for path in record_files(tmp_path)] == ["s2", "s10"]
 
 
 # -- anchors ---------------------------------------------------------------------------------------------------

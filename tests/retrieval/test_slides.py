@@ -119,7 +119,6 @@ import numpy as np
 import torch
 from torch import nn
 from lgffem_core.config.params import Compute
-from lgffem_core.data.records import record_files
 from lgffem_core.data.slides.reports import Said
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.slides import write_slide

@@ -11,7 +11,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
-from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.base.errors import RequestError, StudyError, one_line
 from lgffem_core.base.files import atomic_folder
 from lgffem_core.data.listing import what_is_there
 from lgffem_core.data.sets import facts
@@ -176,7 +176,7 @@ def unpack(archive: Path, target: Path, wanted: re.Pattern[str]) -> None:
     except (tarfile.TarError, EOFError, StudyError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, and not of the archive
             raise
-        raise StudyError(f"{archive}: {' '.join(str(error).split())}; download it again.") from None
+        raise StudyError(f"{archive}: {one_line(error)}; download it again.") from None
 
 
 SET = BreakHis()

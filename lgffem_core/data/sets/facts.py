@@ -28,11 +28,9 @@ IMAGENET_CLASSES = 1000
 
 # Spanhol et al., "A Dataset for Breast Cancer Histopathological Image Classification", IEEE TBME 2016, 63(7).
 BREAKHIS_COUNTS = {40: 1995, 100: 2081, 200: 2013, 400: 1820}  # images by magnification, 7,909 in all
-BREAKHIS_PATIENTS = 82  # as the data set counts them, by slide
 
 # Tsuneki and Kanavati, "Inference of captions from histopathological patches", 2022 (arXiv:2202.03432).
 PATCHGASTRIC_PATCHES = 262777
-PATCHGASTRIC_SLIDES = 991
 
 
 def file_tissue(tissue: str) -> str:

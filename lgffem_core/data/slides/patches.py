@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lgffem_core.base.errors import StudyError
+from lgffem_core.base.errors import StudyError, one_line
 from lgffem_core.data.decoding import decode_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif")
@@ -50,7 +50,7 @@ def decoded(path: Path) -> np.ndarray:
             decode_whole(image, path)
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error …
-        reason = "it is no image" if "cannot identify" in str(error) else " ".join(str(error).split())
+        reason = "it is no image" if "cannot identify" in str(error) else one_line(error)
         raise StudyError(f"{path}: cannot be decoded ({reason}); restore it.") from None
 
 
@@ -93,7 +93,7 @@ def read_coordinates(table: Path, files: Sequence[Path]) -> np.ndarray:
         if not np.isfinite(places.to_numpy()).all():
             raise ValueError("a coordinate is missing")
     except (ValueError, KeyError) as error:
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise StudyError(f"{table}: must have columns file, x, y, the last two of numbers ({said}); mend it.") from None
     names = [file.name for file in files]
     if places.index.has_duplicates or (lacking := set(names) - set(places.index)):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from openslide import OpenSlide, OpenSlideError
 
-from lgffem_core.base.errors import StudyError
+from lgffem_core.base.errors import StudyError, one_line
 
 #: How files end that OpenSlide may read: Aperio, (OME-)TIFF, Hamamatsu, Leica, MIRAX, Sakura, Ventana, Zeiss, DICOM.
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
@@ -66,7 +66,7 @@ class WholeSlide:
         try:
             pixels = np.asarray(self.handle.read_region(place, level, size))
         except OpenSlideError as error:
-            raise StudyError(f"{self.path}: is damaged ({one_line(error)}); get it again.") from None
+            raise StudyError(f"{self.path}: is damaged ({one_line(error).rstrip('.')}); get it again.") from None
         if size == (width, height):
             return on_white(pixels)
         return cv2.resize(on_white(pixels), (width, height), interpolation=cv2.INTER_AREA)
@@ -89,8 +89,8 @@ def opened(path: Path) -> OpenSlide:
         return OpenSlide(path)
     except OpenSlideError as error:
         raise StudyError(
-            f"{path}: cannot be read as a slide ({one_line(error)}); it is cut off, or of a format that OpenSlide does "
-            "not know: get it again, or convert it to a pyramidal TIFF in tiles."
+            f"{path}: cannot be read as a slide ({one_line(error).rstrip('.')}); it is cut off, or of a format that "
+            "OpenSlide does not know: get it again, or convert it to a pyramidal TIFF in tiles."
         ) from None
 
 
@@ -107,11 +107,6 @@ def check_series(files: Sequence[Path]) -> None:
     """``StudyError`` where a file of a DICOM series cannot be read: OpenSlide would go on without its level."""
     for file in files:
         opened(file).close()
-
-
-def one_line(error: Exception) -> str:
-    """What OpenSlide says, as part of a sentence."""
-    return " ".join(str(error).split()).rstrip(".")
 
 
 # -- how fine it is --------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lgffem_core.base.errors import RequestError
+from lgffem_core.base.errors import RequestError, one_line
 
 REPORTS = "reports.csv"
 COLUMNS = ("report", "label", "group", "prompts")
@@ -42,7 +42,7 @@ def read_table(path: Path, needed: tuple[str, ...], further: tuple[str, ...] = (
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:  # of the parser, and of bytes that are no UTF-8
-        raise RequestError(f"{path}: cannot be read as CSV in UTF-8 ({' '.join(str(error).split())}).") from None
+        raise RequestError(f"{path}: cannot be read as CSV in UTF-8 ({one_line(error)}).") from None
     wrong = [f"lacks {name}" for name in needed if name not in table.columns]
     wrong += [f"has {name}" for name in table.columns if name not in (*needed, *further)]
     if wrong:

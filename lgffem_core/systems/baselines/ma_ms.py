@@ -14,7 +14,6 @@ from lightning_fabric import Fabric
 from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import SEARCHED, Study
 from lgffem_core.config.systems import MixedAttention
 from lgffem_core.data import channel_order, check_unchanged
@@ -63,7 +62,7 @@ def mixed_attention_recipe(settings: MixedAttention) -> Recipe:
 
 def mixed_attention_fingerprint(study: Study, seed: int) -> str:
     """Hash of everything that the trained weights of MA + MS-loss depend on."""
-    params, settings = study.params, study.params.baselines.ma_ms
+    settings = study.params.baselines.ma_ms
     return sha256_json(
         {
             "baseline": "ma_ms",
@@ -71,11 +70,9 @@ def mixed_attention_fingerprint(study: Study, seed: int) -> str:
             "settings": settings.model_dump(mode="json", exclude={"weights"}),
             "weights": start_hash(study, "baselines.ma_ms", settings.network),
             "size": crop_size(study),
-            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_table(training_set(study, SEARCHED)),
             "order": channel_order(study, SEARCHED),
-            "code": code_hash("import lgffem_core.systems.baselines.ma_ms"),
-            "lock": lock_hash(),
+            **study.computed_by(__name__),
         }
     )
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.study import Study
 from lgffem_core.config.systems import DenseNet, MixedAttention
-from lgffem_core.model.backbone import check_name, create_model, load_local_weights, quicken
+from lgffem_core.model.backbone import check_name, create_model, quicken
 from lgffem_core.model.device import prepare_device
+from lgffem_core.model.weight_files import load_local_weights
 
 DENSENET = "densenet121"
 MASK_BLOCKS = 3  # bottlenecks of the mask branch

@@ -35,7 +35,7 @@ def mask_exponent(record: Record) -> np.ndarray:
     return np.concatenate([-(distances(record.positions, rows) ** 2) / (2 * npk) for npk, rows in levels])
 
 
-def thinned(record: Record, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def thinned(record: Record, most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of at most ``most`` patches, ascending, and the mask's exponents of these: all anchors are kept."""
     exponent, size = mask_exponent(record), len(record)
     if size <= most:
@@ -47,10 +47,10 @@ def thinned(record: Record, most: int, seed: int) -> tuple[np.ndarray, np.ndarra
     return chosen, exponent[:, chosen]
 
 
-def item(record: Record, tokenizer: Tokenizer, most: int, seed: int = 0) -> Batch:
+def item(record: Record, tokenizer: Tokenizer, most: int) -> Batch:
     """One slide as the networks take it. ``StudyError`` for what the tokenizer does not know."""
     where = f"slide {record.slide}"
-    chosen, exponent = thinned(record, most, seed)
+    chosen, exponent = thinned(record, most)
     tokens = torch.tensor(tokenizer.encode(record.report, where), dtype=torch.int64)
     return Batch(
         features=torch.from_numpy(record.features[chosen]),

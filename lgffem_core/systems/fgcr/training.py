@@ -14,7 +14,6 @@ from lgffem_core.base.errors import RequestError
 from lgffem_core.base.files import sha256_json, sha256_table
 from lgffem_core.base.seeds import derive_seed
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
 from lgffem_core.config.systems import Fgcr, FgcrToggles
 from lgffem_core.data import check_unchanged
@@ -101,10 +100,8 @@ def fingerprint(study: Study, archive: Archive, run: Run) -> str:
             "seed": run.seed,
             "settings": run.settings.model_dump(mode="json", exclude={"toggles", "compared_epochs", "k"}),
             "toggles": run.toggles.model_dump(mode="json"),
-            "compute": study.params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_table(archive.table),
-            "code": code_hash("import lgffem_core.systems.fgcr.training"),
-            "lock": lock_hash(),
+            **study.computed_by(__name__),
         }
     )
 

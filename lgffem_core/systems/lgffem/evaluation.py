@@ -1,27 +1,20 @@
 """LGFFEM as an encoder, and every trained strategy on Kimia's patches: what Table 1 is made of."""
 
 from functools import cache, partial
+from pathlib import Path
 
 from lgffem_core.base.files import sha256_file, sha256_json
-from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data.augment import evaluation_resize
 from lgffem_core.retrieval.embed import Embedded, kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
-from lgffem_core.systems.lgffem.model import LGFFEM, build_model
-from lgffem_core.systems.lgffem.strategies import train_or_load, train_strategy
+from lgffem_core.systems.lgffem.strategies import train_strategy, with_weights
 
 
 def strategy_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encoder:
     """LGFFEM after strategy "a", "b" or "c", which is trained first if that has not been done yet."""
-    weights, size = train_strategy(study, strategy, variant, seed).weights, study.params.model.image_size
-    return Encoder(
-        label=f"LGFFEM {strategy.upper()}",
-        identity=sha256_json([sha256_file(weights), size]),
-        network=cache(partial(train_or_load, study, strategy, variant, seed)),
-        transform=evaluation_resize(size),
-    )
+    return encoder_of(study, strategy, variant, seed, train_strategy(study, strategy, variant, seed).weights)
 
 
 def kept_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encoder | None:
@@ -29,17 +22,19 @@ def kept_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encode
 
     The weights are read as they lie there: nothing is trained, and no data set of LGFFEM's is asked for.
     """
-    weights, size = study.checkpoints(strategy, variant, seed) / "model.safetensors", study.params.model.image_size
-    if not weights.is_file():
-        return None
+    weights = study.checkpoints(strategy, variant, seed) / "model.safetensors"
+    return encoder_of(study, strategy, variant, seed, weights) if weights.is_file() else None
 
-    def network() -> LGFFEM:
-        model = build_model(study, variant, seed)
-        model.load_trainable_state(load_tensors(weights)[0])
-        return model
 
-    identity = sha256_json([sha256_file(weights), size])
-    return Encoder(f"LGFFEM {strategy.upper()}", identity, network, evaluation_resize(size))
+def encoder_of(study: Study, strategy: str, variant: str, seed: int, weights: Path) -> Encoder:
+    """LGFFEM with the neck and head in a file."""
+    size = study.params.model.image_size
+    return Encoder(
+        label=f"LGFFEM {strategy.upper()}",
+        identity=sha256_json([sha256_file(weights), size]),
+        network=cache(partial(with_weights, study, variant, seed, weights)),
+        transform=evaluation_resize(size),
+    )
 
 
 def train_and_embed(study: Study, strategy: str, variant: str, seed: int) -> Embedded:

@@ -7,6 +7,7 @@ neck and head, so that an effect is not hidden under earlier strategies.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,6 @@ from pydantic import model_validator
 
 from lgffem_core.base.files import sha256_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.base.tensors import load_tensors
 from lgffem_core.config.keys import known_keys
 from lgffem_core.config.parameter_files import apply_overrides, read_rows, validate
 from lgffem_core.config.params import PROTOCOLS, Params
@@ -29,8 +29,7 @@ from lgffem_core.retrieval.encoder import embed_table
 from lgffem_core.retrieval.protocols import Outcome, evaluate
 from lgffem_core.retrieval.statistics import ratio_ends
 from lgffem_core.systems.lgffem.evaluation import strategy_encoder, train_and_embed
-from lgffem_core.systems.lgffem.model import LGFFEM, build_model
-from lgffem_core.systems.lgffem.strategies import train_strategy
+from lgffem_core.systems.lgffem.strategies import train_strategy, with_weights
 
 VARIANT = "paper"  # what the rows are switched from
 ALONE = ("c",)  # the strategies that a run trains, unless the row is about another one's data
@@ -168,12 +167,7 @@ def row_embeddings(run: RowStudy, trained: RowStudy) -> Embedded:
     settings = run.variant(VARIANT)
     if settings == trained.variant(VARIANT):
         return embedded
-
-    def network() -> LGFFEM:
-        model = build_model(run, VARIANT, seed)
-        model.load_trainable_state(load_tensors(train_strategy(trained, "c", VARIANT, seed).weights)[0])
-        return model
-
+    network = partial(with_weights, run, VARIANT, seed, train_strategy(trained, "c", VARIANT, seed).weights)
     encoder = strategy_encoder(trained, "c", VARIANT, seed)
     switched = replace(encoder, identity=sha256_json([encoder.identity, vars(settings)]), network=network)
     return embedded._replace(embeddings=embed_table(run, SEARCHED, patch_table(run, SEARCHED), switched))

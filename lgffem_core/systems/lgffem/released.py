@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.serialization import safe_globals
 
 from lgffem_core.base.errors import RequestError
-from lgffem_core.model.backbone import python_objects, unread
+from lgffem_core.model.weight_files import python_objects, unread
 from lgffem_core.systems.lgffem.model import LGFFEM
 from lgffem_core.systems.lgffem.neck import NODES, Term
 

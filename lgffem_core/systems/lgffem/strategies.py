@@ -1,6 +1,7 @@
 """One strategy of one variant and seed: from the parameters to trained weights on disk."""
 
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -9,7 +10,6 @@ from lightning_fabric import Fabric
 from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.params import Params
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import channel_order, check_unchanged, patch_table
@@ -61,11 +61,9 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int, b
             "backbone": start_hash(study, "model.backbone", params.model.backbone.name),
             "training": training,
             "released": checkpoint and sha256_file(checkpoint),
-            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_table(training_set(study, dataset)),
             "order": channel_order(study, dataset),
-            "code": code_hash("import lgffem_core.systems.lgffem.strategies"),
-            "lock": lock_hash(),
+            **study.computed_by(__name__),
             "parent": parent and (before or strategy_fingerprint(study, parent, variant, seed)),
         }
     )
@@ -73,9 +71,13 @@ def strategy_fingerprint(study: Study, strategy: str, variant: str, seed: int, b
 
 def train_or_load(study: Study, strategy: str, variant: str, seed: int) -> LGFFEM:
     """The model with a strategy's trained weights, training whatever is not trained yet."""
-    trained = train_strategy(study, strategy, variant, seed)
+    return with_weights(study, variant, seed, train_strategy(study, strategy, variant, seed).weights)
+
+
+def with_weights(study: Study, variant: str, seed: int, weights: Path) -> LGFFEM:
+    """The model with the neck and head that a training left in a file, in eval mode."""
     model = build_model(study, variant, seed)
-    model.load_trainable_state(load_tensors(trained.weights)[0])
+    model.load_trainable_state(load_tensors(weights)[0])
     return model.eval()
 
 

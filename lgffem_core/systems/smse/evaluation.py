@@ -5,7 +5,6 @@ interval a matter of which patients are drawn. Each fold is answered by its own 
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -38,13 +37,9 @@ def encoder(study: Study, run: Run, fold: int, seed: int) -> Encoder:
     """The network of a run, trained first if that has not been done yet."""
     size = study.params.smse.image_size
     identity = sha256_json([sha256_file(train(study, run, fold, seed).weights), size])
-    network = partial(network_of, study, run, fold, seed)
-    return Encoder(f"SMSE, {run.losses}", identity, network, evaluation_resize(*size))
-
-
-def network_of(study: Study, run: Run, fold: int, seed: int):
-    """The trained network alone."""
-    return trained(study, run, fold, seed)[0]
+    return Encoder(
+        f"SMSE, {run.losses}", identity, lambda: trained(study, run, fold, seed)[0], evaluation_resize(*size)
+    )
 
 
 def by_run(study: Study, run: Run, seed: int) -> Embed:

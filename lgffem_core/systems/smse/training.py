@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lgffem_core.base.files import sha256_file, sha256_json, sha256_table, write_json
 from lgffem_core.base.tensors import load_tensors
-from lgffem_core.config.code_version import code_hash, lock_hash
 from lgffem_core.config.study import Study
-from lgffem_core.data import channel_order, check_unchanged, images_root, patch_table
+from lgffem_core.data import channel_order, check_unchanged, patch_table
 from lgffem_core.data.augment import flips_and_colours
-from lgffem_core.data.pixels import kept_pixels
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.smse.losses import Classification, class_weights, metric_loss
 from lgffem_core.systems.smse.network import EmbeddingNet, build_classifier, build_network
@@ -28,6 +25,7 @@ from lgffem_core.systems.smse.splits import DATASET, check_last_batch, training_
 from lgffem_core.training.fabric import make_fabric
 from lgffem_core.training.finished import TrainedRun, train_once
 from lgffem_core.training.loop import Recipe, Trainer
+from lgffem_core.training.patches import training_patches
 from lgffem_core.training.schedule import step_decay
 
 
@@ -35,10 +33,7 @@ def groups(study: Study, run: Run, rows: pd.DataFrame, network: EmbeddingNet, se
     """The pairs or triplets that a run is trained on; ``shown``: see ``Groups``."""
     settings = study.params.smse
     transform = flips_and_colours(*settings.image_size, settings.jitter)
-    pixels = kept_pixels(study, DATASET, rows, transform)
-    root, order = images_root(study, DATASET), channel_order(study, DATASET)
-    patches = Groups(rows, root, transform, network.mean, network.std, order, seed, pixels)
-    return patches.of_kind(run.metric, shown)
+    return training_patches(study, DATASET, rows, transform, network, seed, Groups).of_kind(run.metric, shown)
 
 
 class JointLoss(nn.Module):
@@ -99,29 +94,25 @@ def folder_of(study: Study, run: Run, fold: int, seed: int) -> Path:
 
 def fingerprint(study: Study, run: Run, rows: pd.DataFrame, plan: Recipe, seed: int) -> str:
     """Hash of everything that the trained weights depend on."""
-    params = study.params
-    settings = params.smse.model_dump(mode="json", exclude={"single", "held_out", "folds"})
+    settings = study.params.smse.model_dump(mode="json", exclude={"single", "held_out", "folds"})
     return sha256_json(
         {
             "run": run,
             "seed": seed,
             "settings": {**settings, "epochs": [settings["epochs"], plan.epochs]},
-            "compute": params.compute.model_dump(include={"fast", "precision", "threads"}),
             "data": sha256_table(rows),
             "order": channel_order(study, DATASET),
-            "code": code_hash("import lgffem_core.systems.smse.training"),
-            "lock": lock_hash(),
+            **study.computed_by(__name__),
         }
     )
 
 
-def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = None, shown=None) -> TrainedRun:
+def train(study: Study, run: Run, fold: int, seed: int, shown=None) -> TrainedRun:
     """Train one run on one fold, or find it finished; an interrupted one goes on from its last checkpoint.
 
     ``shown``: augmented images that trainings share, of which those that differ in their losses see the same.
     """
-    fabric = fabric or make_fabric(study)
-    rows = training_rows(study, run, fold)
+    fabric, rows = make_fabric(study), training_rows(study, run, fold)
     check_last_batch(study, run, len(rows))
     every = run._replace(magnifications=tuple(study.params.data.breakhis.magnifications))
     plan = recipe(study, run, len(rows), len(training_rows(study, every, fold)))
@@ -133,8 +124,9 @@ def train(study: Study, run: Run, fold: int, seed: int, fabric: Fabric | None = 
         loss = JointLoss(study, run, torch.tensor(rows["label_id"].to_numpy()))
         parts = {"model": model, "classifier": classifier, "loss": loss}
         patches = groups(study, run, rows, model, seed, shown)
-        history = Trainer(fabric, plan, parts, step, seed).fit(patches, folder, identity, study.params.compute)
-        return named(model, "model") | named(classifier, "classifier"), history
+        trainer = Trainer(fabric, plan, parts, step, seed)
+        history = trainer.fit(patches, folder, identity, study.params.compute)
+        return trainer.state(), history
 
     return train_once(fabric, folder, identity, fitted)
 
@@ -162,11 +154,6 @@ def networks(study: Study, seed: int) -> tuple[EmbeddingNet, nn.Module]:
     settings = study.params.smse
     classes = patch_table(study, DATASET)["label_id"].nunique()
     return build_network(settings, seed), build_classifier(settings, classes, seed)
-
-
-def named(module: nn.Module, part: str) -> dict[str, Tensor]:
-    """A module's weights under the names that they are kept by."""
-    return {f"{part}/{name}": tensor for name, tensor in module.state_dict().items()}
 
 
 def trained(study: Study, run: Run, fold: int, seed: int) -> tuple[EmbeddingNet, nn.Module]:

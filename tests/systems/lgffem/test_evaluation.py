@@ -17,8 +17,7 @@ def test_untrained_it_is_none_and_nothing_is_trained(tiny_study, monkeypatch):
 def test_as_it_was_left_it_embeds_as_the_strategy_does_without_its_data(tiny_study, monkeypatch):
     study = tiny_study()
     kept = train_and_embed(study, "a", "paper", 0)
-    for name in ("train_strategy", "train_or_load"):
-        monkeypatch.setattr(evaluation, name, lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(evaluation, "train_strategy", lambda *_: pytest.fail("trained"))
     encoder = kept_encoder(study, "a", "paper", 0)
     table = patch_table(study, "kimia")
     np.testing.assert_array_equal(embed_table(study, "kimia", table, encoder), kept.embeddings)

@@ -2,8 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
 
 from lgffem_core.base.signals import on_stop
+from lgffem_core.base.sources import UNREADABLE, first_fault
 
 
 def leave(*_) -> None:
@@ -13,8 +15,13 @@ def leave(*_) -> None:
 
 
 if __name__ == "__main__":
-    with on_stop(leave):
-        from lgffem_core.run.cli import main
+    try:
+        with on_stop(leave):
+            from lgffem_core.run.cli import main
 
-        code = main()
+            code = main()
+    except UNREADABLE:
+        if (fault := first_fault(Path(__file__).parent)) is None:  # of a module, which a command may import late
+            raise
+        sys.exit(f"error: {fault}")
     sys.exit(code)

@@ -174,8 +174,9 @@ def test_the_published_schedule_says_what_is_missing(typed, capsys, tmp_path, mo
 
 
 def test_a_sweep_is_listed_before_there_are_data(typed, capsys, tmp_path):
-    assert main(typed(SWEEP)) == 0
-    jobs, missing = capsys.readouterr().out.split("\n\n", 1)
+    assert main(typed(SWEEP)) == 2
+    plan, missing = capsys.readouterr()
+    jobs = plan.split("\n\n")[0]
     assert jobs.count("\n") + 1 == 1 + 3 * 6 + 8 and not (tmp_path / "out").exists()
     assert "[ ] data.kimia.root is not set" in missing  # and what a run would ask for first stands below
 

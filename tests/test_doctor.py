@@ -344,9 +344,12 @@ def test_torchs_cuda_version_is_read_and_not_imported(tmp_path):
 
 
 def test_data_and_weights_come_from_the_checklist():
-    finding, other = doctor.needs({"missing": ["data.kimia.root is not set. Ask for it.", "x is not a file."]}, "p")
+    finding, other = doctor.needs(
+        {"missing": ["data.kimia.root is not set. Ask for it.", "x is not a file."], "slow": []}, "p"
+    )
     assert finding == Finding("FAULT", "data.kimia.root is not set", "Ask for it") and other.level == "FAULT"
-    assert [is_ok(f) for f in doctor.needs({"missing": []}, "p")] == [True]
+    finding, slow = doctor.needs({"missing": [], "slow": ["compute.precision: no units. Set it to auto."]}, "p")
+    assert is_ok(finding) and slow == Finding("warning", "compute.precision: no units", "Set it to auto")
     (finding,) = doctor.needs({"error": "unknown parameter x."}, "p")
     assert finding.level == "FAULT" and finding.sentence == "unknown parameter x"
 
@@ -494,7 +497,7 @@ def test_this_checkout_with_its_own_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(theirs(tmp_path)))
     monkeypatch.chdir(theirs(tmp_path))
     said = doctor.ask_study(PROJECT / ".venv", PROJECT, str(PROJECT / "params" / "demo.yaml"), [])
-    assert "PYTHONPATH" in said["ignored"] and said["missing"] == [] and said["hub"] is None
+    assert "PYTHONPATH" in said["ignored"] and said["missing"] == said["slow"] == [] and said["hub"] is None
     assert is_ok(doctor.ignored(said["ignored"])) and "PYTHONPATH" in doctor.ignored(said["ignored"]).sentence
     said = doctor.ask_study(PROJECT / ".venv", PROJECT, "params/none.yaml", [])
     assert "no such parameter file" in said["error"]

@@ -334,25 +334,28 @@ def gpu(cuda: str | None, program: str = "nvidia-smi", limit: float = 3) -> Find
 
 ASK = """
 import json, os, sys
-from hub import hub_state  # beside this file
-from lgffem_core.run.checklist import checklist
-from lgffem_core.run.request import check_profile, make_request
-from lgffem_core.base.errors import StudyError
-from lgffem_core.base.surroundings import PINNED, foreign
 try:
+    from hub import hub_state  # beside this file
+    from lgffem_core.run.checklist import checklist, told_slow
+    from lgffem_core.run.request import check_profile, make_request
+    from lgffem_core.base.errors import StudyError
+    from lgffem_core.base.surroundings import PINNED, foreign
     request = make_request(sys.argv[1], sys.argv[2:])
     check_profile(request)
     study = request.study
     unset = set(os.environ.get("LGFFEM_UNHEEDED", "").split()) - {"PYTHON", *PINNED}  # by run_all.sh
     ignored = sorted(unset.union(foreign(os.environ)))
-    print(json.dumps({"missing": checklist(study), "hub": hub_state(study), "ignored": ignored}))
+    told = {"missing": checklist(study), "slow": told_slow(study)}
+    print(json.dumps({**told, "hub": hub_state(study), "ignored": ignored}))
+except SyntaxError as error:
+    print(json.dumps({"error": f"{error.filename}, line {error.lineno}: is not Python ({error.msg})"}))
 except (StudyError, OSError) as error:
     print(json.dumps({"error": str(error)}))
 """
 
 
 def ask_study(folder: Path, root: Path, params: str, pairs: list[str]) -> dict:
-    """What the study says about a profile: ``missing`` items, the ``hub``, what is ``ignored``; or an ``error``."""
+    """What the study says of a profile: ``missing`` items, what is ``slow``, the ``hub``, ``ignored``; or an ``error``."""
     ask = f"import sys; sys.path[:0] = [{str(root)!r}, {str(root / 'tools')!r}]" + ASK
     code, text = answer(str(folder / "bin" / "python"), "-I", "-c", ask, params, *pairs, limit=180)
     if code:
@@ -361,12 +364,14 @@ def ask_study(folder: Path, root: Path, params: str, pairs: list[str]) -> dict:
 
 
 def needs(said: dict, params: str) -> list[Finding]:
-    """Data and weights of a profile, from what ``ask_study`` gave."""
+    """Data, weights and precision of a profile, from what ``ask_study`` gave."""
     if "error" in said:
         return [fault(said["error"].rstrip("."), "see params/paper.yaml for every parameter, and the lines above")]
     items = [item.partition(". ") for item in said["missing"]]
     found = [fault(sentence.rstrip("."), remedy.rstrip(".") or "give another path") for sentence, _, remedy in items]
-    return found or [ok(f"{params}: data and weights are here, or can be had")]
+    slow = [item.partition(". ") for item in said["slow"]]
+    found = found or [ok(f"{params}: data and weights are here, or can be had")]
+    return found + [warning(sentence, remedy.rstrip(".")) for sentence, _, remedy in slow]
 
 
 def ignored(names: list[str]) -> Finding:

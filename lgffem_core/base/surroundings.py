@@ -31,6 +31,7 @@ PINNED = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),  # bytes: blocks below it come from the heap
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),  # bytes: so much of it is kept when free
 }
+PRIVATE = "lgffem_run_"  # folders of temporary files, by the process that made them: the next run knows whose are left
 PREFIX = "LGFFEM_PREFIX"  # the environment whose Python a run's processes must be
 
 

@@ -14,8 +14,10 @@ import os
 from functools import cache
 from pathlib import Path
 
+from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.base.sources import UNREADABLE, fault_of, reason
 from lgffem_core.config.machine import COMPUTING, installed_versions
 from lgffem_core.config.parameter_files import parsed
 from lgffem_core.config.watched import REGISTRY
@@ -27,6 +29,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNRELATED = (
     "base/errors.py",
     "base/progress.py",
+    "base/sources.py",
     "config/code_version.py",
     "base/files.py",
     "config/params.py",
@@ -110,13 +113,20 @@ def imported_files(source: str) -> set[Path]:
     return files | set((PROJECT / PACKAGE / "data" / "sets").glob("*.py")) if SETS in names else files
 
 
+def imported_by(path: Path) -> set[Path]:
+    """The same of a module; ``StudyError`` names one that cannot be read, which may be nested beyond Python's limit."""
+    try:
+        return imported_files(path.read_text(encoding="utf-8"))
+    except UNREADABLE as error:
+        raise StudyError(fault_of(path) or f"{path}: cannot be followed ({reason(error)}); mend it.") from None
+
+
 def source_files(source: str) -> list[str]:
     """Paths, from the project's folder, of all that ``source`` can use of this package, directly or by others."""
     found, waiting = set(), imported_files(source)
     while waiting:
         found |= waiting
-        sources = [path.read_text(encoding="utf-8") for path in waiting]
-        waiting = set().union(*map(imported_files, sources)) - found
+        waiting = set().union(*map(imported_by, waiting)) - found
     names = {path.relative_to(PROJECT).as_posix() for path in found}
     names -= {f"{PACKAGE}/{name}" for name in UNRELATED}
     read = {file for module, files in READ_BY.items() if f"{PACKAGE}/{module}" in names for file in files}

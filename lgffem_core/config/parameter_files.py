@@ -192,6 +192,8 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
             message = f"parameter {key}: {said(fault)}, got {shown(fault['input'])}{remedy}."
         typed = any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in overrides)
+        if not key and (blamed := [each for each in overrides if re.search(rf"\b{re.escape(each)}\b", message)]):
+            source = f"--set {', '.join(blamed)}"
         place = "--set" if typed else source
         raise RequestError(one_line(f"{place}: {message}")) from None
 

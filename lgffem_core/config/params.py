@@ -243,6 +243,6 @@ class Params(Section):
         if dealt and max(self.smse.folds) > self.data.breakhis.folds:
             raise ValueError(
                 f"smse.folds names fold {max(self.smse.folds)} of {self.data.breakhis.folds}; set data.breakhis.folds "
-                "to more, or smse.folds to some of them"
+                "to more, smse.folds to some of them, or data.breakhis.root; or leave smse out of systems"
             )
         return self

@@ -129,6 +129,8 @@ def gathered(table: pd.DataFrame) -> pd.DataFrame:
         return pd.Series([cell.sign.join(filter(None, row)) for row in rows], table.index, dtype=object)
 
     shown = cells([*table.columns])
+    if not shown:
+        return table
     return pd.concat([column(cell) for cell in shown], axis=1).set_axis([cell.title for cell in shown], axis=1)
 
 

@@ -1,17 +1,21 @@
 """What a profile needs before it can start, and where to get it. Nothing is written here."""
 
+import os
+import shutil
 from collections.abc import Iterable
 from functools import cache
 from os.path import isfile
 from pathlib import Path
 
-from lgffem_core.base.errors import StudyError
+from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.data import sets
 from lgffem_core.data.similar import fault_of_root
 from lgffem_core.model.packaged import packaged_weights, weights_source
-from lgffem_core.run.stages import entries, needed_sets
+from lgffem_core.run.stages import Request, entries, needed_sets, unread
 
+MIB = 1 << 20
+TEMPORARY = 16 * MIB  # bytes; a run had 0.2 MiB of temporary files, one that compiles a network has more
 NAMED_BY = {"model.backbone": "model.backbone.name", "baselines.ma_ms": "baselines.ma_ms.network"}  # timm's models
 
 
@@ -151,11 +155,26 @@ def unfit_data(study: Study, missing: list[str]) -> list[str]:
     return found
 
 
+def full_folders(least: int = TEMPORARY) -> list[str]:
+    """One item for each folder of temporary files with less than ``least`` bytes free: Snakemake's solver writes there.
+
+    Python itself passes over a folder that is quite full, and others do not.
+    """
+    named = {os.environ[name]: name for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)}
+    free = {folder: shutil.disk_usage(folder).free for folder in named or ["/tmp"] if os.path.isdir(folder)}
+    return [
+        f"{folder}: {room / MIB:.1f} MiB are free for temporary files, a run needs {TEMPORARY // MIB}. Free "
+        f"space there, or name a folder on another disk: {named.get(folder, 'TMPDIR')}=DIR ./run_all.sh …"
+        for folder, room in free.items()
+        if room < least
+    ]
+
+
 def checklist(study: Study) -> list[str]:
     """Everything that is missing or cannot be used; empty where the study can start."""
     missing = missing_data(study, needed_sets(study))
     found = missing_weights(study) + unusable(study) + unusable_indices(study)
-    return missing + found + unfit_data(study, missing)
+    return missing + found + unfit_data(study, missing) + full_folders()
 
 
 def format_checklist(params: Path | str, items: list[str]) -> str:
@@ -165,3 +184,28 @@ def format_checklist(params: Path | str, items: list[str]) -> str:
     return "\n".join(
         [*lines, "", "Roots can be set in the file, or with --set data.kimia.root=DIR. Nothing was written."]
     )
+
+
+def check_startable(params: Path | str, study: Study, *more: str) -> None:
+    """``RequestError`` with the checklist, and ``more`` below it, where the study cannot start."""
+    if items := checklist(study):
+        raise RequestError("\n\n".join([format_checklist(params, items), *more]))
+
+
+# -- of a study that can start -----------------------------------------------------------------------------------
+
+
+def told_unread(request: Request) -> list[str]:
+    """What was set and changes nothing, in a sentence; nothing where all is read."""
+    keys = unread(request.study, request.overrides)
+    systems = ", ".join(request.study.params.systems)
+    return [f"no stage of this run (systems {systems}) reads what was set as {', '.join(keys)}"] if keys else []
+
+
+def told_slow(study: Study) -> list[str]:
+    """What is to be said of half precision that was asked for, where the device has no units for it."""
+    if study.params.compute.precision in ("auto", "32-true"):
+        return []
+    from lgffem_core.run import trial
+
+    return trial.slow_precision(study.params.compute)

@@ -11,19 +11,18 @@ from pathlib import Path
 from rich.console import Console
 
 from lgffem_core.base.errors import RequestError, StudyError, near
-from lgffem_core.base.files import write_text
 from lgffem_core.base.project import OUTPUT, PROJECT
 from lgffem_core.base.signals import on_stop
 from lgffem_core.config import code_version
 from lgffem_core.config.study import Study
-from lgffem_core.run.checklist import checklist, format_checklist
+from lgffem_core.run.checklist import check_startable, told_slow, told_unread
 from lgffem_core.run.cluster import cluster_profile
 from lgffem_core.run.due import due, raise_flags
 from lgffem_core.run.manifest import keep_report
 from lgffem_core.run.plan import NOTE, plan
 from lgffem_core.run.request import check_profile, make_request
-from lgffem_core.run.runner import Reporter, own_command, run_graph, snakemake_command, sole_run
-from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, synthetic_sets, unread
+from lgffem_core.run.runner import Reporter, check_silence, own_command, run_graph, snakemake_command, sole_run
+from lgffem_core.run.stages import Request, Stage, all_stages, artefacts, entries, known, synthetic_sets
 from lgffem_core.run.words import COMMANDS, DEMO, parse
 
 GOES_ON = "the same command goes on from the last checkpoint."
@@ -46,11 +45,10 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     study = request.study
     profile = cluster_profile(cluster) if cluster else None
     cores = cores or (None if cluster else os.cpu_count() or 1)
-    missing, hours = checklist(study), hours_of(study)
-    if missing:
-        raise RequestError("\n\n".join([format_checklist(params, missing), *hours]))
+    hours = hours_of(study)
+    check_startable(params, study, *hours)
     console = Console(highlight=False, soft_wrap=True)
-    for said in [*hours, *told_unread(request)]:
+    for said in [*hours, *told_slow(study), *told_unread(request)]:
         console.print(said, markup=False)
     with sole_run(study):
         request_file = request.write(study.artifacts / "request.json")
@@ -75,6 +73,15 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     return 0
 
 
+def show_plan(params: str, pairs: list[str]) -> int:
+    """Print the jobs of a run; it ends as the run itself would where that could not start."""
+    request = asked_for(params, pairs)
+    said = [plan(request.study), "", NOTE, *told_slow(request.study), *told_unread(request)]
+    print(*said, sep="\n", flush=True)
+    check_startable(params, request.study)
+    return 0
+
+
 def hours_of(study: Study) -> list[str]:
     """How long the published schedule will take here, in a sentence; nothing for another schedule."""
     from lgffem_core.run.hours import published_schedule, told_hours
@@ -83,19 +90,6 @@ def hours_of(study: Study) -> list[str]:
         return [told_hours(study)] if published_schedule(study) else []
     except StudyError:  # of the device, which is on the checklist
         return []
-
-
-def told_unread(request: Request) -> list[str]:
-    """What was set and changes nothing, in a sentence; nothing where all is read."""
-    keys = unread(request.study, request.overrides)
-    systems = ", ".join(request.study.params.systems)
-    return [f"no stage of this run (systems {systems}) reads what was set as {', '.join(keys)}"] if keys else []
-
-
-def told_missing(params: str, study: Study) -> list[str]:
-    """The checklist below a plan, which is shown all the same; nothing where the study can start."""
-    missing = checklist(study)
-    return ["", format_checklist(params, missing)] if missing else []
 
 
 def run_stages(
@@ -111,18 +105,10 @@ def run_stages(
         raise KeyboardInterrupt(*(f"{stage} had failed: {said}" for stage, said in reporter.failures.items())) from None
     if code:
         if not reporter.failures:
-            check_room(study.artifacts)
+            check_silence(study)
         log, during = study.artifacts / "snakemake.log", " and ".join(map(str, reporter.running))
         stopped = f"the run stopped with code {code}{during and f', during {during}'}; its log is {log}."
         raise StudyError(" ".join(reporter.failures.values()) or stopped)
-
-
-def check_room(folder: Path) -> None:
-    """``StudyError`` where not even a mebibyte can be written: then a stage that failed of it could not say so."""
-    try:
-        write_text(folder / ".room", " " * (1 << 20))
-    finally:
-        (folder / ".room").unlink(missing_ok=True)
 
 
 def check_finished(study: Study) -> None:
@@ -242,10 +228,7 @@ def perform(options: argparse.Namespace) -> int:
     if options.command == "verify":
         return verify(options.folders)
     if options.dry_run:
-        request = asked_for(options.params, options.pairs)
-        said = [NOTE, *told_unread(request), *told_missing(options.params, request.study)]
-        print("\n".join([plan(request.study), "", *said]))
-        return 0
+        return show_plan(options.params, options.pairs)
     return run(options.params, options.pairs, options.cores, options.cluster)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from lgffem_core.base.errors import StudyError, one_line
 from lgffem_core.base.files import read_json, sha256_file, sha256_json
 from lgffem_core.base.project import PROJECT
+from lgffem_core.base.sources import UNREADABLE, reason
 from lgffem_core.config.code_version import code_hash, lock_hash, syntax_hash
 from lgffem_core.config.machine import COMPUTING, SHOWING
 from lgffem_core.config.parameter_files import leaves
@@ -37,13 +38,19 @@ from lgffem_core.run.stages import (
 
 def notebook_to_run(notebook: str, absent: Collection[str] = ()) -> dict:
     """A notebook without the cells that are tagged with one of the ``absent`` systems; ``StudyError`` where damaged."""
-    path = PROJECT / "notebooks" / f"{notebook}.ipynb"
+    path = notebook_file(notebook)
     try:
         found = read_json(path)
         cells = [cell for cell in found["cells"] if not {*absent} & {*cell.get("metadata", {}).get("tags", ())}]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        _ = [cell["cell_type"] + "".join(cell["source"]) for cell in cells]  # both are there, and text
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise StudyError(f"{path}: is no notebook, or a damaged one; restore it.") from None
     return found | {"cells": cells}
+
+
+def notebook_file(notebook: str) -> Path:
+    """Where a notebook stands, without outputs."""
+    return PROJECT / "notebooks" / f"{notebook}.ipynb"
 
 
 def code_cells(notebook: str, absent: Collection[str] = ()) -> str:
@@ -57,10 +64,12 @@ def code_state(notebook: str, absent: Collection[str] = ()) -> list[str]:
     cells = code_cells(notebook, absent)
     try:
         return [syntax_hash(cells), code_hash(cells)]
-    except SyntaxError as error:
+    except UNREADABLE as error:
+        text = getattr(error, "text", None)
+        where = f", line {error.lineno} of its code, {one_line(text)!r}" if text else ""
         raise StudyError(
-            f"notebook {notebook}, or a module that it uses, is not Python ({error.msg}, at "
-            f"{one_line(error.text or '')!r}); mend it; lines for IPython alone, with % or !, are not understood."
+            f"{notebook_file(notebook)}: is not Python ({reason(error)}{where}); mend it; lines for IPython alone, "
+            "with % or !, are not understood."
         ) from None
 
 

@@ -1,5 +1,6 @@
 """Executing one stage: a notebook, in a kernel of its own, by papermill."""
 
+import json
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core import data
 from lgffem_core.base.errors import StudyError, plain
-from lgffem_core.base.files import REMEDIES, held, refused, sha256_file, write_json, write_text
+from lgffem_core.base.files import REMEDIES, atomic_path, held, sha256_file, write_json, write_text
 from lgffem_core.base.progress import STAGE_VARIABLE, emit
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.machine import machine
@@ -70,10 +71,17 @@ papermill_engines.register("seldom_saved", SeldomSaved)
 
 
 class OwnPython(AsyncKernelManager):
-    """Starts the Python that runs this, whatever kernels there are in a user's or the machine's Jupyter folders."""
+    """Starts the Python that runs this, whatever kernels there are in a user's or the machine's Jupyter folders.
+
+    Its address is a file in the run's private folder, which is removed with it however the kernel ends.
+    """
 
     def _kernel_spec_manager_default(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[])  # leaves ipykernel's own
+
+    def _connection_file_default(self) -> str:
+        folder = os.environ.get("JUPYTER_RUNTIME_DIR", "")
+        return f"{folder}/kernel-{os.getpid()}.json" if os.path.isdir(folder) else ""  # another machine of a cluster
 
     def format_kernel_cmd(self, *arguments, **options) -> list[str]:
         return warmed(super().format_kernel_cmd(*arguments, **options))
@@ -116,17 +124,34 @@ def execute_stage(request: Request, notebook: str, variant: str = "", seed: str 
 
 def run_notebook(request: Request, study: Study, stage: Stage) -> None:
     """Execute a stage's notebook, check that it left what it declares, and put the executed copy in place."""
-    notebook, reached = stage.notebook, [0]
-    final = executed_notebook(study, *stage)
-    failed = failed_notebook(study, stage)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    final, failed = executed_notebook(study, *stage), failed_notebook(study, stage)
     outputs = [path for path in stage_outputs(study, *stage) if path.parent != final.parent]
     before = {path: look(path) for path in outputs if path.is_relative_to(study.results)}  # weights may stay
+    source = json.dumps(notebook_to_run(stage.notebook, absent_systems(study)))
+    failed.unlink(missing_ok=True)
+    with atomic_path(final) as going:
+        try:
+            run_cells(request, study, stage, source, going)
+            missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
+            if missing:
+                raise StudyError(f"notebook {stage.notebook}: ended without writing {missing[0]}.")
+        except StudyError:
+            going.replace(failed)
+            raise
+        write_text(final.with_suffix(".html"), notebook_page(going, stage.name))
+
+
+def run_cells(request: Request, study: Study, stage: Stage, source: str, going: Path) -> None:
+    """Execute the notebook that ``source`` holds in the copy ``going``; ``StudyError`` names notebook and cell.
+
+    ``OSError`` where the copy cannot be written, as papermill does after a cell, or at the end.
+    """
+    notebook, reached = stage.notebook, [0]
     try:
-        write_json(failed, notebook_to_run(notebook, absent_systems(study)))
+        going.write_text(source, encoding="utf-8")
         papermill.execute_notebook(
-            no_format(failed),
-            no_format(failed),
+            no_format(going),
+            no_format(going),
             notebook_parameters(request, stage.variant, stage.seed),
             engine_name="seldom_saved",
             cwd=PROJECT / "notebooks",
@@ -137,30 +162,22 @@ def run_notebook(request: Request, study: Study, stage: Stage) -> None:
             on_cell_start=lambda cell, cell_index: reached.append(cell_index),
         )
     except PapermillExecutionError as error:
-        raise StudyError(describe_failure(notebook, error, failed)) from None
-    except OSError as error:  # papermill writes its copy after a cell, or at the end
-        if error.errno not in REMEDIES:
-            raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
-        raise refused(failed, "written", error) from None
+        raise StudyError(describe_failure(notebook, error, failed_notebook(study, stage))) from None
+    except OSError as error:
+        if error.errno in REMEDIES:
+            raise
+        raise StudyError(f"notebook {notebook}, cell {reached[-1] + 1}: {error}.") from error
     except NoSuchKernel:
         raise StudyError(
             f"notebook {notebook}: cannot run, for ipykernel is missing in {sys.prefix}; remove that folder, and "
             "./run_all.sh makes it anew."
         ) from None
-    except StudyError:  # of the copy that could not be written: it says all
-        raise
     except Exception as error:  # a kernel that was killed, or never came up
         unstarted = f", or could not start (see {study.artifacts / 'snakemake.log'})" if reached == [0] else ""
         raise StudyError(
             f"notebook {notebook}, cell {reached[-1] + 1}: the kernel ended before its time ({error}); it was killed, "
             f"or memory ran out{unstarted}; give the same command again."
         ) from error
-    missing = [path for path in outputs if not path.exists() or (path in before and look(path) == before[path])]
-    if missing:
-        raise StudyError(f"notebook {notebook}: ended without writing {missing[0]}.")
-    write_text(final.with_suffix(".html"), notebook_page(failed, stage.name))
-    write_text(final, failed.read_text(encoding="utf-8"))
-    failed.unlink()
 
 
 def no_format(path: Path) -> str:

@@ -15,20 +15,21 @@ import psutil
 from rich.console import Console
 
 from lgffem_core.base.errors import RequestError, StudyError
-from lgffem_core.base.files import remove_leftovers
+from lgffem_core.base.files import remove_leftovers, write_text
 from lgffem_core.base.progress import VARIABLE, clock, read_events
 from lgffem_core.base.project import PROJECT
 from lgffem_core.base.signals import on_stop
-from lgffem_core.base.surroundings import of_run
+from lgffem_core.base.sources import first_fault
+from lgffem_core.base.surroundings import PRIVATE, of_run
 from lgffem_core.config import code_version
 from lgffem_core.config.study import Study
+from lgffem_core.run.checklist import MIB, full_folders
 from lgffem_core.run.due import code_state
 from lgffem_core.run.leash import leashed
 from lgffem_core.run.stages import absent_systems, all_stages, entries, failed_notebook
 from lgffem_core.run.warm import THREADS, start_server
 
 POLL = 0.25  # seconds between looks at the events
-PRIVATE = "lgffem_run_"  # folders of addresses, by the process that leads a run
 
 
 @contextmanager
@@ -170,6 +171,17 @@ def run_graph(
                 for stage in all_stages(study) if stopped else ():
                     if stage.name in reporter.running:  # it did not fail
                         failed_notebook(study, stage).unlink(missing_ok=True)
+
+
+def check_silence(study: Study) -> None:
+    """``StudyError`` with why a stage that failed could not say so: no room to write, or a module of the study's."""
+    room = study.artifacts / ".room"
+    try:
+        write_text(room, " " * MIB)
+    finally:
+        room.unlink(missing_ok=True)
+    if said := next(iter(full_folders(MIB)), None) or first_fault(PROJECT / "lgffem_core"):
+        raise StudyError(said)
 
 
 def tell_syntax(study: Study, path: Path) -> None:

@@ -31,7 +31,7 @@ from lgffem_core.data.slides.tiles import SIDE, Overview
 from lgffem_core.model.device import prepare_device
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.slides import write_slide
-from lgffem_core.run.checklist import named_files
+from lgffem_core.run.checklist import named_files, told_slow
 from lgffem_core.systems.baselines.evaluation import densenet_encoder, mixed_attention_encoder
 from lgffem_core.systems.baselines.ma_ms import mixed_attention_fingerprint
 from lgffem_core.systems.lgffem.evaluation import strategy_encoder
@@ -60,7 +60,7 @@ def make_records(study: Study, folder: Path, out: Path, tell: Callable[[str], No
     with sole_writer(out):
         rows = read_list(out)
         tell(f"{len(slides)} slides, {encoder.label}; records go to {os.path.relpath(out)}")
-        for note in notes:
+        for note in [*told_slow(study), *notes]:
             tell(note)
         if gone := rows.keys() - {slide.name for slide in slides}:
             tell(f"{len(gone)} slides of earlier calls are not in {folder}; what they left stays")

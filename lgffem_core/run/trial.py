@@ -1,18 +1,27 @@
 """Trying what a profile names before anything starts: local files of weights, released checkpoints, the GPU.
 
-Imports torch, which takes seconds: ``checklist`` asks here only where a profile names such a thing.
+Imports torch, which takes seconds: ``checklist`` asks here only where a profile names such a thing, or half precision.
 """
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 
+import torch
+
 from lgffem_core.base.errors import RequestError, StudyError
+from lgffem_core.config.params import Compute
 from lgffem_core.config.study import CURRICULUM, Study
 from lgffem_core.model.backbone import Backbone
-from lgffem_core.model.device import prepare_device
+from lgffem_core.model.device import prepare_device, uses_gpu
 from lgffem_core.systems.baselines.networks import build_densenet, build_mixed_attention
 from lgffem_core.systems.lgffem.model import assemble
 from lgffem_core.systems.lgffem.released import load_released
+
+#: Half precision -> what torch calls the units of processors for it.
+UNITS = {
+    "bf16-mixed": ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"),
+    "16-mixed": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+}
 
 
 def unusable(study: Study, files: set[str]) -> list[str]:
@@ -54,3 +63,16 @@ def trials(study: Study) -> Iterator[tuple[str, Callable]]:
                 raise RequestError(f"{key}: {error}") from None
 
         yield key, fill
+
+
+def slow_precision(compute: Compute) -> list[str]:
+    """A sentence on a half precision that the device has no units for; nothing where it has."""
+    if uses_gpu(compute):
+        there = compute.precision != "bf16-mixed" or torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        there = any(torch.cpu.get_capabilities().get(unit) for unit in UNITS[compute.precision])
+    said = (
+        f"compute.precision: this device has no units for {compute.precision}, which may take ten to fifty times as long "
+        "as float32. Set it to auto, which takes what is fast here."
+    )
+    return [] if there else [said]

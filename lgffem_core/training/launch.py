@@ -20,6 +20,7 @@ from lgffem_core.base.errors import RequestError, StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.progress import VARIABLE as EVENTS
 from lgffem_core.base.project import OUTPUT
+from lgffem_core.base.surroundings import PRIVATE
 from lgffem_core.config.study import Study
 from lgffem_core.config.watched import VARIABLE as DECLARED
 from lgffem_core.config.watched import plain
@@ -61,7 +62,8 @@ def launch(study: Study, module: str, words: list[str], title: str, log: Path) -
     if EVENTS in environment:
         environment[HELD] = "1"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="lgffem_") as folder, open(log, "w", encoding="utf-8") as errors:
+    private = tempfile.TemporaryDirectory(prefix=f"{PRIVATE}{os.getpid()}_")
+    with private as folder, open(log, "w", encoding="utf-8") as errors:
         file = write_text(Path(folder) / "params.yaml", yaml.safe_dump(plain(study.params).model_dump(mode="json")))
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         command = [sys.executable, *torchrun, "-m", module, str(file), *words]

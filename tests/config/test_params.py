@@ -164,6 +164,25 @@ def test_what_would_fail_in_a_late_notebook_is_refused_at_once(values, said):
     assert refusal(values).startswith(f"mine.yaml: {said}")
 
 
+@pytest.mark.parametrize(
+    ("typed", "blamed"),
+    [
+        ({"fgcr.heads": 7}, "--set fgcr.heads"),
+        ({"fgcr": {"heads": 7}, "seeds": [3]}, "--set fgcr"),
+        ({"seeds": [3], "smse.held_out": 40, "smse.single": 40}, "--set smse.held_out, smse.single"),
+        ({"systems": ["smse"], "data.breakhis.folds": 3}, "--set systems, data.breakhis.folds"),
+        ({"systems": ["smse"]}, "mine.yaml"),
+        ({"seeds": [3]}, "mine.yaml"),
+    ],
+)
+def test_a_rule_about_the_whole_tree_names_what_was_typed(typed, blamed):
+    """And not what is sound, where the file has the fault by itself."""
+    own = {} if blamed.startswith("--set") else {"model.neck.channels": 8, "model.neck.reduction": 9}
+    with pytest.raises(RequestError) as caught:
+        validate(apply_overrides({"profile": "mine"}, own | typed), "mine.yaml", typed)
+    assert str(caught.value).startswith(f"{blamed}: ")
+
+
 def test_folds_are_not_held_against_a_number_that_lists_may_replace():
     assert load({"systems": ["smse"], "smse.folds": [6], "data.breakhis.root": "x"}).smse.folds == (6,)
     assert load({"smse.folds": [6]}).smse.folds == (6,)

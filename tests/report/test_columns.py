@@ -68,6 +68,10 @@ def test_a_table_without_rows_keeps_its_headings():
     assert list(gathered(table)) == ["η_p, %", "interval of η_p, %"]
 
 
+def test_a_table_without_columns_stays_as_it_is():
+    assert gathered(pd.DataFrame([])).empty and gathered(pd.DataFrame(index=[1])).index.tolist() == [1]
+
+
 def test_columns_of_one_table_have_headings_of_their_own():
     names = [f"{name}{end}" for name in ("change", "region_change") for end in ("", "_low", "_high")]
     assert len(set(gathered(pd.DataFrame(columns=names)))) == 4

@@ -1,7 +1,9 @@
 """The checklist: everything that is missing at once, with where to get it, and nothing written."""
 
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import huggingface_hub
 import huggingface_hub.utils
@@ -12,7 +14,16 @@ import torch
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.run import checklist as checklist_module
-from lgffem_core.run.checklist import checklist, format_checklist, hub_has, missing_weights, server_answers
+from lgffem_core.run.checklist import (
+    MIB,
+    checklist,
+    format_checklist,
+    full_folders,
+    hub_has,
+    missing_weights,
+    server_answers,
+    told_slow,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -188,12 +199,66 @@ def test_a_gpu_that_is_not_there_is_told_before_anything_starts(tmp_path, monkey
     assert item == "compute.device is cuda, but torch sees no CUDA device; set it to auto or cpu."
 
 
+@pytest.fixture
+def free(monkeypatch):
+    """Bytes that each folder has free, by its path, which may be changed; none of the variables is set."""
+    room = {}
+    usage = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: SimpleNamespace(free=room[folder]) if folder in room else usage(folder)
+    )
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    return room
+
+
+def test_a_full_folder_of_temporary_files_is_told_before_anything_starts(tmp_path, monkeypatch, free):
+    free["/tmp"] = 1.5 * MIB
+    (item,) = checklist(load("demo", tmp_path))
+    assert item.startswith("/tmp: 1.5 MiB are free for temporary files, a run needs 16. Free space there, or ")
+    assert item.endswith(": TMPDIR=DIR ./run_all.sh …")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert checklist(load("demo", tmp_path)) == []
+    monkeypatch.setenv("TMP", "/tmp")  # the solver prefers it, Python TMPDIR
+    assert checklist(load("demo", tmp_path)) == [item.replace("TMPDIR", "TMP")]
+    assert full_folders(MIB) == []
+    monkeypatch.setenv("TMP", str(tmp_path / "none"))  # nobody heeds it
+    assert checklist(load("demo", tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "units", "slow"),
+    [
+        ("bf16-mixed", "avx2", True),
+        ("bf16-mixed", "avx512_bf16", False),
+        ("16-mixed", "avx512_bf16", True),
+        ("16-mixed", "amx_fp16", False),
+        ("32-true", "avx2", False),
+        ("auto", "avx2", False),
+    ],
+)
+def test_half_precision_without_units_for_it_is_told_and_not_refused(tmp_path, monkeypatch, precision, units, slow):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {units: True})
+    study = load("demo", tmp_path, compute__precision=precision, compute__device="cpu")
+    assert checklist(study) == []
+    said = told_slow(study)
+    assert len(said) == slow and all(f"no units for {precision}" in line and "Set it to auto" in line for line in said)
+
+
+@pytest.mark.parametrize(("precision", "slow"), [("bf16-mixed", True), ("16-mixed", False)])
+def test_a_gpu_without_bfloat16_has_the_other_half(tmp_path, monkeypatch, precision, slow):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    study = load("demo", tmp_path, compute__precision=precision, compute__device="auto")
+    assert len(told_slow(study)) == slow
+
+
 def test_torch_is_loaded_only_for_what_must_be_tried():
     """Where it cannot be loaded, which takes no time, that is only then an error."""
     ask = (
         "import sys; sys.modules['torch'] = None;"
-        "from lgffem_core.run.checklist import checklist; from lgffem_core.config.study import Study;"
-        "assert checklist(Study.load('params/demo.yaml')) == []; print('not tried');"
+        "from lgffem_core.run.checklist import checklist, told_slow; from lgffem_core.config.study import Study;"
+        "study = Study.load('params/demo.yaml'); assert checklist(study) == told_slow(study) == []; print('not tried');"
         "checklist(Study.load('params/demo.yaml', {'model.backbone.weights': 'README.md'}))"
     )
     done = subprocess.run([sys.executable, "-c", ask], cwd=PROJECT, capture_output=True, text=True)

@@ -209,6 +209,25 @@ def test_a_missing_profile_ends_with_2(capsys):
     assert "none.yaml: no such parameter file" in capsys.readouterr().err
 
 
+def test_a_plan_of_what_could_not_start_is_shown_and_ends_as_the_run(sandbox, capsys):
+    words = ["params/smoke.yaml", "--set", "data.kimia.root=/nowhere"]
+    assert main([*words, "--dry-run"]) == 2
+    printed = capsys.readouterr()
+    assert "01_data_preparation" in printed.out and "[ ]" not in printed.out
+    assert main(words) == 2
+    assert printed.err == capsys.readouterr().err and "data.kimia.root: /nowhere is not there" in printed.err
+    assert list(sandbox.iterdir()) == []
+
+
+def test_half_precision_without_units_for_it_is_warned_of(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "told_slow", lambda study: [f"slow at {study.params.compute.precision}."])
+    words = ["params/smoke.yaml", "--set", "compute.precision=bf16-mixed"]
+    assert main([*words, "--dry-run"]) == 0
+    assert "\nslow at bf16-mixed.\n" in capsys.readouterr().out
+    fake_snakemake(monkeypatch, "", 3)
+    assert main(words) == 1 and capsys.readouterr().out.startswith("slow at bf16-mixed.\n")
+
+
 @pytest.fixture
 def own_profiles(tmp_path, monkeypatch):
     """A project of a test's own whose params/ hold smoke.yaml and other.yaml."""
@@ -524,6 +543,21 @@ def test_where_nothing_can_be_written_any_more_that_is_why_a_stage_said_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = capsys.readouterr().err
     assert "cannot be written (File too large); raise the limit on file sizes (ulimit -f)" in said and ".room" in said
+
+
+def test_a_full_folder_of_temporary_files_is_why_a_stage_said_nothing(monkeypatch, capsys):
+    fake_snakemake(monkeypatch, lines({"event": "started", "stage": FAILED["stage"]}), 1)
+    monkeypatch.setattr(runner, "full_folders", lambda least: [f"/tmp: {least} bytes."])
+    assert main(["params/smoke.yaml"]) == 1
+    assert capsys.readouterr().err == "error: /tmp: 1048576 bytes.\n"
+
+
+def test_a_module_that_a_stage_alone_imports_and_cannot_read_is_why_too(monkeypatch, capsys, tmp_path):
+    fake_snakemake(monkeypatch, "", 1)
+    write_text(tmp_path / "lgffem_core" / "run" / "execute.py", "x = (\n")
+    monkeypatch.setattr(runner, "PROJECT", tmp_path)
+    assert main(["params/smoke.yaml"]) == 1
+    assert f"error: {tmp_path}/lgffem_core/run/execute.py, line 1: is not Python" in capsys.readouterr().err
 
 
 def test_ctrl_c_after_a_failure_does_not_promise_that_the_same_command_goes_on(monkeypatch, capsys):

@@ -11,7 +11,7 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from lgffem_core.base.errors import StudyError
-from lgffem_core.base.files import read_json, write_json
+from lgffem_core.base.files import TEMPORARY, read_json, write_json
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
@@ -50,6 +50,11 @@ def pretend(monkeypatch, body):
 
     monkeypatch.setattr(papermill, "execute_notebook", run)
     return calls
+
+
+def copies(study):
+    """Names of the notebooks in the results, hidden ones too."""
+    return [path.name for path in (study.results / "notebooks").glob("*.ipynb")]
 
 
 def write_outputs(study):
@@ -130,21 +135,17 @@ def test_a_full_disk_is_not_taken_for_a_killed_kernel(request_in, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     pretend(monkeypatch, full)
-    with pytest.raises(StudyError, match=r"failed\.ipynb: cannot be written \(No space left on device\); free space"):
+    with pytest.raises(StudyError, match=r"seed0\.ipynb: cannot be written \(No space left on device\); free space"):
         execute.execute_stage(request_in, *STAGE)
+    assert copies(request_in.study) == []
 
 
-def test_a_copy_that_cannot_be_written_at_all_is_no_killed_kernel_either(request_in, monkeypatch):
+def test_a_copy_that_cannot_be_written_at_all_is_no_killed_kernel_either(request_in, small_files):
     """As with a limit on the sizes of files that the notebook itself is above."""
-
-    def limited(path, content):
-        raise StudyError(f"{path}: cannot be written (File too large); raise the limit on file sizes (ulimit -f).")
-
-    monkeypatch.setattr(execute, "write_json", limited)
-    with pytest.raises(StudyError) as caught:
+    with small_files(1000), pytest.raises(StudyError) as caught:
         execute.run_notebook(request_in, request_in.study, Stage(*STAGE))
-    assert str(caught.value).endswith("cannot be written (File too large); raise the limit on file sizes (ulimit -f).")
-    assert "kernel" not in str(caught.value)
+    assert "seed0.ipynb: cannot be written (File too large); raise the limit on file sizes" in str(caught.value)
+    assert "kernel" not in str(caught.value) and copies(request_in.study) == []
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,32 @@ def test_where_memory_ran_out_it_is_said_so(request_in, monkeypatch, ename, eval
     pretend(monkeypatch, fail_with(ename, evalue))
     with pytest.raises(StudyError, match=r"failed\.ipynb; memory ran out, or is limited \(ulimit -v\): free"):
         execute.execute_stage(request_in, *STAGE)
+
+
+def test_no_copy_is_called_failed_before_it_failed(request_in, monkeypatch):
+    """While it runs it has the name of a file that is being written, which a killed run's are known by."""
+    study, seen = request_in.study, []
+
+    def run():
+        seen.extend(copies(study))
+        write_outputs(study)
+
+    failed = write_json(failed_notebook(study, Stage(*STAGE)), "of an earlier run")
+    pretend(monkeypatch, run)
+    execute.execute_stage(request_in, *STAGE)
+    (going,) = seen
+    assert TEMPORARY.fullmatch(going) and not failed.exists()
+    assert copies(study) == [executed_notebook(study, *STAGE).name]
+
+
+def test_a_notebook_that_is_stopped_leaves_no_copy(request_in, monkeypatch):
+    def stopped():
+        raise KeyboardInterrupt
+
+    pretend(monkeypatch, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute_stage(request_in, *STAGE)
+    assert copies(request_in.study) == []
 
 
 def test_a_profile_outside_the_project_is_given_by_its_full_path(tmp_path):
@@ -220,6 +247,27 @@ def test_the_copy_is_not_written_around_each_quick_cell(request_in, small_notebo
     write_note_of_data(request_in.study)
     execute.execute_stage(request_in, "02_model_definition")
     assert len(written) == expected
+
+
+def test_a_kernel_has_its_address_in_the_run_s_own_folder(request_in, small_notebook, monkeypatch, tmp_path):
+    """Which is removed with the run, or by the next one; Jupyter's own choice is the system's folder for all."""
+    (runtime := tmp_path / "private").mkdir()
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
+    small_notebook("import os\nfrom ipykernel.connect import get_connection_file\nprint(get_connection_file())")
+    write_note_of_data(request_in.study)
+    execute.execute_stage(request_in, "02_model_definition")
+    done = nbformat.read(executed_notebook(request_in.study, "02_model_definition"), 4)
+    (said,) = [o["text"].strip() for cell in done.cells for o in cell.get("outputs", [])]
+    assert said == str(runtime / f"kernel-{os.getpid()}.json") and not os.path.exists(said)
+
+
+def test_where_that_folder_is_not_a_kernel_runs_all_the_same(request_in, small_notebook, monkeypatch, tmp_path):
+    """As on another machine of a cluster."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "none"))
+    small_notebook("print('ran')")
+    write_note_of_data(request_in.study)
+    execute.execute_stage(request_in, "02_model_definition")
+    assert is_finished(request_in.study, Stage("02_model_definition"))
 
 
 @pytest.fixture

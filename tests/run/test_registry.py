@@ -24,7 +24,8 @@ from lgffem_core.config.watched import FREE, REGISTRY, Declared, Watched, covers
 from lgffem_core.data.sets import get as get_set
 from lgffem_core.run import due, stages
 from lgffem_core.run import registry as module
-from lgffem_core.run.cli import main, told_unread
+from lgffem_core.run.checklist import told_unread
+from lgffem_core.run.cli import main
 from lgffem_core.run.registry import artefacts_of, registry
 from lgffem_core.run.runner import snakemake_command
 from lgffem_core.run.stages import Request, Stage, all_stages, declared, needed_sets, stage_outputs, unread, upstream

@@ -398,14 +398,59 @@ def test_flags_are_there_for_what_is_finished_and_for_nothing_else(project):
     assert all(flag_file(mine, *stage).exists() == (stage not in waiting) for stage in all_stages(mine))
 
 
-@pytest.mark.parametrize("text", ["%matplotlib inline", "x = ("])
-def test_what_is_not_python_is_named_with_its_notebook(project, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\n%matplotlib inline", r"invalid syntax, line 2 of its code, '%matplotlib inline'\); mend it"),
+        ("x = (", r"'\(' was never closed, line 1 of its code, 'x = \('\); mend it"),
+        ("x = 1\0", "null bytes"),
+        ("x = " + "+".join(["1"] * 20_000), "recursion"),
+        ("x = " + "+".join(["1"] * 2000), "recursion"),  # which Python itself follows
+    ],
+)
+def test_what_is_not_python_is_named_with_its_notebook(project, text, said):
     path = project / "notebooks" / "02_model_definition.ipynb"
     tree = json.loads(path.read_text())
     next(cell for cell in tree["cells"] if cell["cell_type"] == "code")["source"] = [text]
     path.write_text(json.dumps(tree))
-    with pytest.raises(StudyError, match="02_model_definition"):
+    with pytest.raises(StudyError, match=said) as caught:
         key(study_of(project), Stage("02_model_definition"))
+    assert str(caught.value).startswith(f"{path}: is not Python (")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda tree: tree["cells"][0].pop("cell_type"),
+        lambda tree: tree["cells"][0].pop("source"),
+        lambda tree: tree["cells"][1].update(source=3),
+        lambda tree: tree.pop("cells"),
+    ],
+)
+def test_a_notebook_that_is_none_is_named(project, damage):
+    path = project / "notebooks" / "02_model_definition.ipynb"
+    damage(tree := json.loads(path.read_text()))
+    for text in (json.dumps(tree), "[" * 100_000, "{"):
+        path.write_text(text)
+        with pytest.raises(StudyError, match="is no notebook, or a damaged one; restore it") as caught:
+            key(study_of(project), Stage("02_model_definition"))
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        (b"\nx = (\n", r", line \d+: is not Python \('\(' was never closed\)"),
+        (b"\nx = '\xe9'\n", r", line \d+: is not Python \(it is not UTF-8\)"),
+        (b"\nx = " + b"+".join([b"1"] * 2000), r": cannot be followed \(maximum recursion"),  # though Python can
+    ],
+)
+def test_a_module_that_cannot_be_read_is_named_by_every_stage_that_uses_it(project, added, said):
+    path = project / "lgffem_core" / "systems" / "lgffem" / "neck.py"
+    path.write_bytes(path.read_bytes() + added)
+    with pytest.raises(StudyError, match=said) as caught:
+        key(study_of(project), Stage("02_model_definition"))
+    assert str(caught.value).startswith(str(path))
 
 
 # -- which code ------------------------------------------------------------------------------------------

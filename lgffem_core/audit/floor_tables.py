@@ -19,13 +19,13 @@ from lgffem_core.model.features import kept_features
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.encoder import Encoder, embed_images
 from lgffem_core.retrieval.protocols import evaluate
-from lgffem_core.retrieval.statistics import WIDTHLESS
+from lgffem_core.retrieval.statistics import BCA, WIDTHLESS
 
 Descriptors = dict[str, Callable[[floors.Images], np.ndarray]]
 
 FLOOR_NOTE = (
     "Percent. Queries and searched patches are under the same condition; `unchanged` counts "
-    f"patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans (BCa). {WIDTHLESS}"
+    f"patches that it could not be applied to. eta_p_low, eta_p_high: 95 % interval over scans ({BCA}). {WIDTHLESS}"
 )
 
 

@@ -21,17 +21,20 @@ from lgffem_core.retrieval.methods import Methods, Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import STANDARD, Scores
 from lgffem_core.retrieval.protocols import Outcome, answerable, evaluate, leave_one_group_out, leave_one_out
 from lgffem_core.retrieval.ranking import rank_others, ranking_scores
-from lgffem_core.retrieval.statistics import WIDTHLESS, patch_interval, seed_half_width
+from lgffem_core.retrieval.statistics import BCA, WIDTHLESS, patch_interval, seed_half_width
 
 PROTOCOL_NOTE = (
-    "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches (BCa), none where patches do not ask for "
-    "themselves; scan_low, scan_high: over scans (BCa; 89 to 95 % with 24 scans), the one to go by, as patches of a "
-    f"scan are alike; seed_half_width: over seeds, empty for one. {WIDTHLESS} chance_*: expected of random embeddings."
+    f"Percent. eta_p_low, eta_p_high: 95 % interval of eta_p over patches ({BCA}), none where patches do not ask for "
+    "themselves; scan_low, scan_high: over scans (the same; 89 to 95 % with 24 scans), the one to go by, as patches "
+    f"of a scan are alike; seed_half_width: over seeds, empty for one. {WIDTHLESS} chance_*: expected of random "
+    "embeddings."
 )
 RANK_NOTE = (
     "Percent, under leave_one_out, means over seeds; ties go to the patch that is first in the table. hit_rate at k: "
     "of all queries, those with a patch of their scan among the first k; recall: of the scan's other patches; "
-    "precision: of the k; MV: queries whose majority is right; mMV: the same, each scan with equal weight."
+    "precision: of the k; mAP, mean average precision: the same at each place of a right patch, averaged; MV, "
+    "majority vote: queries whose majority is right; mMV: the same, each scan with equal weight; macro_f1: F1 of the "
+    "first neighbour's label, each scan with equal weight."
 )
 COMPARISON_NOTE = (
     "Under leave_one_out; difference in points of eta_p, positive where {best} is better. p_patches: McNemar's exact "
@@ -41,7 +44,7 @@ COMPARISON_NOTE = (
 LEAKAGE_NOTE = (
     "train, across, test: pairs of patches that show the same tissue, within the training patches, across, and within "
     "the test patches. Percent: {best} once `removed` test patches are left out, one of each pair within the test "
-    f"patches and each that has a pair in training; 95 % interval of eta_p over scans (BCa). {WIDTHLESS}"
+    f"patches and each that has a pair in training; 95 % interval of eta_p over scans ({BCA}). {WIDTHLESS}"
 )
 
 

@@ -17,18 +17,19 @@ from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.methods import Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import STANDARD, Scores
 from lgffem_core.retrieval.protocols import Outcome
-from lgffem_core.retrieval.statistics import scan_interval
+from lgffem_core.retrieval.statistics import BCA, scan_interval
 
 ENDS = ("eta_p_low", "eta_p_high")
 ROUNDING = 0.005  # a published value stands for everything that rounds to it
 VERDICT_NOTE = (
     "Table 1 was computed under `released`: the authors' repository keeps its nine values as that computation's output "
     "(commit 51b33ed). Percent; paper_*: as published, under `protocol`; eta_*: ours under the same one, with the 95 % "
-    "interval of eta_p over scans (BCa); difference_*: ours minus published; standard_*: ours under `leave_one_out`. "
-    "Verdicts: `not run here` where the run departs from the published experiment (`why`); else `not comparable` where "
-    "its protocol is not known or our scans are all equally good; else `reproduced` where the published value lies "
-    "in the 95 % interval of ours over scans; else `differs`. other_reading: settings that text and released code have "
-    "in two ways, where this run does not take the variant's; nobody knows which of them was published."
+    f"interval of eta_p over scans ({BCA}); difference_*: ours minus published; standard_*: ours under "
+    "`leave_one_out`. Verdicts: `not run here` where the run departs from the published experiment (`why`); else `not "
+    "comparable` where its protocol is not known or our scans are all equally good; else `reproduced` where the "
+    "published value lies in the 95 % interval of ours over scans; else `differs`. other_reading: settings that text "
+    "and released code have in two ways, where this run does not take the variant's; nobody knows which of them was "
+    "published."
 )
 
 

@@ -31,6 +31,8 @@ HEADINGS = {
     ("p_scans",): ("p over scans", ""),
     ("p_holm",): ("p (Holm)", ""),
     ("macro_f1",): ("macro-F1", "%"),
+    ("patient_score",): ("patient score", "%"),
+    ("recall_benign", "recall_malignant"): ("recall of benign / malignant", "%"),
     ("answerable",): ("answerable", "%"),
     ("other_reading",): ("other reading", ""),
     ("trained_on",): ("trained on", ""),
@@ -137,11 +139,14 @@ def gathered(table: pd.DataFrame) -> pd.DataFrame:
 def in_words(note: str) -> str:
     """A note on a table with the names of columns as a reader of the page sees them, each sentence with a capital.
 
-    >>> in_words("eta_p_low, eta_p_high: 95 % interval of eta_p; chance_*: expected.")
-    'Interval of η_p: 95 % interval of η_p; by chance: expected.'
+    A name that is a word of the language, as seeds, is a column's where a colon follows.
+
+    >>> in_words("eta_p_low, eta_p_high: 95 % interval of eta_p; chance_*: expected; mean over seeds.")
+    'Interval of η_p: 95 % interval of η_p; by chance: expected; mean over seeds.'
     """
     names = {", ".join(group): heading for group, (heading, _) in HEADINGS.items()}
     names |= {f"{prefix}_*": heading for prefix, heading in PREFIXES.items()} | {"eta_*": "η", "hit_rate": "hit rate"}
-    longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    named = re.sub(rf"(?<![\w@])({longest_first})(?![\w@])", lambda found: names[found[1]], note)
+    ends = {name: "(?=:)" if name.isalpha() else r"(?![\w@])" for name in sorted(names, key=len, reverse=True)}
+    longest_first = "|".join(re.escape(name) + end for name, end in ends.items())
+    named = re.sub(rf"(?<![\w@])({longest_first})", lambda found: names[found[1]], note)
     return re.sub(r"(^|(?<!\.[a-z])\. )([a-z])(?=[a-z])", lambda found: found[1] + found[2].upper(), named)

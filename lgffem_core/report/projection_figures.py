@@ -1,7 +1,7 @@
 """Maps of embeddings in the plane (Figure 7), with scans that can be told apart without relying on colour.
 
 No reader can tell 24 colours apart. A scan therefore has one of eight colours *and* one of several marker
-shapes, and its name stands at the median of its points, or just above where it would hide them.
+shapes, and its name stands beside its points, with a line to their median where it is not near.
 """
 
 import matplotlib.pyplot as plt
@@ -18,6 +18,8 @@ MARKERS = ("o", "^", "s", "D", "v")  # five times eight scans have a style of th
 PANEL = 3.3  # inches
 NAME = 6.5  # points: height of a scan's name on the map
 NAME_BOX = np.array([0.24, 0.125])  # inches that a name of three characters takes, with a little air
+STEP, NEAR = 0.06, 150  # inches between the spots where a name may stand; how many of them are compared to the end
+HIDES, CROSSES = 0.5, 0.3  # inches that a name goes further rather than hide a point, or lie with another on a line
 
 
 def scan_style(scan: int) -> dict:
@@ -26,29 +28,32 @@ def scan_style(scan: int) -> dict:
     return {"color": [SCAN_COLOURS[colour]], "marker": MARKERS[marker], "edgecolors": "0.15", "linewidths": 0.3}
 
 
-def push_apart(anchors: np.ndarray, box: np.ndarray, side: float, sweeps: int = 500) -> np.ndarray:
-    """Places near ``anchors`` (S, 2), inside a square of ``side``, at which boxes of size ``box`` (2,) do not overlap.
+def free_places(medians: np.ndarray, points: np.ndarray, radius: float, sweeps: int = 3) -> np.ndarray:
+    """Places (S, 2) for the scans' names: near their ``medians`` (S, 2), beside all ``points`` (N, 2), apart.
 
-    Two boxes that overlap are pushed apart along the axis where less is missing, over and over. What does not
-    overlap stays where it is. Deterministic: of two boxes at one place, the later one goes up.
+    Each name in turn takes the cheapest spot of a grid that no other name has: inches from its median, and more for
+    each point of ``radius`` that it would hide and each name that would lie on a line to a median, of which the nearer
+    spots alone are asked. Then all choose again.
     """
-    places = anchors.astype(np.float64).copy()
-    for _ in range(sweeps):
-        moved = False
-        for i in range(len(places)):
-            for j in range(i):
-                apart = places[i] - places[j]
-                missing = box - np.abs(apart)
-                if (missing > 1e-9).all():
-                    axis = int(np.argmin(missing / box))
-                    push = (missing[axis] / 2 + 1e-6) * (1 if apart[axis] >= 0 else -1)
-                    places[i, axis] += push
-                    places[j, axis] -= push
-                    moved = True
-        places = places.clip(box / 2, side - box / 2)
-        if not moved:
-            break
+    columns, rows = (np.arange(half, PANEL - half, STEP) for half in NAME_BOX / 2)
+    spots = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    hidden = within(spots[:, None] - points, NAME_BOX / 2 + radius).sum(axis=1)
+    costs = np.linalg.norm(spots[:, None] - medians, axis=-1) + HIDES * hidden[:, None]  # (all spots, S)
+    places, parts = np.full(medians.shape, np.inf), np.linspace(0.1, 0.9, 9)[:, None, None, None]
+    for scan in [*range(len(medians))] * sweeps:
+        others = np.isfinite(places[:, 0]) & (np.arange(len(medians)) != scan)
+        cost = costs[:, scan] + PANEL * len(points) * within(spots[:, None] - places[others], NAME_BOX).any(axis=1)
+        near = np.argsort(cost, kind="stable")[:NEAR]
+        away = spots[near, None] - places[others]  # (C, O, 2)
+        own, theirs = spots[near, None] - medians[scan], places[others] - medians[others]  # to where their lines begin
+        crossed = within(away - parts * own, NAME_BOX / 2) | within(away + parts * theirs, NAME_BOX / 2)  # (9, C, O)
+        places[scan] = spots[near[np.argmin(cost[near] + CROSSES * crossed.any(axis=0).sum(axis=1))]]
     return places
+
+
+def within(distances: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Whether distances (…, 2) are smaller than a box along both axes: (…)."""
+    return (np.abs(distances) < box).all(axis=-1)
 
 
 def to_panel(points: np.ndarray) -> np.ndarray:
@@ -56,15 +61,6 @@ def to_panel(points: np.ndarray) -> np.ndarray:
     low, high = points.min(axis=0), points.max(axis=0)
     scale = (PANEL - 2 * NAME_BOX[0]) / (high - low).max()
     return (points - (low + high) / 2) * scale + PANEL / 2
-
-
-def name_anchor(points: np.ndarray, radius: float) -> np.ndarray:
-    """Where a scan's name belongs, (2,): the median of its points, or just above them if it would hide most of them."""
-    median = np.median(points, axis=0)
-    hidden = (np.abs(points - median) < NAME_BOX / 2).all(axis=1)
-    if hidden.mean() <= 0.5:
-        return median
-    return np.array([median[0], points[hidden, 1].max() + radius + NAME_BOX[1] / 2])
 
 
 def draw_name(panel: Axes, name: str, place: np.ndarray, median: np.ndarray) -> None:
@@ -78,14 +74,14 @@ def draw_name(panel: Axes, name: str, place: np.ndarray, median: np.ndarray) -> 
 
 
 def draw_scans(panel: Axes, points: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> None:
-    """One map: points (N, 2) in scan style, names at the medians, moved apart where they would overlap."""
+    """One map: points (N, 2) in scan style, each scan's name beside them."""
     inches, scans = to_panel(points), np.unique(labels)
     size = float(np.clip(8000 / len(points), 7, 24))  # points²
     for scan in scans:
         panel.scatter(*inches[labels == scan].T, s=size, **scan_style(scan))
-    anchors = np.array([name_anchor(inches[labels == scan], size**0.5 / 2 / 72) for scan in scans])
-    for scan, place in zip(scans, push_apart(anchors, NAME_BOX, PANEL), strict=True):
-        draw_name(panel, names[scan], place, np.median(inches[labels == scan], axis=0))
+    medians = np.array([np.median(inches[labels == scan], axis=0) for scan in scans])
+    for scan, place, median in zip(scans, free_places(medians, inches, size**0.5 / 2 / 72), medians, strict=True):
+        draw_name(panel, names[scan], place, median)
     panel.set(xlim=(0, PANEL), ylim=(0, PANEL), xticks=[], yticks=[], aspect="equal", anchor="S")
 
 

@@ -19,6 +19,7 @@ from lgffem_core.retrieval.protocols import Outcome
 
 LEVEL = (2.5, 97.5)  # percentiles
 TAILS = np.array(LEVEL) / 100
+BCA = "BCa, bias-corrected and accelerated bootstrap"  # as a note spells it out
 WIDTHLESS = "Two equal ends are no certainty: what was resampled is all alike there, which gives no interval."
 
 

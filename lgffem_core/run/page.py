@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import shlex
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import jinja2
@@ -22,7 +22,9 @@ from lgffem_core.run.registry import Artefact
 from lgffem_core.run.stages import Request, all_stages, artefacts, executed_notebook, measuring
 
 VERDICTS = "tables/verdicts"
-LONG = 40  # characters of a cell that is wrapped
+LONG = 40  # characters of a cell that is to have some width
+WIDE = 7  # columns, of more than which a table is set smaller
+TOLD = 60  # characters of a text that stands below its row, in a wide table that has several
 MANY = 60  # rows of a table that shows one protocol and folds the others
 HUNDREDTHS = re.compile(r"-?\d+\.\d{1,2}")
 
@@ -63,6 +65,25 @@ def spans(rows: list[list[str]]) -> list[list[tuple[str, int]]]:
     return [list(zip(*pair, strict=True)) for pair in zip(rows, counts, strict=True)]
 
 
+def told(headings: list[str], rows: list[list[str]]) -> tuple[list[str], list[tuple[list, list]]]:
+    """A table as (columns, groups of rows of one first cell), each group with the texts that stand below its rows.
+
+    They are, of a wide table, (heading, text) of those columns of long texts that are the same for all of a group.
+    """
+    groups = [[*group] for _, group in groupby(rows, key=lambda row: row[0])]
+    below = [
+        j
+        for j, column in enumerate(zip(*rows, strict=True))
+        if any(len(text) > TOLD for text in column) and all(len({row[j] for row in group}) == 1 for group in groups)
+    ]
+    if len(headings) <= WIDE or len(below) < 2:
+        below = []
+    kept = [j for j in range(len(headings)) if j not in below]
+    texts = [[(headings[j], group[0][j]) for j in below if group[0][j]] for group in groups]
+    shown = [[[row[j] for j in kept] for row in group] for group in groups]
+    return [headings[j] for j in kept], [*zip(shown, texts, strict=True)]
+
+
 def folded(headings: list[str], rows: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
     """Rows to show and rows to fold: of a long table, those that are not under ``STANDARD``."""
     if len(rows) <= MANY or "protocol" not in headings:
@@ -96,6 +117,12 @@ def typeset(text: str) -> Markup:
     """A caption, note or heading as HTML: η_p with its index, names in backticks as code."""
     marked = re.sub(r"η_(\w+)", r"<i>η</i><sub>\1</sub>", str(escape(text)))
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", marked))
+
+
+def breakable(text: str) -> Markup:
+    """A cell as HTML: long names may break behind a dot or underscore, a sign stays with the number before it."""
+    marked = re.sub(r"(?<=[A-Za-z])([._])(?=\w)", r"\1<wbr>", str(escape(text)))
+    return Markup(re.sub(r"(?<=\d) (?=[–/] )", "&nbsp;", marked).replace("-&gt;", "→"))
 
 
 def measure_tables(measures: dict, title: str = "") -> list[dict]:
@@ -150,13 +177,14 @@ def write_report(study: Study, request: Request) -> Path:
         lstrip_blocks=True,
     )
     pages = {stage.name: executed_notebook(study, *stage).with_suffix(".html") for stage in all_stages(study)}
-    environment.filters |= {"typeset": typeset, "spans": spans}
+    environment.filters |= {"typeset": typeset, "spans": spans, "told": told, "breakable": breakable}
     judged = any(artefact.file == VERDICTS for artefact in artefacts(study))  # not where LGFFEM is not run
     text = environment.get_template("page.html.j2").render(
         label=study.label,
         demo=study.is_synthetic(SEARCHED),
         profile=study.params.profile,
         long=LONG,
+        many_columns=WIDE,
         chance=chance("released", KIMIA_TEST_COUNTS).eta_p,
         command=run_command(request),
         lines=what_holds(study.results / f"{VERDICTS}.csv") if judged else [],

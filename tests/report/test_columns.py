@@ -29,6 +29,7 @@ def test_a_note_names_columns_as_their_headings_do(name):
 
 def test_a_note_s_other_words_stay():
     assert in_words("a delta_wing, my_eta_p, eta_p_lower") == "a delta_wing, my_eta_p, eta_p_lower"
+    assert in_words("Means over seeds, a delta of change. seeds: 0.") == "Means over seeds, a delta of change. Seed: 0."
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A data frame as files: they say which data it is from, and no text of a user's breaks them."""
 
+import importlib
 import re
 
 import pandas as pd
@@ -8,7 +9,17 @@ import pytest
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import markdown, readable, write_table
+from lgffem_core.run.registry import artefacts_of, registry
 
+#: What a note or caption may use once it has said what it is.
+SPELLED = {
+    "BCa": "bias-corrected and accelerated bootstrap",
+    "RFL": "einforced focal loss",
+    r"mAP": "ean average precision",
+    "MV": "majority vote",
+    "R@k?1?": "first k is right|first answer has",
+    "k-NN": "nearest neighbours",
+}
 SCORES = {"eta_p": [100 / 3, 100], "paper_eta_p": [None, 72.08]}
 TABLE = pd.DataFrame({"strategy": ["A", "B"], "variant": "paper", **SCORES})
 
@@ -76,3 +87,19 @@ def test_headings_stand_over_their_words_at_the_left():
 def test_rows_of_one_name_are_shown_each():
     page = readable(pd.DataFrame({"row": [1, 1, 2], "note": ["a", "", "c"]}).set_index("row")).to_html()
     assert re.findall(r"<td[^>]*>(.*?)</td>", page) == ["a", "–", "c"]
+
+
+def notes():
+    """(where, text) of every note on a table that the code holds, and of every caption."""
+    for path in sorted((PROJECT / "lgffem_core").rglob("*.py")):
+        if re.search(r"^\w*NOTE = ", path.read_text(encoding="utf-8"), re.MULTILINE):
+            name = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+            found = vars(importlib.import_module(name)).items()
+            yield from ((f"{name}.{key}", text) for key, text in found if key.endswith("NOTE"))
+    yield from ((a.file, f"{a.title}: {a.caption}") for a in artefacts_of(registry().values()))
+
+
+@pytest.mark.parametrize(("where", "text"), [pytest.param(*each, id=each[0]) for each in notes()])
+def test_a_note_spells_out_what_it_shortens(where, text):
+    for short, whole in SPELLED.items():
+        assert not re.search(rf"(?<!\w){short}(?!\w)", text) or re.search(whole, text), (where, short)

@@ -102,7 +102,9 @@ def test_what_holds_comes_first_with_one_line_for_each_published_result(study):
 
 def test_a_run_without_the_papers_system_judges_nothing_of_it(study, monkeypatch):
     monkeypatch.setattr(page, "artefacts", lambda study: [])
-    assert "What holds?" not in written(study)
+    monkeypatch.setattr(page, "measuring", lambda study: [])
+    text = written(study)
+    assert "What holds?" not in text and "Measures" not in text and "Grad-CAM" not in text
 
 
 @pytest.mark.parametrize("run", ["demo", "histology"])
@@ -163,21 +165,58 @@ def test_what_shares_a_cell_in_one_row_of_a_column_shares_it_in_every_row():
         assert shared == len(alike) and first == 1 and set(others) == {1}
 
 
-def test_no_long_text_of_the_ledger_is_on_the_page_twice_in_a_row(study):
+def test_texts_of_a_wide_table_stand_once_below_the_rows_that_they_are_of(study):
     kept = PROJECT / "results" / "reference" / "demo" / "tables" / "audit_ledger.csv"
     write_text(study.results / "tables" / "audit_ledger.csv", kept.read_text(encoding="utf-8"))
     with open(kept, encoding="utf-8", newline="") as file:
         texts = [row["code"] for row in csv.DictReader(file) if len(row["code"]) > page.LONG]
-    shown = [" ".join(cell.split()) for cell in re.findall(r"<td[^>]*>(.*?)</td>", written(study), flags=re.DOTALL)]
-    shown = [html.unescape(cell) for cell in shown]
+    part = re.search(r'<h2 id="audit_ledger">.*?</table>', written(study), flags=re.DOTALL)[0]
+    lines = re.findall(r"<tr.*?</tr>", part.replace("<wbr>", ""), flags=re.DOTALL)
     assert max(map(texts.count, texts)) == 3, "one line for each protocol"
-    assert {shown.count(text) for text in texts} == {1}
+    for text in texts:
+        (at,) = (i for i, line in enumerate(lines) if text.replace("->", "→") in html.unescape(line))
+        assert 'class="told"' in lines[at] and "<b>code:</b>" in lines[at] and 'class="told"' not in lines[at - 1]
+
+
+def least_width(text, long):
+    """Pixels that the longest part of a cell or heading takes that may not be broken, by what a letter takes."""
+    if any(sign in text for sign in "0123456789") and " / " not in text and len(text) < 20 and not text[0].isalpha():
+        return len(text)
+    parts = re.split("[ -]|<wbr>", html.unescape(str(page.breakable(text))))
+    return max([19 if long else 0, *(len(part) for part in parts)])
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_table_fits_a_window_of_1200_pixels(path):
+    """As measured in a browser; there a letter of a wide table takes 7 pixels, of another 8."""
+    headings, groups = page.told(*page.table_rows(path))
+    rows = [row for group, _ in groups for row in group]
+    letter, air = (7, 8) if len(headings) > page.WIDE else (8.2, 19)
+    widths = [
+        max(least_width(text, long=any(len(cell) > page.LONG for cell in cells)) for text in (heading, *cells))
+        for heading, *cells in zip(headings, *rows, strict=True)
+    ]
+    assert letter * sum(widths) + air * len(widths) < 1200 - 32
+
+
+def test_nothing_of_a_table_is_lost_where_its_texts_stand_below():
+    path = PROJECT / "results" / "reference" / "demo" / "tables" / "audit_ledger.csv"
+    headings, rows = page.table_rows(path)
+    columns, groups = page.told(headings, rows)
+    assert set(headings) - set(columns) == {"text", "code", "switch", "settles"}
+    for shown, texts in groups:
+        for row in shown:
+            whole = dict(zip(columns, row, strict=True)) | dict(texts)
+            assert [whole.get(heading, "") for heading in headings] in rows
+    assert sum(len(shown) for shown, _ in groups) == len(rows)
 
 
 def test_of_a_long_table_one_protocol_is_shown_and_the_others_are_folded(study):
     kept = PROJECT / "results" / "reference" / "demo" / "tables" / "audit_floors.csv"
     write_text(study.results / "tables" / "audit_floors.csv", kept.read_text(encoding="utf-8"))
-    part = re.search(r'<h2 id="audit_floors">.*?</details>', written(study), flags=re.DOTALL)[0]
+    text = written(study)
+    assert "<td>leave_<wbr>one_<wbr>out</td>" in text and "<td>0<wbr>" not in text
+    part = re.search(r'<h2 id="audit_floors">.*?</details>', text.replace("<wbr>", ""), flags=re.DOTALL)[0]
     shown, rest = (re.findall(r"<td>(released|leave_one_out|test_to_train)</td>", p) for p in part.split("<details>"))
     with open(kept, encoding="utf-8", newline="") as file:
         names = [row["protocol"] for row in csv.DictReader(file)]
@@ -194,8 +233,8 @@ def test_a_small_p_does_not_become_zero(study):
 
 def test_every_table_scrolls_in_a_box_of_its_own_that_a_keyboard_reaches_and_every_picture_says_what_it_is(study):
     text = written(study)
-    boxes = re.findall(r'<div class="scroll" role="region" aria-label="[^"]+" tabindex="0"><table>', text)
-    assert len(boxes) == text.count("<table>") > 0
+    boxes = re.findall(r'<div class="scroll" role="region" aria-label="[^"]+" tabindex="0"><table[ >]', text)
+    assert len(boxes) == text.count("<table") > 0
     alts = re.findall(r'<img src="data:image/png[^>]* alt="([^"]+)">', text)
     assert len(set(alts)) == text.count("<img") > 0 and not [alt for alt in alts if "`" in alt]
     assert re.search(r"\.scroll \{[^}]*overflow: auto", text)

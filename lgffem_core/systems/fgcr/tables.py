@@ -7,7 +7,7 @@ from lgffem_core.config.study import Study
 from lgffem_core.data.records import Record
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.index import search
-from lgffem_core.retrieval.statistics import WIDTHLESS
+from lgffem_core.retrieval.statistics import BCA, WIDTHLESS
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.comparison import Result, gallery_of
 from lgffem_core.systems.fgcr.floors import floor_vectors
@@ -19,8 +19,15 @@ FLOOR, CHANCE, REGION = "floor", "chance", "word to region"
 NOTE = (
     "Percent. Class level: right is the query's label, its own slide left out; instance level: right is the own report "
     "or slide, or an identical text; region level: right is an anchor whose patch shows the finding that is named. "
-    "R@1_low, R@1_high: 95 % interval (BCa) over slides; gain: R@1 above the floor on the same queries, in points, "
-    f"with its interval. {WIDTHLESS} Floor: mean feature, bag of words, a ridge regression between them."
+    "R@k: one of the first k is right; MV@k: most of them are, a majority vote; mAP: mean average precision. R@1_low, "
+    f"R@1_high: 95 % interval ({BCA}) over slides; gain: R@1 above the floor on the same queries, in points, with its "
+    f"interval. {WIDTHLESS} Floor: mean feature, bag of words, a ridge regression between them."
+)
+TERMS_NOTE = (
+    "Reading paper, {epochs} epochs each; percent and points, with 95 % intervals over slides ("
+    f"{BCA}). R@1: the first answer has the query's label, a mean over the four tasks, which follow; change: of R@1 "
+    "against all terms; region: the anchor that scores highest shows the finding. Another seed: the yardstick, which "
+    "differs in nothing else."
 )
 
 

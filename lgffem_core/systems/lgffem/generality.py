@@ -10,15 +10,16 @@ from lgffem_core.audit.tables import Answers, Domain
 from lgffem_core.config.study import CURRICULUM, SEARCHED, Study
 from lgffem_core.data import patch_table
 from lgffem_core.retrieval.encoder import Encoder, embed_table
+from lgffem_core.retrieval.statistics import BCA
 from lgffem_core.systems.lgffem.evaluation import strategy_encoder, train_and_embed
 from lgffem_core.systems.lgffem.strategies import trained_here
 from lgffem_core.systems.lgffem.tables import published
 
 GENERALITY_NOTE = (
     "Percent, under leave_one_out, means over seeds, first variant. groups: the classes, tissues or scans that are "
-    "asked for; eta_p_low, eta_p_high: 95 % interval of eta_p over them (BCa). trained_on: whether these very images "
-    "were trained on, by the strategy or one that it starts from. Without scores: not measured, as fewer than two "
-    "groups have images; for photographs, data.imagenet.root then has no val/<class>/."
+    f"asked for; eta_p_low, eta_p_high: 95 % interval of eta_p over them ({BCA}). trained_on: whether these very "
+    "images were trained on, by the strategy or one that it starts from. Without scores: not measured, as fewer than "
+    "two groups have images; for photographs, data.imagenet.root then has no val/<class>/."
 )
 
 
@@ -94,4 +95,7 @@ def landmarks() -> pd.DataFrame:
 def landmarks_note() -> str:
     """The same as one sentence."""
     values = ", ".join(f"{row.Index} {row.roxford:.2f} / {row.rparis:.2f}" for row in landmarks().itertuples())
-    return f"The authors' notebook prints, of their models, mAP (easy) on ROxford / RParis: {values}."
+    return (
+        "The authors' notebook prints, of their models, mean average precision on photographs of Oxford / Paris "
+        f"(ROxford and RParis, easy queries): {values}."
+    )

@@ -12,7 +12,7 @@ from lgffem_core.report.tables import DECIMALS, NOT_KNOWN
 from lgffem_core.retrieval.methods import Outcomes, mean_scores
 from lgffem_core.retrieval.metrics import Scores
 from lgffem_core.retrieval.protocols import Outcome
-from lgffem_core.retrieval.statistics import WIDTHLESS, eta_p_interval
+from lgffem_core.retrieval.statistics import BCA, WIDTHLESS, eta_p_interval
 
 PAPER = [f"paper_{name}" for name in Scores._fields]
 SCORED_COLUMNS = ["variant", "protocol", "seeds", *Scores._fields, "eta_p_low", "eta_p_high", *PAPER]  # of both tables
@@ -20,8 +20,8 @@ TABLE1_COLUMNS = ["strategy", "pretraining_data", *SCORED_COLUMNS]
 TABLE2_COLUMNS = ["method", *SCORED_COLUMNS]
 INTERVAL_NOTE = (
     "Percent. eta_p_low, eta_p_high: 95 % interval of eta_p by percentile bootstrap over test patches (over scans "
-    f"under `released`); those of the audit are BCa, so their ends differ. {WIDTHLESS} paper_*: the published values, "
-    "beside the protocol they were computed under; `released` is no Recall@1."
+    f"under `released`); those of the audit are others ({BCA}), so their ends differ. {WIDTHLESS} paper_*: the "
+    "published values, beside the protocol they were computed under; `released` is no Recall@1."
 )
 
 

@@ -10,15 +10,21 @@ import pandas as pd
 
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
+from lgffem_core.retrieval.statistics import BCA
 from lgffem_core.systems.smse.evaluation import difference, seen_words
 from lgffem_core.systems.smse.runs import Run
 from lgffem_core.systems.smse.splits import DATASET
 
 COMPARISON_NOTE = (
-    "difference: a minus b, in points, on the same images; difference_low, difference_high: its 95 % interval over "
-    "patients (BCa), whose images are drawn together. right: the class is predicted; balanced: the same with both "
-    "classes counted alike; top1: the nearest image of another patient has the class. Each line is one training a "
-    "side: another seed would give another difference."
+    "question: what is asked of a and b. `held_out`, `held_out_of_others` and `unseen`: on magnifications that b did "
+    "not see; `seen`: on the one that it saw; `similarity`, `similarity_triplet`: does the metric loss help; "
+    "`rfl_cross_entropy`, `rfl_focal`: is the reinforced focal loss (RFL) better than that other one; `features`: is "
+    "the embedding better than the frozen backbone's. difference: a minus b, in points, on the same images; "
+    f"difference_low, difference_high: its 95 % interval over patients ({BCA}), whose images are drawn together; "
+    "shown: the side that it lies on, empty where it holds 0. right: the class is predicted; balanced: the same with "
+    "both classes counted alike; top1: the nearest image of another patient has the class. Beside pairs RFL has "
+    "another exponent than without a metric loss (ledger row 10). Each line is one training a side, where another seed "
+    "would give another difference, and its interval is by itself, not corrected for how many lines there are."
 )
 
 

@@ -18,17 +18,18 @@ from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.embed import kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.ranking import Ranking, nearest_across, voted
-from lgffem_core.retrieval.statistics import ratio_ends
-from lgffem_core.systems.smse.runs import Run
+from lgffem_core.retrieval.statistics import BCA, ratio_ends
+from lgffem_core.systems.smse.runs import RFL, Run
 from lgffem_core.systems.smse.splits import DATASET, fold_split
 from lgffem_core.systems.smse.training import folder_of, train, trained
 
 VOTES = (3, 5)
 SCORES_NOTE = (
-    "Percent, of patients that were not trained on. accuracy_low, accuracy_high and top1_low, top1_high: 95 % "
-    "intervals over patients (BCa). balanced: mean of the recalls of both classes. top1, MV@3, MV@5: search among the "
-    "other tested patients. same_magnification: of the nearest, whether it shares the query's; by_chance: what to "
-    "expect of that."
+    f"Percent, of patients that were not trained on. {RFL} accuracy_low, accuracy_high and top1_low, top1_high: 95 % "
+    f"intervals over patients ({BCA}). balanced: mean of the recalls of both classes; patient_score: mean over "
+    "patients of the share of right images; macro_f1: mean of both classes' F1. top1: the nearest image of another "
+    "tested patient has the class; MV@3, MV@5, majority vote: most of the nearest three or five have it. "
+    "same_magnification: the nearest shares the query's; by_chance: what to expect of that."
 )
 Embed = Callable[[int, pd.DataFrame], tuple[np.ndarray, np.ndarray | None]]  # fold, its tested rows -> (N, D), (N,)
 

@@ -14,16 +14,21 @@ from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, axes
 from lgffem_core.systems.smse.evaluation import rate, seen_words
 from lgffem_core.systems.smse.losses import cross_entropy, focal, reinforced_focal
-from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.runs import Run, first_run
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 HARD = 0.25  # samples whose own class has less probability than this are called hard in the figure
 
 
+def gamma_of(study: Study) -> float:
+    """The exponent of the reinforced focal loss in the first training."""
+    return first_run(study).gamma(study.params.smse)
+
+
 def three_losses(study: Study) -> dict[str, Loss]:
-    """Name -> loss of the probability p, with the constants of the study and a class weight of ½."""
+    """Name -> loss of the probability p, as the study's first training has it, with a class weight of ½."""
     settings = study.params.smse
-    gamma, alpha, gamma_focal = settings.gamma_triplet, settings.alpha, settings.gamma_focal
+    gamma, alpha, gamma_focal = gamma_of(study), settings.alpha, settings.gamma_focal
     return {
         "cross-entropy": cross_entropy,
         f"focal, γ = {gamma_focal:g}": lambda p: focal(p, gamma_focal),
@@ -39,8 +44,9 @@ def value_and_gradient(loss: Loss, at: np.ndarray, logit: bool) -> tuple[np.ndar
     return value.detach().numpy(), place.grad.abs().numpy()
 
 
-def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
+def loss_figure(study: Study) -> Figure:
     """Value (above) and gradient (below) over the probability (left) and over the logit (right); grey: p < ``HARD``."""
+    losses, peak = three_losses(study), 1 / (1 + gamma_of(study))
     figure, panels = plt.subplots(2, 2, figsize=(8.4, 5.6), layout="constrained", sharex="col")
     places = (np.linspace(0.002, 0.998, 500), np.linspace(-6, 6, 500))
     for column, at in enumerate(places):
@@ -50,7 +56,6 @@ def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
         end = (HARD, np.log(HARD / (1 - HARD)))[column]  # the same samples in both spaces
         panels[1, column].axvspan(at[0], end, color="0.92", zorder=0)
         panels[1, column].annotate("hard", (at[10], 1), (0, -3), ("data", "axes fraction"), "offset points", va="top")
-    peak = 1 / (1 + gamma)
     panels[1, 1].axvline(np.log(peak / (1 - peak)), color="0.4", linestyle=":", linewidth=1)
     panels[0, 0].set(ylabel="loss", ylim=(0, 4), title="over the probability p")
     panels[0, 1].set(ylim=(0, 4), title="over the logit z, p = σ(z)")
@@ -60,7 +65,7 @@ def loss_figure(losses: dict[str, Loss], gamma: float, label: str) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
         panel.title.set_fontsize(9)
     panels[0, 0].legend(loc="upper right", frameon=False, fontsize=8)
-    return finish(figure, "The same three losses, and how hard each pulls", label)
+    return finish(figure, "The same three losses, and how hard each pulls", study.label)
 
 
 def magnification_figure(study: Study, runs: dict[str, Run], found: dict[str, pd.DataFrame]) -> Figure:

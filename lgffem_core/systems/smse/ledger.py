@@ -12,6 +12,7 @@ from lgffem_core.config.parameter_files import leaves, read_reference, read_rows
 from lgffem_core.config.section import Section
 from lgffem_core.config.study import Study
 from lgffem_core.systems.smse.comparisons import verdict
+from lgffem_core.systems.smse.runs import RFL
 
 REFERENCE = PROJECT / "params" / "reference" / "smse.yaml"
 LEDGER_NOTE = (
@@ -19,7 +20,7 @@ LEDGER_NOTE = (
     "which is not proven; chosen: what this study does, by the parameter; here: its value in this run."
 )
 CLAIM_NOTE = (
-    "The claims of the abstract. not comparable: without a number or its protocol to hold ours against; not run here: "
+    f"{RFL} not comparable: without a number or its protocol to hold ours against; not run here: "
     "synthetic data, or a training that this run lacks; else holds, not shown or contradicted, as the 95 % intervals "
     "over patients of the differences named lie on the claim's side, over 0, or on the other."
 )

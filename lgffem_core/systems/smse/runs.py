@@ -3,9 +3,14 @@
 from typing import NamedTuple
 
 from lgffem_core.config.study import Study
+from lgffem_core.config.systems import SMSE
+from lgffem_core.config.watched import Watched
 
 METRICS = {"triplet": "triplet", "pair": "pair", "none": "no metric loss"}
 CLASSIFICATIONS = {"reinforced_focal": "RFL", "focal": "focal loss", "cross_entropy": "cross-entropy"}
+
+
+RFL = "RFL: reinforced focal loss."
 
 
 class Run(NamedTuple):
@@ -19,6 +24,10 @@ class Run(NamedTuple):
     def losses(self) -> str:
         """Its losses as tables name them: "triplet + RFL"."""
         return f"{METRICS[self.metric]} + {CLASSIFICATIONS[self.classification]}"
+
+    def gamma(self, settings: SMSE | Watched) -> float:
+        """The exponent of its reinforced focal loss: one beside pairs, another in all else."""
+        return settings.gamma_pair if self.metric == "pair" else settings.gamma_triplet
 
     @property
     def folder(self) -> str:
@@ -45,3 +54,8 @@ def runs(study: Study) -> dict[str, Run]:
         if len(rest) > 1:
             found["others"] = Run("pair", "reinforced_focal", rest)
     return found
+
+
+def first_run(study: Study) -> Run:
+    """The training that each other one differs from."""
+    return next(iter(runs(study).values()))

@@ -42,10 +42,11 @@ class JointLoss(nn.Module):
     def __init__(self, study: Study, run: Run, labels: Tensor):
         super().__init__()
         settings = study.params.smse
-        gamma = settings.gamma_pair if run.metric == "pair" else settings.gamma_triplet
         classes = int(labels.max()) + 1
         self.kind, self.margin, self.weight = run.metric, settings.margin, settings.metric_weight
-        self.classification = Classification(run.classification, settings, class_weights(labels, classes), gamma)
+        self.classification = Classification(
+            run.classification, settings, class_weights(labels, classes), run.gamma(settings)
+        )
 
     def forward(self, embeddings: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         """Embeddings (N, K, D), logits (N, C) of the anchors, labels (N, K)."""

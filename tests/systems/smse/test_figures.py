@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.colors import to_rgba
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -15,6 +16,7 @@ from lgffem_core.systems.smse.figures import (
     value_and_gradient,
 )
 from lgffem_core.systems.smse.runs import runs
+from lgffem_core.systems.smse.training import JointLoss
 
 EVERY = (40, 100, 200, 400)
 
@@ -29,12 +31,23 @@ def test_gradients_are_slopes_of_the_values(smse, logit):
 
 
 def test_the_losses_are_drawn_in_both_spaces_and_the_peak_is_marked(smse):
-    figure = loss_figure(three_losses(smse()), 1.2, "label")
+    figure = loss_figure(smse(smse__gamma_pair=1.7))
     panels = figure.axes
     assert len(panels) == 4 and all(len(panel.lines) >= 3 for panel in panels)
     reinforced, mark = panels[3].lines[2], panels[3].lines[3]
     peak = reinforced.get_xdata()[reinforced.get_ydata().argmax()]
-    assert peak == pytest.approx(mark.get_xdata()[0], abs=0.02) == pytest.approx(np.log(1 / 1.2), abs=0.02)
+    assert peak == pytest.approx(mark.get_xdata()[0], abs=0.02) == pytest.approx(np.log(1 / 1.7), abs=0.02)
+
+
+def test_the_reinforced_loss_is_drawn_as_the_first_training_has_it(smse):
+    study = smse(smse__gamma_pair=1.7, smse__gamma_triplet=0.9, smse__alpha=3)
+    name, drawn = [*three_losses(study).items()][2]
+    trained = JointLoss(study, next(iter(runs(study).values())), torch.tensor([0, 1])).classification
+    logits = torch.tensor([[0.0, 0.4], [0.0, -2.0]])
+    p = (logits[:, 1] - logits[:, 0]).sigmoid()
+    assert "γ = 1.7, α = 3, β = ½" in name and trained(logits, torch.tensor([1, 1])).item() == pytest.approx(
+        drawn(p).mean().item()
+    )
 
 
 def test_the_losses_are_the_same_file_however_their_layout_was_solved(smse, tmp_path, monkeypatch):
@@ -42,7 +55,7 @@ def test_the_losses_are_the_same_file_however_their_layout_was_solved(smse, tmp_
 
     By itself it does so in some drawings only; here the last digits are moved behind the solver, which takes two.
     """
-    losses, solve = three_losses(smse()), ConstrainedLayoutEngine.execute
+    study, solve = smse(), ConstrainedLayoutEngine.execute
     for towards in (0, 1):
 
         def moved(engine, figure, towards=towards):
@@ -54,12 +67,12 @@ def test_the_losses_are_the_same_file_however_their_layout_was_solved(smse, tmp_
                 ax._set_position(place)  # as the solver does: in the layout still
 
         monkeypatch.setattr(ConstrainedLayoutEngine, "execute", moved)
-        save_figure(loss_figure(losses, 1.2, "label"), tmp_path / str(towards))
+        save_figure(loss_figure(study), tmp_path / str(towards))
     assert (tmp_path / "0.svg").read_bytes() == (tmp_path / "1.svg").read_bytes()
 
 
 def test_hard_samples_are_the_same_in_both_spaces(smse):
-    figure = loss_figure(three_losses(smse()), 1.2, "label")
+    figure = loss_figure(smse())
     ends = []
     for panel in figure.axes[2:]:
         (area,) = (patch.get_extents().transformed(panel.transData.inverted()) for patch in panel.patches)

@@ -1,10 +1,12 @@
 """SMSE's ledger and claims: complete, checked on reading, and with this run's values."""
 
+import re
+
 import pytest
 
 from lgffem_core.base.errors import RequestError
 from lgffem_core.config.systems import SMSE
-from lgffem_core.systems.smse.comparisons import questions
+from lgffem_core.systems.smse.comparisons import COMPARISON_NOTE, questions
 from lgffem_core.systems.smse.ledger import REFERENCE, ledger_table, read_claims, read_ledger, verdicts
 
 
@@ -13,6 +15,10 @@ def test_rows_are_numbered_and_name_parameters_once():
     assert [row.row for row in found] == list(range(1, len(found) + 1))
     named = [row.parameter for row in found if row.parameter]
     assert len(named) == len(set(named)) and all(name.startswith("smse.") for name in named)
+
+
+def test_the_note_says_of_every_question_what_is_asked(smse):
+    assert {each.key for each in questions(smse())} == set(re.findall("`(\\w+)`", COMPARISON_NOTE))
 
 
 def test_claims_ask_questions_that_there_are_or_say_why_not(smse):

@@ -9,7 +9,7 @@ from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, axes
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm
-from lgffem_core.retrieval.statistics import WIDTHLESS
+from lgffem_core.retrieval.statistics import BCA, WIDTHLESS
 from lgffem_core.systems.lgffem.ledger import Effect, Row, measure, not_measured, paired_difference, read_ledger
 
 COLUMNS = [
@@ -21,9 +21,10 @@ LEDGER_NOTE = (
     "kind: disagreement of text and code; silence of the text; ambiguous, where the text can be read both ways; "
     "observation, where nothing differs. Percent; delta: eta_p with the code's value minus eta_p with the text's (or "
     "as `switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
-    "(BCa) over test patches, over scans where `released` is involved; p_holm: McNemar's test there, flipped scans "
-    "here, adjusted by Holm over the rows of a protocol. Interval and p speak of these two trainings only: row 15, "
-    f"another seed, shows what chance in training does, by one pair of seeds. {WIDTHLESS}"
+    f"({BCA}) over test patches, or over scans where `released` is involved; p_holm: by McNemar's test of patches, or "
+    "by flipping the signs of scans' differences, corrected by Holm for the rows of a protocol. Interval and p speak "
+    "of these two trainings only: row 15, another seed, shows what chance in training does, by one pair of seeds. "
+    f"{WIDTHLESS}"
 )
 
 

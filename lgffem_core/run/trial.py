@@ -72,7 +72,7 @@ def slow_precision(compute: Compute) -> list[str]:
     else:
         there = any(torch.cpu.get_capabilities().get(unit) for unit in UNITS[compute.precision])
     said = (
-        f"compute.precision: this device has no units for {compute.precision}, which may take ten to fifty times as long "
-        "as float32. Set it to auto, which takes what is fast here."
+        f"compute.precision: this device has no units for {compute.precision}, which may take ten to fifty times as "
+        "long as float32. Set it to auto, which takes what is fast here."
     )
     return [] if there else [said]

@@ -180,21 +180,23 @@ def validate(tree: dict, source: str, overrides: Collection[str] = ()) -> Params
         faults = error.errors()  # a mistyped key may also be one that is missing: the typo is what to say
         fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
         key = ".".join(str(part) for part in fault["loc"])
+        rule = fault["type"] == "value_error" and isinstance(fault["input"], dict)  # of a section: its text says all
         if fault["type"] == "extra_forbidden":
             message = f"unknown parameter {key}; {told_instead(key)}"
         elif fault["type"] == "missing":
             message = f"parameter {key} is missing."
         elif fault["type"] == "model_type":
             message = f"parameter {key}: must be a section, as in params/paper.yaml, got {shown(fault['input'])}."
-        elif fault["type"] == "value_error" and isinstance(fault["input"], dict):  # a rule of a section says all
+        elif rule:
             message = f"{said(fault)}."
         else:
             remedy = "; put it in quotes" if key in TEXT_KEYS and not isinstance(fault["input"], str) else ""
             message = f"parameter {key}: {said(fault)}, got {shown(fault['input'])}{remedy}."
         typed = any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in overrides)
-        if not key and (blamed := [each for each in overrides if re.search(rf"\b{re.escape(each)}\b", message)]):
-            source = f"--set {', '.join(blamed)}"
         place = "--set" if typed else source
+        if rule:  # it names keys: those of them that were typed
+            blamed = [each for each in overrides if re.search(rf"\b{re.escape(each)}\b", message)]
+            place = f"--set {', '.join(blamed)}" if blamed else source
         raise RequestError(one_line(f"{place}: {message}")) from None
 
 

@@ -1,6 +1,7 @@
 """The manifest: put together from the stages' notes, with commit, versions and device."""
 
 import hashlib
+import os
 import platform
 import subprocess
 
@@ -10,7 +11,7 @@ import torch
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json, write_text
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config import machine as machine_module
-from lgffem_core.config.machine import graphics, installed_versions, machine
+from lgffem_core.config.machine import graphics, installed_versions, machine, processor
 from lgffem_core.config.params import DATASETS
 from lgffem_core.config.study import Study
 from lgffem_core.run import manifest as provenance
@@ -127,6 +128,23 @@ def test_the_graphics_card_is_asked_by_its_own_program(tmp_path, monkeypatch):
     graphics.cache_clear()
     assert graphics() == (None, None)
     graphics.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: sse2 avx avx2 fma\n\nmodel name\t: AMD EPYC\n", "AMD EPYC, avx2"),
+        ("model name\t: AMD EPYC\nflags\t\t: sse2 avx avx2 avx512f avx512_bf16\n", "AMD EPYC, avx512_bf16"),
+        ("model name\t: Old\nflags\t\t: sse2\n", "Old"),
+        ("BogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16\n", f"{platform.processor() or 'unknown processor'}, asimd"),
+        (None, platform.processor() or "unknown processor"),
+    ],
+)
+def test_a_processor_is_known_by_its_instructions_too(tmp_path, told, words):
+    """Of two that call themselves AMD EPYC, one had other last bits: a rerun that differs must be told why."""
+    if told is not None:
+        (tmp_path / "cpuinfo").write_text(told)
+    assert processor(tmp_path / "cpuinfo") == f"{words}, {os.cpu_count()} cores"
 
 
 def test_commit_tells_changed_files(tmp_path):

@@ -116,12 +116,16 @@ def verdict(study: Study, keys: tuple[str, ...], table: pd.DataFrame) -> tuple[s
     a's side, ``contradicted`` where one lies on b's, ``not shown`` otherwise.
     """
     rows = table[table["question"].isin(keys)] if len(table) else table
-    what = "{0.a} − {0.b}, {0.measure} on {0.tested_on}: "
-    ends = "{0.difference:+.1f} ({0.difference_low:.1f} to {0.difference_high:.1f})"
-    said = "; ".join((what + ends).format(row) for row in rows.itertuples())
     if not len(rows):
         return "not run here", "the trainings that it needs are not in this run"
+    said = "; ".join(told(*asked) for asked in rows.groupby(["a", "b"], sort=False))
     if study.is_synthetic(DATASET):
         return "not run here", f"synthetic {DATASET}; there {said}"
     sides = set(rows["shown"])
     return ("contradicted" if "b" in sides else "holds" if sides == {"a"} else "not shown"), said
+
+
+def told(sides: tuple[str, str], rows: pd.DataFrame) -> str:
+    """What was found of two sides, in one line."""
+    each = "{0.measure} on {0.tested_on} {0.difference:+.1f} ({0.difference_low:.1f} to {0.difference_high:.1f})"
+    return f"[{sides[0]}] − [{sides[1]}]: " + ", ".join(map(each.format, rows.itertuples()))

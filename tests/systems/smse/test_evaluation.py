@@ -205,6 +205,12 @@ def test_a_verdict_is_by_the_rule(smse, sides, given, said):
     assert verdict(study, ("q",), compared(*sides))[0] == said
 
 
+def test_a_verdict_names_two_sides_once(smse):
+    table = compared("a", "a", "a").assign(a=["x", "x", "z"], tested_on=["all", "40×", "all"])
+    one = "right on all +1.0 (0.0 to 2.0)"
+    assert verdict(smse(), ("q",), table)[1] == f"[x] − [y]: {one}, {one.replace('all', '40×')}; [z] − [y]: {one}"
+
+
 def test_a_question_names_sides_that_there_are(smse):
     names = {*runs(smse()), "backbone"}
     assert {side for each in questions(smse()) for side in (each.a, each.b)} <= names

@@ -73,7 +73,7 @@ def result(name: str, paper: str, table: str, **row) -> str:
 def table1() -> list[str]:
     """Table 1 beside the paper's, with the two highest of the floors that no strategy has trained."""
     names = {"A": "A: ImageNet-1k", "B": "B: + PanNuke", "C": "C: + Kimia"}
-    floors = {"colours together": "floor: joint colour histogram", "frozen backbone": "floor: frozen backbone"}
+    floors = {"colours together": "floor: colours together (joint histogram)", "frozen backbone": "floor: frozen backbone"}
     paper = {s.upper(): f"{row['eta_p']:.2f} (`released`)" for s, row in published("table1")["rows"].items()}
     trained = [result(name, paper[s], "table1", strategy=s) for s, name in names.items()]
     known = {"table": "audit_floors", "condition": "as they are"}
@@ -88,10 +88,33 @@ def table2() -> list[str]:
     return head("method") + [result(name, paper.get(name, "–"), "table2", method=name) for name in names]
 
 
+#: Questions of SMSE's comparisons, and measures, that readings.md tells of.
+ASKED = {("unseen", "balanced"), ("unseen", "right"), ("seen", "right"), ("similarity", "top1"), ("features", "top1")}
+
+
+def differences() -> list[str]:
+    """What the kept demo's SMSE and FGCR, as its text reads, differ by from what they are held against."""
+    smse, fgcr = reference_table("demo", "smse_comparisons"), reference_table("demo", "table_fgcr")
+    lines = ["| | points | 95 % interval, over patients or slides |", "|---|---|---|"]
+    for row in fgcr[fgcr["method"] == "FGCR, paper"].itertuples():
+        lines.append(difference(f"FGCR, {row.task}, {row.level} level", row.gain, row.gain_low, row.gain_high))
+    for row in (row for row in smse.itertuples() if (row.question, row.measure) in ASKED):
+        what = f"SMSE, {row.a} − {row.b}: {row.measure} on {row.tested_on}"
+        lines.append(difference(what, row.difference, row.difference_low, row.difference_high))
+    return lines
+
+
+def difference(what: str, *points: str) -> str:
+    """A line of it: the difference and the ends of its interval."""
+    middle, low, high = (f"{float(each):+.1f}".replace("-", "−") for each in points)
+    return f"| {what} | {middle} | {low} to {high} |"
+
+
 #: Page -> its blocks, each with the function that makes its lines.
 PAGES = {
     "README.md": {"table1": table1, "table2": table2, "notebooks": notebook_table},
     "docs/artefacts.md": {"artefacts": artefact_map},
+    "docs/readings.md": {"differences": differences},
 }
 
 

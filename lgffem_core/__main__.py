@@ -4,9 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-from lgffem_core.base.signals import on_stop
-from lgffem_core.base.sources import UNREADABLE, first_fault
-
 
 def leave(*_) -> None:
     """End without a traceback through the middle of some import; nothing is open that would have to be closed."""
@@ -16,11 +13,15 @@ def leave(*_) -> None:
 
 if __name__ == "__main__":
     try:
+        from lgffem_core.base.signals import on_stop
+
         with on_stop(leave):
             from lgffem_core.run.cli import main
 
             code = main()
-    except UNREADABLE:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # UNREADABLE of the next module
+        from lgffem_core.base.sources import first_fault
+
         if (fault := first_fault(Path(__file__).parent)) is None:  # of a module, which a command may import late
             raise
         sys.exit(f"error: {fault}")

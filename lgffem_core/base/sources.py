@@ -1,5 +1,6 @@
 """What keeps Python from reading a source of the study: a slip of an editor's, or a file cut off or damaged."""
 
+import tokenize
 from pathlib import Path
 
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # ValueError: no UTF-8, or a zero in the text
@@ -7,16 +8,18 @@ UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # ValueErro
 
 def fault_of(path: Path) -> str | None:
     """A sentence that names file and line; None where Python reads it."""
-    data, line = path.read_bytes(), None
     try:
-        compile(data.decode(), path, "exec", dont_inherit=True)
-    except UnicodeDecodeError as error:
-        line, why = data.count(b"\n", 0, error.start) + 1, "it is not UTF-8"
+        compile(path.read_bytes(), path, "exec", dont_inherit=True)
     except UNREADABLE as error:
-        line, why = getattr(error, "lineno", None), reason(error)
-    else:
-        return None
-    return f"{path}{f', line {line}' if line else ''}: is not Python ({why}); mend or restore it."
+        line = getattr(error, "lineno", None)
+        return f"{path}{f', line {line}' if line else ''}: is not Python ({reason(error)}); mend or restore it."
+    return None
+
+
+def text_of(path: Path) -> str:
+    """A source's text in the encoding that it says it has, without a mark of the order of its bytes; else UTF-8."""
+    with tokenize.open(path) as file:
+        return file.read()
 
 
 def reason(error: Exception) -> str:
@@ -26,4 +29,4 @@ def reason(error: Exception) -> str:
 
 def first_fault(folder: Path) -> str | None:
     """The sentence on the first source in ``folder`` or below it that Python cannot read."""
-    return next(filter(None, map(fault_of, sorted(folder.rglob("*.py")))), None)
+    return next(filter(None, map(fault_of, sorted(folder.rglob("[!.]*.py")))), None)  # .#x.py is an editor's lock

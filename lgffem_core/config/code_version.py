@@ -17,7 +17,7 @@ from pathlib import Path
 from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import read_json, sha256_file, sha256_json, write_json
 from lgffem_core.base.project import PROJECT
-from lgffem_core.base.sources import UNREADABLE, fault_of, reason
+from lgffem_core.base.sources import UNREADABLE, fault_of, reason, text_of
 from lgffem_core.config.machine import COMPUTING, installed_versions
 from lgffem_core.config.parameter_files import parsed
 from lgffem_core.config.watched import REGISTRY
@@ -27,7 +27,6 @@ VARIABLE = "LGFFEM_SYNTAX"  # a run's file for what its first process found
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Modules that cannot change a number or a picture: of the parameters, the values count and not the code.
 UNRELATED = (
-    "base/errors.py",
     "base/progress.py",
     "base/sources.py",
     "config/code_version.py",
@@ -110,13 +109,13 @@ def imported_files(source: str) -> set[Path]:
     """Files of this package that ``source`` imports itself, the folders' ``__init__.py`` included."""
     names = imported_names(source)
     files = {file for file in map(module_file, names) if file}
-    return files | set((PROJECT / PACKAGE / "data" / "sets").glob("*.py")) if SETS in names else files
+    return files | set((PROJECT / PACKAGE / "data" / "sets").glob("[!.]*.py")) if SETS in names else files
 
 
 def imported_by(path: Path) -> set[Path]:
     """The same of a module; ``StudyError`` names one that cannot be read, which may be nested beyond Python's limit."""
     try:
-        return imported_files(path.read_text(encoding="utf-8"))
+        return imported_files(text_of(path))
     except UNREADABLE as error:
         raise StudyError(fault_of(path) or f"{path}: cannot be followed ({reason(error)}); mend it.") from None
 
@@ -164,7 +163,7 @@ def file_hash(path: Path) -> str:
     if path.name == Path(REGISTRY).name:
         known = parsed(path.read_text(encoding="utf-8"))
         return sha256_json({name: {**entry, "resources": None} for name, entry in known.items()})
-    return syntax_hash(path.read_text(encoding="utf-8")) if path.suffix == ".py" else sha256_file(path)
+    return syntax_hash(text_of(path)) if path.suffix == ".py" else sha256_file(path)
 
 
 @cache

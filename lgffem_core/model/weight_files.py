@@ -50,6 +50,8 @@ def weight_fault(found: Tensor | None, wanted: Tensor) -> str | None:
     """What is wrong with a weight of a file, in words; None where it fits."""
     if found is None or found.is_meta:  # a tensor without values
         return "is missing"
+    if found.layout != torch.strided:
+        return "is sparse"
     if found.shape != wanted.shape:
         return f"has shape {tuple(found.shape)} for {tuple(wanted.shape)}"
     if found.is_floating_point() != wanted.is_floating_point():  # a quantised weight would be taken for its numbers

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from functools import cache
 from os.path import isfile
@@ -156,18 +157,38 @@ def unfit_data(study: Study, missing: list[str]) -> list[str]:
 
 
 def full_folders(least: int = TEMPORARY) -> list[str]:
-    """One item for each folder of temporary files with less than ``least`` bytes free: Snakemake's solver writes there.
+    """One item for each folder of temporary files with less than ``least`` bytes free, or that takes no file.
 
-    Python itself passes over a folder that is quite full, and others do not.
+    Python takes the first of three variables, Snakemake's solver of two. Python passes over a folder that is quite
+    full, as over one that cannot be written to; the solver does so with the latter alone.
     """
-    named = {os.environ[name]: name for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)}
-    free = {folder: shutil.disk_usage(folder).free for folder in named or ["/tmp"] if os.path.isdir(folder)}
-    return [
-        f"{folder}: {room / MIB:.1f} MiB are free for temporary files, a run needs {TEMPORARY // MIB}. Free "
-        f"space there, or name a folder on another disk: {named.get(folder, 'TMPDIR')}=DIR ./run_all.sh …"
-        for folder, room in free.items()
-        if room < least
-    ]
+    found = []
+    for folder, name in dict([first_folder("TMPDIR", "TEMP", "TMP"), first_folder("TMP", "TMPDIR")]).items():
+        room, other = shutil.disk_usage(folder).free, f"or name another folder: {name}=DIR ./run_all.sh …"
+        if room < least:
+            needed = f"a run needs {TEMPORARY // MIB}"
+            found.append(
+                f"{folder}: {room / MIB:.1f} MiB are free for temporary files, {needed}. Free space there, {other}"
+            )
+        elif why := refusal(folder):
+            found.append(f"{folder}: takes no more temporary files ({why}). Remove some there, {other}")
+    return found
+
+
+def first_folder(*names: str) -> tuple[str, str]:
+    """The first of these variables that names a folder, with its name; else what takes its place."""
+    found = ((os.environ[name], name) for name in names if os.path.isdir(os.environ.get(name, "")))
+    return next(found, ("/tmp", "TMPDIR"))
+
+
+def refusal(folder: str) -> str | None:
+    """Why a folder that may be written to takes no file: no entry is left, or a quota's end is reached."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1))
+    except OSError as error:
+        return error.strerror if os.access(folder, os.W_OK) else None
+    return None
 
 
 def checklist(study: Study) -> list[str]:

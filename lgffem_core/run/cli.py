@@ -73,11 +73,13 @@ def run(params: str, pairs: list[str], cores: int | None, cluster: str | None = 
     return 0
 
 
-def show_plan(params: str, pairs: list[str]) -> int:
-    """Print the jobs of a run; it ends as the run itself would where that could not start."""
+def show_plan(params: str, pairs: list[str], cluster: str | None) -> int:
+    """Print the jobs of a run; it ends as the run would where that could not start, but for another under way."""
     request = asked_for(params, pairs)
     said = [plan(request.study), "", NOTE, *told_slow(request.study), *told_unread(request)]
     print(*said, sep="\n", flush=True)
+    if cluster:
+        cluster_profile(cluster)
     check_startable(params, request.study)
     return 0
 
@@ -107,7 +109,8 @@ def run_stages(
         if not reporter.failures:
             check_silence(study)
         log, during = study.artifacts / "snakemake.log", " and ".join(map(str, reporter.running))
-        stopped = f"the run stopped with code {code}{during and f', during {during}'}; its log is {log}."
+        stopped = f"the run stopped with code {code}{during and f', during {during}'}; its log is {log}"
+        stopped += "; it was killed, or memory ran out: give the same command again." if during else "."
         raise StudyError(" ".join(reporter.failures.values()) or stopped)
 
 
@@ -228,7 +231,7 @@ def perform(options: argparse.Namespace) -> int:
     if options.command == "verify":
         return verify(options.folders)
     if options.dry_run:
-        return show_plan(options.params, options.pairs)
+        return show_plan(options.params, options.pairs, options.cluster)
     return run(options.params, options.pairs, options.cores, options.cluster)
 
 

@@ -41,11 +41,20 @@ def notebook_to_run(notebook: str, absent: Collection[str] = ()) -> dict:
     path = notebook_file(notebook)
     try:
         found = read_json(path)
-        cells = [cell for cell in found["cells"] if not {*absent} & {*cell.get("metadata", {}).get("tags", ())}]
-        _ = [cell["cell_type"] + "".join(cell["source"]) for cell in cells]  # both are there, and text
+        whole = found["nbformat"] == 4 and {type(found["metadata"]), type(found["cells"])} == {dict, list}
+        cells = [cell for cell in found["cells"] if not {*absent} & {*cell["metadata"].get("tags", ())}]
+        whole = whole and all(map(is_cell, cells))  # else it would seem that a kernel was killed
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StudyError(f"{path}: is no notebook, or a damaged one; restore it.") from None
+        whole = False
+    if not whole:
+        raise StudyError(f"{path}: is no notebook, or a damaged one; restore it.")
     return found | {"cells": cells}
+
+
+def is_cell(cell: dict) -> bool:
+    """Whether its source is text, or lines of it."""
+    lines = cell["source"] if isinstance(cell["source"], list) else [cell["source"]]
+    return all(isinstance(text, str) for text in [cell["cell_type"], *lines])
 
 
 def notebook_file(notebook: str) -> Path:

@@ -22,7 +22,7 @@ def paths_from_here(tree: dict, prefix: str = "") -> dict:
     for key, value in tree.items():
         if isinstance(value, dict):
             value = paths_from_here(value, f"{prefix}{key}.")
-        elif prefix + key in PATH_KEYS and isinstance(value, str):
+        elif f"{prefix}{key}" in PATH_KEYS and isinstance(value, str):
             value = relative_to_project(value)
         copy[key] = value
     return copy

@@ -258,6 +258,13 @@ def test_quantised_weights_are_not_taken_for_their_numbers(source, tmp_path):
     assert "conv_dw.weight is int8 for float32" in refusal(weights=tmp_path / "w.safetensors")
 
 
+def test_sparse_weights_are_told_as_not_fitting(source, tmp_path):
+    state = source("test_convnext")[0].state_dict()
+    state["stages.1.blocks.0.conv_dw.bias"] = state["stages.1.blocks.0.conv_dw.bias"].to_sparse()
+    torch.save(state, tmp_path / "w.pth")
+    assert "stages_1.blocks.0.conv_dw.bias is sparse; these are not the weights" in refusal(weights=tmp_path / "w.pth")
+
+
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.pth"
     assert refusal(weights=path) == f"model.backbone.weights: {path} is not a file."

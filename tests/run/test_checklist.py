@@ -1,5 +1,7 @@
 """The checklist: everything that is missing at once, with where to get it, and nothing written."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -223,7 +225,22 @@ def test_a_full_folder_of_temporary_files_is_told_before_anything_starts(tmp_pat
     assert checklist(load("demo", tmp_path)) == [item.replace("TMPDIR", "TMP")]
     assert full_folders(MIB) == []
     monkeypatch.setenv("TMP", str(tmp_path / "none"))  # nobody heeds it
+    monkeypatch.setenv("TEMP", "/tmp")  # nor this, after TMPDIR
     assert checklist(load("demo", tmp_path)) == []
+
+
+def test_a_folder_without_an_entry_left_is_told_as_a_full_one(tmp_path, monkeypatch, free):
+    def refuse(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(checklist_module.tempfile, "TemporaryFile", refuse)
+    (item,) = checklist(load("demo", tmp_path))
+    assert item.startswith(
+        f"{tmp_path}: takes no more temporary files (No space left on device). Remove some there, or"
+    )
+    monkeypatch.setattr(os, "access", lambda *_: False)  # Python and the solver pass over it
+    assert full_folders() == []
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,15 @@ def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, 
     assert list(sandbox.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("pair", "key"),
+    [("data={1: 2}", "data.1"), ("training={null: 2}", "training.None"), ("training={a: {1.5: 2}}", "training.a.1.5")],
+)
+def test_a_key_that_is_no_text_is_an_unknown_parameter(capsys, pair, key):
+    assert main(["params/smoke.yaml", "--set", pair]) == 2
+    assert f"unknown parameter {key};" in capsys.readouterr().err
+
+
 def test_a_missing_profile_ends_with_2(capsys):
     assert main(["params/none.yaml"]) == 2
     assert "none.yaml: no such parameter file" in capsys.readouterr().err
@@ -529,7 +538,9 @@ def test_a_stage_that_ended_without_a_word_is_named(monkeypatch, capsys):
     """As one that was killed: its process says nothing of its end."""
     fake_snakemake(monkeypatch, lines({"event": "started", "stage": FAILED["stage"]}), 1)
     assert main(["params/smoke.yaml"]) == 1
-    assert f"error: the run stopped with code 1, during {FAILED['stage']}; its log is " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"error: the run stopped with code 1, during {FAILED['stage']}; its log is " in said
+    assert said.endswith("; it was killed, or memory ran out: give the same command again.\n")
 
 
 def test_where_nothing_can_be_written_any_more_that_is_why_a_stage_said_nothing(monkeypatch, capsys):

@@ -117,12 +117,14 @@ def test_a_cluster_is_for_runs_alone(capsys):
     assert "unrecognized arguments: --cluster" in capsys.readouterr().err
 
 
-def test_a_dry_run_heeds_no_cluster_and_starts_nothing(tmp_path, monkeypatch, capsys):
+def test_a_dry_run_says_what_a_cluster_lacks_and_starts_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LGFFEM_OUTPUT", str(tmp_path / "out"))
     monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("started"))
-    assert main([SMOKE, "--cluster", "nowhere", "--dry-run"]) == 0
+    assert main([SMOKE, "--cluster", "nowhere", "--dry-run"]) == 2  # as the run itself
     jobs = len(all_stages(Study.load(SMOKE)))
-    told = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    told = printed.out.splitlines()
+    assert printed.err.startswith("error: --cluster nowhere: holds no config.yaml")
     assert len(told) == 1 + jobs + 2 and told[-1] == NOTE and not (tmp_path / "out").exists()
 
 

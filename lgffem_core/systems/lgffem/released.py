@@ -128,12 +128,18 @@ def read_released(path: Path) -> dict:
         ) from error
     for part in ("model_neck_state_dict", "model_head_state_dict"):
         weights = stored.get(part) if isinstance(stored, dict) else None
-        if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        if not isinstance(weights, dict) or not all(map(is_weight, weights, weights.values())):
             raise RequestError(f"{path}: not an ffnir checkpoint; it has no weights under {part}.")
         broken = next((key for key, tensor in weights.items() if not tensor.isfinite().all()), None)
         if broken:
             raise RequestError(f"{path}: {broken} holds values that are no finite numbers; get the file again.")
     return stored
+
+
+def is_weight(name, value) -> bool:
+    """Whether what a checkpoint holds is a named tensor with values, as theirs are; a sparse one is not."""
+    tensor = isinstance(name, str) and torch.is_tensor(value)
+    return tensor and value.layout == torch.strided and not value.is_meta
 
 
 def load_released(model: LGFFEM, path: Path) -> None:

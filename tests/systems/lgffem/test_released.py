@@ -30,7 +30,21 @@ def test_a_missing_file_is_named(model, tmp_path):
         load_released(model, tmp_path / "gone.pth")
 
 
-@pytest.mark.parametrize("content", [{"weights": 1}, [1, 2], Trap()])
+def parts(neck):
+    return {"model_neck_state_dict": neck, "model_head_state_dict": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"weights": 1},
+        [1, 2],
+        Trap(),
+        parts({0: torch.zeros(1)}),
+        parts({"a": torch.zeros(1).to_sparse()}),
+        parts({"a": torch.zeros(1, device="meta")}),
+    ],
+)
 def test_a_foreign_file_is_refused_and_runs_nothing(model, tmp_path, content, capsys):
     torch.save(content, tmp_path / "foreign.pth")
     with pytest.raises(RequestError, match="foreign.pth: not an ffnir checkpoint"):

@@ -206,7 +206,7 @@ def test_a_wrong_request_ends_with_2_and_writes_nothing(sandbox, capsys, words, 
 
 @pytest.mark.parametrize(
     ("pair", "key"),
-    [("data={1: 2}", "data.1"), ("training={null: 2}", "training.None"), ("training={a: {1.5: 2}}", "training.a.1.5")],
+    [("data={1: 2}", "data.1"), ("training={null: 2}", "training.null"), ("training={a: {1.5: 2}}", "training.a.1.5")],
 )
 def test_a_key_that_is_no_text_is_an_unknown_parameter(capsys, pair, key):
     assert main(["params/smoke.yaml", "--set", pair]) == 2

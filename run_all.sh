@@ -48,15 +48,26 @@ find_python() { # find_python MINIMUM [MAXIMUM]: a Python within these minor ver
   fail "no Python 3.$1$range found; install one, or name it: PYTHON=/path/to/python $0"
 }
 
+is_complete() { # is_complete ENVIRONMENT STAMP
+  [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ] && "$1/bin/python" -c 'import lgffem_core' 2>/dev/null
+}
+
 set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unless it is there and complete
-  local environment="$here/$1" lock="$here/$2" python uv stamp
+  local environment="$here/$1" lock="$here/$2" python stamp
   [ -f "$lock" ] || fail "$2 is not in $here; set LGFFEM_LOCK to one of the requirements*.lock files."
   stamp=$(cat "$lock" "$here/pyproject.toml" | cksum)
-  if [ "$(cat "$environment/.complete" 2>/dev/null)" = "$stamp" ] && "$environment/bin/python" -c 'import lgffem_core' 2>/dev/null; then
-    [ -s "$environment/.made-from" ] || { basename "$lock" >"$environment/.made-from"; } 2>/dev/null || true
-    return
+  if ! is_complete "$environment" "$stamp"; then
+    python=$(find_python "$3" "${4:-}")
+    { exec 9<>"$environment.lock"; } 2>/dev/null || fail "$here cannot be written, where $1 belongs; clone the study into a folder of yours."
+    "$python" -I "$here/tools/take_lock.py" $$ "$1" # one call makes it; the others wait here
+    is_complete "$environment" "$stamp" || install_packages "$@"
+    exec 9>&-
   fi
-  python=$(find_python "$3" "${4:-}")
+  [ -s "$environment/.made-from" ] || { basename "$lock" >"$environment/.made-from"; } 2>/dev/null || true
+}
+
+install_packages() { # install_packages ENVIRONMENT LOCK: with $python, from set_up
+  local uv
   echo "setting up $1 from $2 (once; the download is about 3 GB)" >&2
   rm -rf "$environment"
   "$python" -m venv "$environment" || fail "Python's venv module does not work here; on Debian install python3-venv."

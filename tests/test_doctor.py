@@ -5,8 +5,10 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -468,6 +470,97 @@ def test_run_all_does_not_trust_an_environment_whose_checkout_was_moved_away(fre
     program(python, "echo ran")
     done = subprocess.run([fresh / "run_all.sh"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran"
+
+
+INSTALLER = r"""
+# A Python that makes an environment of itself, and a uv that installs when {go} is there.
+case "$0 $*" in
+  *version_info*) echo 11 ;;
+  *take_lock*) exec {real} "$@" ;;
+  */python*"-m venv"*) mkdir -p "${{3:?}}/bin" && cp "$0" "$3/bin/python" ;;
+  */uv*) echo "$@" >>{log}; while [ ! -e {go} ]; do sleep 0.05; done ;;
+  */bin/python*"import lgffem_core") [ -e "${{0%/bin/python}}/.complete" ] ;;
+  */bin/python*"-m lgffem_core"* | */bin/python*"-m pytest"*) echo ran ;;
+esac"""
+
+
+@pytest.fixture
+def installer(fresh, tmp_path, monkeypatch):
+    """Starts ./run_all.sh with stand-ins for the programs that install; ``uv.log`` is what uv was asked."""
+    shutil.copy(PROJECT / "tools" / "take_lock.py", fresh / "tools")
+    shutil.copy(PROJECT / "requirements-pathml.lock", fresh)
+    script = INSTALLER.format(go=tmp_path / "go", log=tmp_path / "uv.log", real=sys.executable)
+    for name in ("python", "uv", "javac"):
+        program(tmp_path / "programs" / name, script)
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHON", str(tmp_path / "programs" / "python"))
+    monkeypatch.delenv("LGFFEM_LOCK", raising=False)
+    started = []
+
+    def start(*words: str) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([fresh / "run_all.sh", *words], start_new_session=True, **pipes))
+        return started[-1]
+
+    yield start
+    (tmp_path / "go").touch()
+    for process in started:
+        process.communicate(timeout=60)
+
+
+def until(there: Path) -> None:
+    """Wait for a file."""
+    end = time.monotonic() + 60
+    while not there.exists():
+        assert time.monotonic() < end, f"no {there}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("word", "environment"), [("verify", ".venv"), ("test-pathml", ".venv-pathml")])
+def test_a_second_call_waits_for_the_one_that_installs(fresh, installer, tmp_path, word, environment):
+    first = installer(word)
+    until(tmp_path / "uv.log")
+    second = installer(word)
+    waits = f"another call (process {first.pid}) is setting up {environment}; waiting for it\n"
+    assert second.stderr.readline() == waits
+    if environment == ".venv":
+        said = call(fresh, PYTHON=sys.executable).stdout
+        assert f"warning  .venv is being installed by process {first.pid}" in said and "was stopped" not in said
+    (tmp_path / "go").touch()
+    for process, said in ((first, f"setting up {environment} from "), (second, "")):
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, "ran\n") and err.startswith(said) and err.count("\n") == bool(said)
+    assert len((tmp_path / "uv.log").read_text().splitlines()) == 2, "packages, and the study's own: once"
+
+
+def test_an_installation_that_was_killed_blocks_no_other(fresh, installer, tmp_path):
+    first = installer("verify")
+    until(tmp_path / "uv.log")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate(timeout=60)
+    said = call(fresh, PYTHON=sys.executable).stdout
+    assert "warning  .venv is incomplete: its installation was stopped" in said
+    (tmp_path / "go").touch()
+    second = installer("verify")
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, out) == (0, "ran\n") and err.startswith("setting up .venv from ")
+
+
+def test_a_checkout_in_which_nothing_can_be_written_is_named(fresh, installer):
+    (fresh / ".venv.lock").mkdir()
+    said = f"error: {fresh} cannot be written, where .venv belongs; clone the study into a folder of yours.\n"
+    assert installer("verify").communicate(timeout=60)[1] == said
+
+
+def test_an_installation_that_fails_ends_its_call_and_the_next_tries_again(installer, tmp_path):
+    (tmp_path / "go").touch()
+    working = program(tmp_path / "programs" / "uv", "echo no connection >&2; exit 1")
+    failed = installer("verify")
+    out, err = failed.communicate(timeout=60)
+    assert (failed.returncode, out) == (1, "") and err.splitlines()[1:] == ["no connection"]
+    program(working, "exit 0")
+    again = installer("verify")
+    assert again.communicate(timeout=60)[0] == "ran\n" and again.returncode == 0
 
 
 def theirs(folder: Path) -> Path:

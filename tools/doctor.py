@@ -139,14 +139,21 @@ def writable(folder: Path) -> Finding:
         return fault(f"{folder}: cannot be written ({error.strerror})", f"make {place} a folder of yours")
 
 
-def run_lock(file: Path, profile: str) -> Finding:
-    """Whether a run holds its profile's lock."""
+def held(file: Path) -> bool:
+    """Whether another process has locked ``file``."""
     if file.is_file():
         with open(file) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return fault(f"a run of profile {profile} is under way", "wait for it, or stop it with Ctrl-C")
+                return True
+    return False
+
+
+def run_lock(file: Path, profile: str) -> Finding:
+    """Whether a run holds its profile's lock."""
+    if held(file):
+        return fault(f"a run of profile {profile} is under way", "wait for it, or stop it with Ctrl-C")
     return ok(f"no other run of profile {profile} is under way")
 
 
@@ -177,6 +184,9 @@ def environment(folder: Path, root: Path, lock: str) -> Finding:
     """Whether ``folder`` (.venv) is there, works, is complete, and was made from ``lock``."""
     if not (root / lock).is_file():
         return fault(f"{lock} is not in {root}", "set LGFFEM_LOCK to one of the requirements*.lock files, or unset it")
+    if held(lock_file := root / f"{folder.name}.lock"):  # by run_all.sh (tools/take_lock.py)
+        process = lock_file.read_text().strip() or "unknown"
+        return warning(f"{folder.name} is being installed by process {process}", "wait for it; other calls do so, too")
     if not folder.is_dir():
         return warning(f"{folder.name} is not there yet", "the first ./run_all.sh makes it; the download is about 3 GB")
     code, text = answer(str(folder / "bin" / "python"), "-I", "-c", "", limit=5)

@@ -23,6 +23,7 @@ from lgffem_core.run.stages import Request, all_stages, artefacts, executed_note
 
 VERDICTS = "tables/verdicts"
 LONG = 40  # characters of a cell that is to have some width
+NAME = 15  # characters of a name that does not break
 WIDE = 7  # columns, of more than which a table is set smaller
 TOLD = 60  # characters of a text that stands below its row, in a wide table that has several
 MANY = 60  # rows of a table that shows one protocol and folds the others
@@ -120,7 +121,12 @@ def typeset(text: str) -> Markup:
 
 
 def breakable(text: str) -> Markup:
-    """A cell as HTML: long names may break behind a dot or underscore, a sign stays with the number before it."""
+    """A cell as HTML: long names may break behind a dot or underscore, a sign stays with the number before it.
+
+    A name that is all of a cell and short, as those of the protocols are, is in one line.
+    """
+    if re.fullmatch(rf"\w{{,{NAME}}}", text):
+        return escape(text)
     marked = re.sub(r"(?<=[A-Za-z])([._])(?=\w)", r"\1<wbr>", str(escape(text)))
     return Markup(re.sub(r"(?<=\d) (?=[–/] )", "&nbsp;", marked).replace("-&gt;", "→"))
 

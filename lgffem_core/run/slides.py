@@ -36,7 +36,7 @@ from lgffem_core.systems.baselines.evaluation import densenet_encoder, mixed_att
 from lgffem_core.systems.baselines.ma_ms import mixed_attention_fingerprint
 from lgffem_core.systems.lgffem.evaluation import strategy_encoder
 from lgffem_core.systems.lgffem.strategies import strategy_fingerprint
-from lgffem_core.training.finished import read_finished
+from lgffem_core.training.finished import WEIGHTS, read_finished
 
 LIST = "slides.csv"
 COLUMNS = ["slide", "state", "patches", "mpp", "pixels", "report", "why", "record", "made_from", "sha256"]
@@ -132,23 +132,35 @@ def encoder_of(study: Study) -> Encoder:
         raise RequestError(gone[0])
     name, variant, seed = study.params.slides.encoder, study.params.variants[0], study.params.seeds[0]
     if name == "ma_ms":
-        finished = read_finished(study.baseline(name, seed), mixed_attention_fingerprint(study, seed))
+        must_be_trained(study, study.baseline(name, seed), partial(mixed_attention_fingerprint, study, seed))
         encoder = partial(mixed_attention_encoder, study, seed)
     elif name.startswith("lgffem_"):
         strategy = name[-1]
-        folder = study.checkpoints(strategy, variant, seed)
-        finished = read_finished(folder, strategy_fingerprint(study, strategy, variant, seed))
-        encoder = partial(strategy_encoder, study, strategy, variant, seed)
+        folder, identity = study.checkpoints(strategy, variant, seed), (study, strategy, variant, seed)
+        must_be_trained(study, folder, partial(strategy_fingerprint, *identity))
+        encoder = partial(strategy_encoder, *identity)
     else:
-        finished = True
         encoder = partial({"backbone": backbone_encoder, "densenet121": densenet_encoder}[name], study, seed)
-    if not finished:
-        raise RequestError(
-            f"slides.encoder: {name} is not trained as profile {study.params.profile} has it; run that profile first, "
-            "or set slides.encoder=backbone."
-        )
     made = encoder()
     return replace(made, network=cache(made.network))
+
+
+def must_be_trained(study: Study, folder: Path, fingerprint: Callable[[], str]) -> None:
+    """``RequestError`` unless the finished training of these parameters and data is in ``folder``.
+
+    What it would be is asked only where there is one: that reads the images that it was trained on.
+    """
+    try:
+        if (folder / WEIGHTS).is_file() and read_finished(folder, fingerprint()):
+            return
+        why = ""
+    except RequestError as error:  # of data that are elsewhere today, or were given to the run by --set
+        why = f" (what lies there cannot be compared: {str(error).rstrip('.')})"
+    name, profile = study.params.slides.encoder, study.params.profile
+    raise RequestError(
+        f"slides.encoder: {name} is not trained as profile {profile} has it, in {folder}{why}; run that profile first, "
+        "with the same file and --set, or set slides.encoder=backbone."
+    )
 
 
 def dependencies(study: Study, encoder: Encoder) -> list:

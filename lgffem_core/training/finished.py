@@ -11,6 +11,7 @@ from lgffem_core.base.errors import StudyError
 from lgffem_core.base.files import write_text
 from lgffem_core.base.tensors import read_header, save_tensors
 
+WEIGHTS = "model.safetensors"
 COLUMNS = ["epoch", "loss", "lr"]  # of the loss curve; as CSV its numbers read back to the last bit
 
 
@@ -38,7 +39,7 @@ def train_once(fabric: Fabric, folder: Path, identity: str, train: Callable[[], 
     state, history = train()
     if first:
         write_text(folder / "history.csv", pd.DataFrame(history, columns=COLUMNS).to_csv(index=False))
-        save_tensors(folder / "model.safetensors", state, {"fingerprint": identity, "history": history})
+        save_tensors(folder / WEIGHTS, state, {"fingerprint": identity, "history": history})
     fabric.barrier()
     finished = read_finished(folder, identity, writer=False)
     if finished is None:
@@ -53,7 +54,7 @@ def read_finished(folder: Path, identity: str, writer: bool = True) -> TrainedRu
     A ``history.csv`` that is not what the weights' header says is named and written again by one of
     the processes, the ``writer``.
     """
-    weights, csv = folder / "model.safetensors", folder / "history.csv"
+    weights, csv = folder / WEIGHTS, folder / "history.csv"
     header = read_header(weights, "Making it again from the last checkpoint.")
     if header is None or header.get("fingerprint") != identity:
         return None

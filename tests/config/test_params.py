@@ -1,5 +1,7 @@
 """Parameters: faults are refused in one sentence that names key and remedy, and nothing is ever executed."""
 
+import re
+
 import pytest
 import yaml
 
@@ -399,6 +401,25 @@ def test_paper_yaml_lists_every_parameter_but_those_of_synthetic_images():
     listed = set(flat(read_yaml(PROJECT / "params" / "paper.yaml")))
     absent = set(flat(Params(profile="default").model_dump())) - listed
     assert absent and all(key.startswith("data.synthetic.") for key in absent)
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_what_a_comment_names_is_there(path):
+    """Files, and the class of the section beside which a module of ``config`` is named."""
+    section, named = [], 0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, comment = re.match(r"(?: *(\w+):)?[^#]*(.*)", line).groups()
+        depth = (len(line) - len(line.lstrip())) // 2
+        section = [*section[:depth], key] if key else section
+        for name in re.findall(r"(?<![\w./=])(?:\./)?((?:\w+/)*\w+\.(?:py|md|ya?ml|sh))\b", comment):
+            assert (PROJECT / name).is_file(), f"{line.strip()}: there is no {name}"
+        for name in re.findall(r"lgffem_core/config/\w+", comment) if key else ():
+            model = Params
+            for part in section:
+                model = model.model_fields[part].annotation
+            assert model.__module__ == name.replace("/", "."), f"{line.strip()}: it is in {model.__module__}"
+            named += 1
+    assert named == (3 if path.stem == "paper" else 0)
 
 
 def test_paper_yaml_is_the_published_schedule():

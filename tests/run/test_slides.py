@@ -229,11 +229,16 @@ def test_patchgastric_becomes_records_and_says_what_it_assumes(made, tmp_path):
 
 
 def test_an_encoder_that_is_trained_must_have_been(study):
-    for name in ("lgffem_a", "ma_ms"):
-        with pytest.raises(RequestError, match=rf"slides\.encoder: {name} is not trained as profile tiny has it; run"):
+    for name, folder in (("lgffem_a", "strategy_a"), ("lgffem_c", "strategy_c"), ("ma_ms", "seed0")):
+        said = rf"slides\.encoder: {name} is not trained as profile tiny has it, in \S+/{folder}; run that pr"
+        with pytest.raises(RequestError, match=said):  # with the data, and without those that it would be trained on
             encoder_of(study(slides__encoder=name, baselines__ma_ms__network="legacy_seresnet18"))
+        with pytest.raises(RequestError, match=said):
+            encoder_of(study(slides__encoder=name, data__synthetic__datasets=[]))
     train_strategy(study(), "a", "paper", 0)
     assert encoder_of(study(slides__encoder="lgffem_a")).label == "LGFFEM A"
+    with pytest.raises(RequestError, match=r"tiny has it, in \S+ \(.* data\.imagenet\.root: .*\); run that profile"):
+        encoder_of(study(slides__encoder="lgffem_a", data__imagenet__root="/nowhere"))
     assert encoder_of(study(slides__encoder="densenet121", baselines__densenet121__pretrained=False)).label == DENSENET
 
 

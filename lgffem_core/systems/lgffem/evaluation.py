@@ -10,6 +10,7 @@ from lgffem_core.retrieval.embed import Embedded, kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder
 from lgffem_core.retrieval.methods import Methods, Outcomes, evaluated
 from lgffem_core.systems.lgffem.strategies import train_strategy, with_weights
+from lgffem_core.training.finished import WEIGHTS
 
 
 def strategy_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encoder:
@@ -22,7 +23,7 @@ def kept_encoder(study: Study, strategy: str, variant: str, seed: int) -> Encode
 
     The weights are read as they lie there: nothing is trained, and no data set of LGFFEM's is asked for.
     """
-    weights = study.checkpoints(strategy, variant, seed) / "model.safetensors"
+    weights = study.checkpoints(strategy, variant, seed) / WEIGHTS
     return encoder_of(study, strategy, variant, seed, weights) if weights.is_file() else None
 
 

@@ -49,7 +49,7 @@ find_python() { # find_python MINIMUM [MAXIMUM]: a Python within these minor ver
 }
 
 is_complete() { # is_complete ENVIRONMENT STAMP
-  [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ] && "$1/bin/python" -c 'import lgffem_core' 2>/dev/null
+  [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ] && "$1/bin/python" -c 'from importlib.util import find_spec; assert find_spec("lgffem_core")' 2>/dev/null # a slip in it is not this
 }
 
 set_up() { # set_up ENVIRONMENT LOCK MINIMUM [MAXIMUM]: make the environment unless it is there and complete

@@ -472,6 +472,23 @@ def test_run_all_does_not_trust_an_environment_whose_checkout_was_moved_away(fre
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "ran"
 
 
+def test_a_slip_in_the_package_is_no_reason_to_install_anew(fresh, tmp_path):
+    """Python finds the package there, and what is wrong in it is for the command itself to say."""
+    package = tmp_path / "source" / "lgffem_core"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("x = (")
+    asks = f'*find_spec*) cd {package.parent}; PYTHONSAFEPATH= exec {sys.executable} -S "$@" ;;'
+    program(fresh / ".venv" / "bin" / "python", f'case "$*" in {asks} *) echo ran ;; esac')
+    (fresh / ".venv" / ".complete").write_text(doctor.checksum(fresh / "requirements.lock", fresh / "pyproject.toml"))
+    environment = {key: value for key, value in os.environ.items() if key != "LGFFEM_LOCK"}
+    for there, said in ((True, "ran\n"), (False, "")):
+        done = subprocess.run(
+            [fresh / "run_all.sh"], capture_output=True, text=True, env={**environment, "PYTHON": "/nowhere/python"}
+        )
+        assert done.stdout == said and (done.returncode == 0) == there
+        shutil.rmtree(package, ignore_errors=True)
+
+
 INSTALLER = r"""
 # A Python that makes an environment of itself, and a uv that installs when {go} is there.
 case "$0 $*" in
@@ -479,7 +496,7 @@ case "$0 $*" in
   *take_lock*) exec {real} "$@" ;;
   */python*"-m venv"*) mkdir -p "${{3:?}}/bin" && cp "$0" "$3/bin/python" ;;
   */uv*) echo "$@" >>{log}; while [ ! -e {go} ]; do sleep 0.05; done ;;
-  */bin/python*"import lgffem_core") [ -e "${{0%/bin/python}}/.complete" ] ;;
+  */bin/python*find_spec*) [ -e "${{0%/bin/python}}/.complete" ] ;;
   */bin/python*"-m lgffem_core"* | */bin/python*"-m pytest"*) echo ran ;;
 esac"""
 

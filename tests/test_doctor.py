@@ -1,6 +1,7 @@
 """The doctor: every check on a machine that is made up, with both answers; and whole runs without a sound .venv."""
 
 import ast
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import doctor  # of tools/
 import ipykernel_launcher
 import pytest
+import take_lock
 from doctor import GIB, Finding
 from hub import hub_state
 
@@ -561,6 +563,16 @@ def test_an_installation_that_was_killed_blocks_no_other(fresh, installer, tmp_p
     second = installer("verify")
     out, err = second.communicate(timeout=60)
     assert (second.returncode, out) == (0, "ran\n") and err.startswith("setting up .venv from ")
+
+
+def test_a_disk_that_knows_no_locks_is_said_to_and_the_installation_goes_on(tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(take_lock.fcntl, "flock", refuse)
+    with open(tmp_path / ".venv.lock", "w") as file:
+        take_lock.take(file.fileno(), "7", ".venv")
+    assert capsys.readouterr().err == "no lock (No locks available): start no other call until .venv is set up\n"
 
 
 def test_a_checkout_in_which_nothing_can_be_written_is_named(fresh, installer):

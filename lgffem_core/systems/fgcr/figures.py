@@ -155,7 +155,7 @@ def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Fi
     for i, ((column, name), colour, hatch) in enumerate(zip(shown.items(), COLOURS, HATCHES, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3
         value, low, high = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float).T
-        reach, edge = chance_reach(value[0], low[0], high[0]), (*colour, 0.5)
+        reach, edge = chance_reach(value[0], low[0], high[0]), (*colour, 0.35)
         band = {"facecolor": "none", "edgecolor": edge, "hatch": hatch, "zorder": 0, "label": f"{name}: another seed"}
         ax.axvspan(-reach, reach, **band)
         ends = np.abs([low - value, high - value])

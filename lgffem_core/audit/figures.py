@@ -86,7 +86,7 @@ def strip(panel: Axes, own: np.ndarray, depth: int, other: int, place: int, name
     """The whole ranking of one query as ticks, high where a patch is of its scan, and what each protocol reads.
 
     ``other`` is the place of the nearest patch that is not the query itself, ``place`` that of the query among its
-    scan's patches as they are named. ``released`` asks with the first alone; of another it is said what it would read.
+    scan's patches as they are named. ``released`` asks with the first alone; of another it is said what it would count.
     """
     places, counted = np.arange(1, len(own) + 1), own[:depth].sum()
     panel.vlines(places[~own], 0, 0.25, color="0.7", linewidth=0.8)
@@ -96,8 +96,8 @@ def strip(panel: Axes, own: np.ndarray, depth: int, other: int, place: int, name
     lines = {
         1.6: f"leave_one_out reads place {other}, {'right' if own[other - 1] else 'wrong'}; "
         "test_to_train reads another list, of the training patches",
-        1.2: f"released{'' if place == 1 else ', were this patch the first,'} "
-        f"reads the first {depth} places (shade) and counts {counted} of {own.sum()} patches; "
+        1.2: f"released{'' if place == 1 else ', if this were named first,'} "
+        f"counts {counted} of {own.sum()} patches in the first {depth} places (shade); "
         f"the others there ({depth - counted}) cost nothing",
     }
     for height, text in lines.items():

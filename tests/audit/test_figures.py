@@ -76,7 +76,7 @@ def test_the_telling_patch_is_the_one_that_the_two_protocols_judge_most_differen
     assert figure.axes[8].get_xlabel() == "place in the ranking behind patch 3 of 3 of s1"
     written = " ".join(texts(figure))
     assert "leave_one_out reads place 2, wrong;" in written
-    assert "released, were this patch the first, reads the first 7 places (shade) and counts 3 of 3" in written
+    assert "released, if this were named first, counts 3 of 3 patches in the first 7 places (shade)" in written
 
 
 def test_where_all_of_a_scan_is_judged_alike_the_first_patch_is_shown():

@@ -31,30 +31,44 @@ def telling_scan(embeddings: np.ndarray, labels: np.ndarray) -> int:
     return int(np.argmax(np.abs(shares[0] - shares[1])))
 
 
-def ranking_picture(study: Study, images: list[Path], names: list[str], embedded: Embedded, scan: int) -> Figure:
-    """What each protocol reads from the ranking behind the first patch of ``scan``, and of every scan.
+def telling_patch(embeddings: np.ndarray, labels: np.ndarray, scan: int) -> tuple[int, float]:
+    """The patch of ``scan`` that ``leave_one_out`` and ``released`` judge most differently, the first of several.
+
+    Its row among ``embeddings`` (N, D) and ``labels`` (N,), and how far 0 or 1, wrong or right, is from the share of
+    the scan's patches that ``released`` would count if it were named first; 0 where the two judge every patch alike.
+    """
+    rows, depth = np.flatnonzero(labels == scan), int((labels <= scan).sum())
+    counted = labels[search(embeddings, embeddings[rows], depth)[1]] == scan  # (P, depth)
+    apart = np.abs(counted.sum(axis=1) / len(rows) - leave_one_out(embeddings, labels).hits[rows])
+    return int(rows[np.argmax(apart)]), float(apart.max())
+
+
+def ranking_picture(study: Study, images: list[Path], names: list[str], embedded: Embedded, query: int) -> Figure:
+    """What each protocol reads from the ranking behind one patch, and how far behind the first of every scan.
 
     Args:
         images: files of the patches, in the order of ``embedded``; names: of the scans.
+        query: row of the patch among the test patches.
     """
     embeddings, labels, test, _ = embedded
     values, scans, files = embeddings[test], labels[test], np.array(images)[test]
     first, depth = np.unique(scans, return_index=True)[1], np.bincount(scans).cumsum()
-    _, ids = search(values, values[first], len(scans))
-    own = scans[ids] == np.arange(len(first))[:, None]  # (S, N)
+    scan, asked = scans[query], np.append(first, query)
+    _, ids = search(values, values[asked], len(scans))
+    own = scans[ids] == scans[asked][:, None]  # (S + 1, N)
     figure = plt.figure(figsize=(7.2, 7.6), layout="constrained")
     shown = min(7, len(scans))
     grid = figure.add_gridspec(3, shown + 1, height_ratios=(1.15, 1.1, 3.6))
-    for column, row in enumerate(ids[scan, :shown]):
-        right = None if row == first[scan] else bool(own[scan, column])
+    for column, row in enumerate(ids[-1, :shown]):
+        right = None if row == query else bool(own[-1, column])
         neighbour(figure.add_subplot(grid[0, column]), files[row], names[scans[row]], f"place {column + 1}", right)
     train = np.flatnonzero(~test)
-    nearest = train[search(embeddings[train], values[first[scan]][None], 1)[1][0, 0]]
+    nearest = train[search(embeddings[train], values[query][None], 1)[1][0, 0]]
     panel = figure.add_subplot(grid[0, shown])
     neighbour(panel, images[nearest], names[labels[nearest]], "in training", bool(labels[nearest] == scan))
-    other = int(np.argmax(ids[scan] != first[scan])) + 1
-    strip(figure.add_subplot(grid[1, :]), own[scan], depth[scan], other, names[scan])
-    staircase(figure.add_subplot(grid[2, :]), own, depth, names, scan)
+    other, place = int(np.argmax(ids[-1] != query)) + 1, int((scans[:query] == scan).sum()) + 1
+    strip(figure.add_subplot(grid[1, :]), own[-1], depth[scan], other, place, names[scan])
+    staircase(figure.add_subplot(grid[2, :]), own[:-1], depth, names, scan)
     return sign(figure, study.label)
 
 
@@ -68,10 +82,11 @@ def neighbour(panel: Axes, path: Path, name: str, place: str, right: bool | None
         spine.set(visible=True, color=colour, linewidth=2.2, linestyle=style)
 
 
-def strip(panel: Axes, own: np.ndarray, depth: int, other: int, name: str) -> None:
+def strip(panel: Axes, own: np.ndarray, depth: int, other: int, place: int, name: str) -> None:
     """The whole ranking of one query as ticks, high where a patch is of its scan, and what each protocol reads.
 
-    ``other`` is the place of the nearest patch that is not the query itself.
+    ``other`` is the place of the nearest patch that is not the query itself, ``place`` that of the query among its
+    scan's patches as they are named. ``released`` asks with the first alone; of another it is said what it would count.
     """
     places, counted = np.arange(1, len(own) + 1), own[:depth].sum()
     panel.vlines(places[~own], 0, 0.25, color="0.7", linewidth=0.8)
@@ -79,14 +94,16 @@ def strip(panel: Axes, own: np.ndarray, depth: int, other: int, name: str) -> No
     panel.axvspan(0.5, depth + 0.5, ymax=0.9 / 1.9, color=ORANGE, alpha=0.18, linewidth=0)
     panel.plot([other, other], [0.9, 1.6], color="black", linewidth=0.8)
     lines = {
-        1.6: f"leave_one_out reads place {other}; test_to_train reads another list, of the training patches",
-        1.2: f"released reads the first {depth} places (shade) and counts {counted} of {own.sum()} patches; "
+        1.6: f"leave_one_out reads place {other}, {'right' if own[other - 1] else 'wrong'}; "
+        "test_to_train reads another list, of the training patches",
+        1.2: f"released{'' if place == 1 else ', if this were named first,'} "
+        f"counts {counted} of {own.sum()} patches in the first {depth} places (shade); "
         f"the others there ({depth - counted}) cost nothing",
     }
     for height, text in lines.items():
         panel.annotate(text, (other, height), (5, 0), textcoords="offset points", fontsize=7, va="center")
     panel.set(xlim=(0, len(own) + 1), ylim=(0, 1.9), yticks=[])
-    panel.set_xlabel(f"place in the ranking of {name}'s first patch", fontsize=8)
+    panel.set_xlabel(f"place in the ranking behind patch {place} of {own.sum()} of {name}", fontsize=8)
     panel.tick_params(labelsize=7)
     panel.spines[["top", "right", "left"]].set_visible(False)
 

@@ -86,6 +86,25 @@ def conditions(images: floors.Images, jitter: float = 0.2) -> dict[str, floors.C
     return {name: floors.under(condition, images) for name, condition in found.items()}
 
 
+def lost_without_stain(scores: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """What each descriptor loses under each condition, in points, and a sentence a condition on that called ``name``.
+
+    ``scores`` are η_p in percent: a row for each descriptor, a column for each condition, the untouched images first.
+    The sentence names those that lose less, and those that score higher under the condition. ``scores`` being rounded,
+    two losses are the same to the last digit but one.
+    """
+    lost, said = scores.iloc[:, 1:].rsub(scores.iloc[:, 0], axis=0), []
+    for condition, own in lost.loc[name].items():
+        less, changed = lost[condition], scores[condition]
+        better = {
+            "lose less": less.index[less < own - 2 * 10**-DECIMALS],
+            "score higher": changed.index[changed > changed[name]],
+        }
+        named = "; ".join(f"{what}: {', '.join(names) or 'none'}" for what, names in better.items())
+        said.append(f"{condition}: {name} loses {own:.2f} points, to {changed[name]:.2f}. Of the others {named}.")
+    return lost.round(DECIMALS), said
+
+
 def floor_table(
     study: Study, found: Descriptors, images: floors.Images, labels: np.ndarray, test: np.ndarray
 ) -> pd.DataFrame:

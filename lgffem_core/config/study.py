@@ -120,6 +120,10 @@ class Study:
         """Folder of one training run."""
         return self.kept("checkpoints", variant, f"seed{seed}", f"strategy_{strategy}")
 
+    def title(self, strategy: str) -> str:
+        """What lines of progress and errors call a training of a strategy."""
+        return f"strategy {strategy.upper()}"
+
     def embeddings(self, strategy: str, variant: str, seed: int) -> Path:
         """The embeddings of Kimia's train and test patches by one trained strategy."""
         return self.kept("embeddings", variant, f"seed{seed}", f"strategy_{strategy}.safetensors")

@@ -41,6 +41,15 @@ def eta_p_interval(outcomes: list[Outcome], resamples: int) -> tuple[float, floa
     return float(low), float(high)
 
 
+def chance_reach(change: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """How far a change that means nothing, such as another seed's, shows that a score moves by chance, in its unit.
+
+    ``low`` and ``high`` are the ends of the interval of ``change``. One pair of trainings may happen to score alike, so
+    that half of the width of the interval counts where it is more than the change itself.
+    """
+    return np.maximum(np.abs(change), (high - low) / 2)
+
+
 def patch_interval(hits: np.ndarray, resamples: int) -> tuple[float, float]:
     """95 % interval of η_p over patches (BCa), in percent.
 

@@ -25,10 +25,10 @@ def picture(tmp_path):
     for i, path in enumerate(paths):
         Image.fromarray(np.full((8, 8, 3), 9 * i, np.uint8)).save(path)
 
-    def make(values, scan):
+    def make(values, query):
         line = np.array([*values, 0, 100, 200], dtype=np.float32)[:, None]
         return figures.ranking_picture(
-            study, paths, NAMES, Embedded(line, LABELS, IS_TEST, np.array(paths, dtype=str)), scan
+            study, paths, NAMES, Embedded(line, LABELS, IS_TEST, np.array(paths, dtype=str)), query
         )
 
     return make
@@ -40,9 +40,9 @@ def texts(figure):
 
 def test_the_ranking_says_what_each_protocol_reads(picture):
     # scan 1 asks at 10: nearest 11 (s0), then 12 (s1), ...; C_1 = 7 of 12 places hold 10, 11, 12, 13, 8, 14, 15
-    figure = picture([11, 13, 14, 15, 10, 12, 50, 8, 60, 70, 80, 90], scan=1)
+    figure = picture([11, 13, 14, 15, 10, 12, 50, 8, 60, 70, 80, 90], query=4)
     written = texts(figure)
-    assert any(text.startswith("leave_one_out reads place 2;") for text in written)
+    assert any(text.startswith("leave_one_out reads place 2, wrong;") for text in written)
     assert any(
         "first 7 places" in t and "counts 2 of 3 patches" in t and "the others there (5) cost nothing" in t
         for t in written
@@ -56,15 +56,32 @@ def test_the_ranking_says_what_each_protocol_reads(picture):
 
 
 def test_a_query_with_a_twin_before_it_is_still_the_query(picture):
-    figure = picture([10, 13, 14, 15, 10, 12, 50, 8, 60, 70, 80, 90], scan=1)  # row 0 has the smaller id
+    figure = picture([10, 13, 14, 15, 10, 12, 50, 8, 60, 70, 80, 90], query=4)  # row 0 has the smaller id
     assert [ax.get_title() for ax in figure.axes[:2]] == ["✗ s0\nplace 1", "query s1\nplace 2"]
-    assert any(text.startswith("leave_one_out reads place 1;") for text in texts(figure))
+    assert any(text.startswith("leave_one_out reads place 1, wrong;") for text in texts(figure))
 
 
 def test_the_telling_scan_is_where_the_two_protocols_differ_most():
     # s0 and s2 are perfect under both; s1's patches have nearest others of s0 but lie within its seven places
     values = np.array([1.0, 2.0, 3.0, 4.0, 1.3, 2.3, 3.3, 90, 91, 92, 93, 94])[:, None]
     assert figures.telling_scan(values, LABELS[IS_TEST]) == 1
+
+
+def test_the_telling_patch_is_the_one_that_the_two_protocols_judge_most_differently(picture):
+    """s1's third, at 3.4, has a neighbour of s0, and all of s1 within seven places; its others are right under both."""
+    values = [1, 2, 3, 4, 10, 12, 3.4, 90, 91, 92, 93, 94]
+    query, apart = figures.telling_patch(np.array(values, dtype=np.float32)[:, None], LABELS[IS_TEST], 1)
+    assert (query, apart) == (6, 1)
+    figure = picture(values, query)
+    assert figure.axes[8].get_xlabel() == "place in the ranking behind patch 3 of 3 of s1"
+    written = " ".join(texts(figure))
+    assert "leave_one_out reads place 2, wrong;" in written
+    assert "released, if this were named first, counts 3 of 3 patches in the first 7 places (shade)" in written
+
+
+def test_where_all_of_a_scan_is_judged_alike_the_first_patch_is_shown():
+    values = np.array([1, 2, 3, 4, 10, 11, 12, 90, 91, 92, 93, 94], dtype=np.float32)[:, None]
+    assert figures.telling_patch(values, LABELS[IS_TEST], 1) == (4, 0)
 
 
 def test_degradation_shows_curve_chance_and_every_method():

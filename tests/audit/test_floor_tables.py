@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lgffem_core.audit import floor_tables, floors
-from lgffem_core.audit.floor_tables import conditions, floor_table
+from lgffem_core.audit.floor_tables import conditions, floor_table, lost_without_stain
 from lgffem_core.base.project import PROJECT
 from lgffem_core.config.study import Study
 
@@ -85,3 +85,14 @@ def test_training_patches_are_searched_under_the_same_condition():
             nearest = min(np.flatnonzero(~test), key=lambda j: (((colours[i] - colours[j]) ** 2).sum(), j))
             right += scans[nearest] == scans[i]
         assert found[condition] == pytest.approx(100 * right / 6, abs=0.0051)
+
+
+def test_what_is_lost_without_stain_is_said_whether_it_flatters_the_model_or_not():
+    columns = {"as they are": [50.0, 90, 95], "grey": [45, 91.5, 70], "Macenko": [10, 70.26, 75.25]}  # 19.74 is 19.75
+    scores = pd.DataFrame(columns, index=["histogram", "backbone", "net"])
+    lost, sentences = lost_without_stain(scores, "net")
+    assert lost.to_dict("list") == {"grey": [5, -1.5, 25], "Macenko": [40, 19.74, 19.75]}
+    assert sentences == [
+        "grey: net loses 25.00 points, to 70.00. Of the others lose less: histogram, backbone; score higher: backbone.",
+        "Macenko: net loses 19.75 points, to 75.25. Of the others lose less: none; score higher: none.",
+    ]

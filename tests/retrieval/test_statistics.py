@@ -9,7 +9,13 @@ from scipy.stats import bootstrap
 from lgffem_core.base.project import PROJECT
 from lgffem_core.data.sets.facts import KIMIA_TEST_COUNTS
 from lgffem_core.retrieval.protocols import Outcome, from_hits
-from lgffem_core.retrieval.statistics import eta_p_interval, patch_interval, scan_interval, seed_half_width
+from lgffem_core.retrieval.statistics import (
+    chance_reach,
+    eta_p_interval,
+    patch_interval,
+    scan_interval,
+    seed_half_width,
+)
 from lgffem_core.systems.lgffem.ledger import paired_difference
 
 BENCHMARK = runpy.run_path(str(PROJECT / "benchmarks" / "coverage.py"))
@@ -203,3 +209,8 @@ def test_seed_half_width_by_hand():
 
 def test_one_seed_has_no_interval():
     assert np.isnan(seed_half_width([93.7]))
+
+
+def test_the_reach_of_chance_is_no_smaller_than_what_a_pair_resolves():
+    reach = chance_reach(np.array([0.0, -6.0, 2.0]), np.array([-6.95, -13.0, 1.5]), np.array([6.95, 1.0, 2.5]))
+    assert reach.tolist() == [6.95, 7, 2]

@@ -9,6 +9,7 @@ import pandas as pd
 from lgffem_core.config.study import Study
 from lgffem_core.config.systems import Fgcr, FgcrLoss
 from lgffem_core.report.tables import DECIMALS
+from lgffem_core.retrieval.statistics import chance_reach
 from lgffem_core.systems.fgcr.archive import Archive
 from lgffem_core.systems.fgcr.losses import FINE
 from lgffem_core.systems.fgcr.model import FGCRModel, Output
@@ -148,11 +149,11 @@ def ledger(study: Study, archive: Archive) -> pd.DataFrame:
 
 
 def beyond_yardstick(table: pd.DataFrame) -> list[str]:
-    """Of each row, the measures that change by more than in the first row, the yardstick, and whose interval leaves
-    out zero; "" for none."""
+    """Of each row, the measures that change by more than the reach of the first row, the yardstick (``chance_reach``),
+    and whose interval leaves out zero; "" for none."""
     beyond = {}
     for column, name in MEASURED.items():
         if column in table:
             value, low, high = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float).T
-            beyond[name] = (np.abs(value) > abs(value[0])) & ((low > 0) | (high < 0))
+            beyond[name] = (np.abs(value) > chance_reach(value[0], low[0], high[0])) & ((low > 0) | (high < 0))
     return [" and ".join(name for name, rows in beyond.items() if rows[i]) for i in range(len(table))]

@@ -12,11 +12,13 @@ from matplotlib.patches import Circle, Patch
 from lgffem_core.data.records import Record
 from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, RIGHT, WRONG, axes
+from lgffem_core.retrieval.statistics import chance_reach
 from lgffem_core.systems.fgcr.comparison import MEASURED
 from lgffem_core.systems.fgcr.scoring import CLASS, TASKS
 
 STROMA = (0.88, 0.88, 0.88)
 WIDTH, LINES = 27, 10  # of a report, in characters and lines: what its frame holds
+HATCHES = ("//", "\\\\")  # of bands, which may overlap
 PALETTE = [*COLOURS[:7], COLOURS[8], COLOURS[9]]  # the eighth is grey, as stroma is
 
 Colours = dict[str, tuple]
@@ -145,16 +147,18 @@ def task_chart(table: pd.DataFrame, heading: str, label: str) -> Figure:
 def delta_chart(table: pd.DataFrame, names: str, heading: str, label: str) -> Figure:
     """Changes of R@1 and, where there is one, of the region-level task, a row a run; bars are 95 % intervals.
 
-    The first row is the yardstick, another seed: bands of the measures' colours reach as far as it does.
+    The first row is the yardstick, another seed: hatched bands in the measures' colours reach as far as it may
+    (``chance_reach``). Where they overlap, both hatches show.
     """
     shown = {column: name for column, name in MEASURED.items() if column in table}
     figure, ax = axes(8.0, 0.36 * len(table) + 1.2)
-    for i, ((column, name), colour) in enumerate(zip(shown.items(), COLOURS, strict=False)):
+    for i, ((column, name), colour, hatch) in enumerate(zip(shown.items(), COLOURS, HATCHES, strict=False)):
         at = np.arange(len(table)) + (i - (len(shown) - 1) / 2) * 0.3
-        value = table[column].to_numpy(float)
-        reach = {"color": colour, "alpha": 0.12, "linewidth": 0, "zorder": 0, "label": f"{name}: another seed"}
-        ax.axvspan(-abs(value[0]), abs(value[0]), **reach)
-        ends = np.abs(table[[f"{column}_low", f"{column}_high"]].to_numpy(float).T - value)
+        value, low, high = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float).T
+        reach, edge = chance_reach(value[0], low[0], high[0]), (*colour, 0.35)
+        band = {"facecolor": "none", "edgecolor": edge, "hatch": hatch, "zorder": 0, "label": f"{name}: another seed"}
+        ax.axvspan(-reach, reach, **band)
+        ends = np.abs([low - value, high - value])
         ax.errorbar(value, at, xerr=ends, fmt="o", color=colour, capsize=2, markersize=4, linewidth=1, label=name)
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_yticks(range(len(table)), table[names])

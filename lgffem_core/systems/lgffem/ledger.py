@@ -77,6 +77,9 @@ class RowStudy(Study):
     def checkpoints(self, strategy: str, variant: str, seed: int) -> Path:
         return self.folder / f"strategy_{strategy}"
 
+    def title(self, strategy: str) -> str:
+        return f"{super().title(strategy)}, {self.name}"
+
     def embeddings(self, strategy: str, variant: str, seed: int) -> Path:
         return self.folder / f"strategy_{strategy}.safetensors"
 

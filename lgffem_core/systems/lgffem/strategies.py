@@ -93,7 +93,7 @@ def train_strategy(study: Study, strategy: str, variant: str, seed: int, fabric:
     if fabric.global_rank == 0:
         patch_table(study, dataset)  # one process prepares the data, the others then read its table
     fabric.barrier()
-    table, recipe = training_set(study, dataset), strategy_recipe(study.params, strategy)
+    table, recipe = training_set(study, dataset), strategy_recipe(study.params, strategy, study.title(strategy))
     released, settings = study.resolve(getattr(study.params.training, strategy).checkpoint), study.variant(variant)
     if not released:  # refused before those that it starts from are trained
         check_last_batch(recipe, len(table), fabric.world_size, settings.head_norm)
@@ -130,7 +130,7 @@ def train_in_processes(study: Study, strategy: str, variant: str, seed: int) -> 
     folder, identity = study.checkpoints(strategy, variant, seed), strategy_fingerprint(study, strategy, variant, seed)
     if read_finished(folder, identity) is None:
         words = ["--strategy", strategy, "--variant", variant, "--seed", str(seed)]
-        title, log = f"strategy {strategy.upper()}", folder / "torchrun.log"
+        title, log = study.title(strategy), folder / "torchrun.log"
         launch(study, "lgffem_core.systems.lgffem", words, title, log)
         if read_finished(folder, identity) is None:
             raise StudyError(f"{folder}: the weights that {title}'s processes left are of other parameters or data.")
@@ -156,8 +156,11 @@ def check_last_batch(recipe: Recipe, images: int, processes: int, head_norm: boo
         )
 
 
-def strategy_recipe(params: Params, strategy: str) -> Recipe:
-    """How strategy "a", "b" or "c" is trained (paper, section 4.1.3): AdamW, at a fixed rate for the class centers."""
+def strategy_recipe(params: Params, strategy: str, title: str = "") -> Recipe:
+    """How strategy "a", "b" or "c" is trained (paper, section 4.1.3): AdamW, at a fixed rate for the class centers.
+
+    ``title`` is what lines of progress and errors call it.
+    """
     training, settings = params.training, getattr(params.training, strategy)
     high = settings.lr or training.lr
     decay = {"weight_decay": training.weight_decay, "amsgrad": settings.amsgrad}
@@ -168,7 +171,7 @@ def strategy_recipe(params: Params, strategy: str) -> Recipe:
 
     return Recipe(
         name=strategy,
-        title=f"strategy {strategy.upper()}",
+        title=title,
         lr_key="training.lr",
         epochs=settings.epochs,
         batch_size=training.batch_size,

@@ -11,8 +11,8 @@ import pandas as pd
 from lgffem_core.config.study import Study
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.statistics import BCA
-from lgffem_core.systems.smse.evaluation import difference, seen_words
-from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.evaluation import difference
+from lgffem_core.systems.smse.runs import Run, seen_words
 from lgffem_core.systems.smse.splits import DATASET
 
 COMPARISON_NOTE = (

@@ -19,7 +19,7 @@ from lgffem_core.retrieval.embed import kept_embeddings
 from lgffem_core.retrieval.encoder import Encoder, embed_table
 from lgffem_core.retrieval.ranking import Ranking, nearest_across, voted
 from lgffem_core.retrieval.statistics import BCA, ratio_ends
-from lgffem_core.systems.smse.runs import RFL, Run
+from lgffem_core.systems.smse.runs import RFL, Run, seen_words
 from lgffem_core.systems.smse.splits import DATASET, fold_split
 from lgffem_core.systems.smse.training import folder_of, train, trained
 
@@ -176,11 +176,3 @@ def table_of(study: Study, methods: dict[tuple[str, tuple[int, ...]], pd.DataFra
             row |= {"unseen": "yes" if new else "", "images": len(part), "patients": part["group"].nunique()}
             rows.append(row | scores(part, resamples))
     return pd.DataFrame(rows).round(DECIMALS)
-
-
-def seen_words(seen: tuple[int, ...], every: tuple[int, ...]) -> str:
-    """Which magnifications a method was trained on: "all", "40×", "all but 200×", "–"."""
-    left = [each for each in every if each not in seen]
-    if not seen or not left:
-        return "all" if seen else "–"
-    return f"all but {left[0]}×" if len(left) == 1 and len(seen) > 1 else ", ".join(f"{each}×" for each in seen)

@@ -12,9 +12,9 @@ from sklearn.decomposition import PCA
 from lgffem_core.config.study import Study
 from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, axes
-from lgffem_core.systems.smse.evaluation import rate, seen_words
+from lgffem_core.systems.smse.evaluation import rate
 from lgffem_core.systems.smse.losses import cross_entropy, focal, reinforced_focal
-from lgffem_core.systems.smse.runs import Run, first_run
+from lgffem_core.systems.smse.runs import Run, first_run, seen_words
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 HARD = 0.25  # samples whose own class has less probability than this are called hard in the figure
@@ -97,7 +97,8 @@ def magnification_figure(study: Study, runs: dict[str, Run], found: dict[str, pd
 def projection_figure(embedded: dict[str, np.ndarray], rows: pd.DataFrame, label: str) -> Figure:
     """Two principal components of the same images' embeddings, by method: coloured by class, and by magnification.
 
-    A straight view, which cannot make groups that are not there; its title says how much of the variance it shows.
+    The higher the magnification, the lighter its colour. A straight view, which cannot make groups that are not there;
+    its title says how much of the variance it shows.
     """
     figure, panels = plt.subplots(
         2, len(embedded), figsize=(2.9 * len(embedded) + 1.2, 5.6), layout="constrained", squeeze=False
@@ -107,9 +108,11 @@ def projection_figure(embedded: dict[str, np.ndarray], rows: pd.DataFrame, label
         fitted = PCA(2, svd_solver="full")
         places = fitted.fit_transform(vectors.astype(np.float64))
         points[f"{name}, {100 * fitted.explained_variance_ratio_.sum():.0f} %"] = places
-    for row, column, colours in zip(panels, ("label", "magnification"), (COLOURS, COLOURS[4:]), strict=True):
+    for row, column in zip(panels, ("label", "magnification"), strict=True):
+        values = sorted(rows[column].unique())
+        colours = COLOURS if column == "label" else plt.get_cmap("viridis")(np.linspace(0, 0.9, len(values)))
         for panel, (name, places) in zip(row, points.items(), strict=True):
-            for value, colour in zip(sorted(rows[column].unique()), colours, strict=False):
+            for value, colour in zip(values, colours, strict=False):
                 own = (rows[column] == value).to_numpy()
                 text = f"{value}×" if column == "magnification" else value
                 panel.scatter(*places[own].T, s=9, color=[colour], alpha=0.75, linewidths=0, label=text)

@@ -59,3 +59,11 @@ def runs(study: Study) -> dict[str, Run]:
 def first_run(study: Study) -> Run:
     """The training that each other one differs from."""
     return next(iter(runs(study).values()))
+
+
+def seen_words(seen: tuple[int, ...], every: tuple[int, ...]) -> str:
+    """Which magnifications a method was trained on: "all", "40×", "all but 200×", "–"."""
+    left = [each for each in every if each not in seen]
+    if not seen or not left:
+        return "all" if seen else "–"
+    return f"all but {left[0]}×" if len(left) == 1 and len(seen) > 1 else ", ".join(f"{each}×" for each in seen)

@@ -4,6 +4,7 @@ A training is known by its ``Run`` and its fold. Of each fold the patients that 
 network and its classifier are kept together.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from lgffem_core.data.augment import flips_and_colours
 from lgffem_core.model.device import prepare_device
 from lgffem_core.systems.smse.losses import Classification, class_weights, metric_loss
 from lgffem_core.systems.smse.network import EmbeddingNet, build_classifier, build_network
-from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.runs import Run, seen_words
 from lgffem_core.systems.smse.sampling import Groups
 from lgffem_core.systems.smse.splits import DATASET, check_last_batch, training_rows
 from lgffem_core.training.fabric import make_fabric
@@ -67,7 +68,7 @@ def recipe(study: Study, run: Run, images: int, of_all: int) -> Recipe:
 
     So what differs between runs is what they see, and not how long they are trained.
     """
-    settings = study.params.smse
+    settings, every = study.params.smse, study.params.data.breakhis.magnifications
     epochs = max(1, round(settings.epochs * of_all / images))
 
     def rate(step: int, steps: int) -> float:
@@ -76,7 +77,7 @@ def recipe(study: Study, run: Run, images: int, of_all: int) -> Recipe:
 
     return Recipe(
         name=run.folder,
-        title=f"SMSE, {run.losses}",
+        title=f"SMSE, {run.losses}, trained on {seen_words(run.magnifications, every)}",
         lr_key="smse.lr",
         epochs=epochs,
         batch_size=settings.batch_size,
@@ -117,6 +118,7 @@ def train(study: Study, run: Run, fold: int, seed: int, shown=None) -> TrainedRu
     check_last_batch(study, run, len(rows))
     every = run._replace(magnifications=tuple(study.params.data.breakhis.magnifications))
     plan = recipe(study, run, len(rows), len(training_rows(study, every, fold)))
+    plan = replace(plan, title=f"{plan.title}, fold {fold}")
     identity, folder = fingerprint(study, run, rows, plan, seed), folder_of(study, run, fold, seed)
 
     def fitted() -> tuple[dict, list[dict]]:

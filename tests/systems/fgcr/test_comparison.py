@@ -122,19 +122,22 @@ def test_the_table_of_terms_has_the_yardstick_of_the_ledger(monkeypatch, tmp_pat
 
 
 def test_bands_are_as_wide_as_what_another_seed_does():
+    """Or as half the yardstick's interval, where the two seeds happen to score alike: region level here."""
     changes = {"change": [-12.0, 3, 5], "region_change": [2.0, -30, 1]}
     ends = {f"{name}_{end}": values for name, values in changes.items() for end in ("low", "high")}
+    ends |= {"region_change_low": [-1.0, -30, 1], "region_change_high": [7.0, -30, 1]}
     figure = delta_chart(pd.DataFrame({"run": [OTHER_SEED, "a", "b"], **changes, **ends}), "run", "heading", "label")
     bands = [patch.get_extents().transformed(figure.axes[0].transData.inverted()) for patch in figure.axes[0].patches]
-    assert [(round(band.x0, 6), round(band.x1, 6)) for band in bands] == [(-12, 12), (-2, 2)]
+    assert [(round(band.x0, 6), round(band.x1, 6)) for band in bands] == [(-12, 12), (-4, 4)]
+    assert len({patch.get_hatch() for patch in figure.axes[0].patches} - {None}) == 2  # where they overlap, both show
 
 
 def test_what_goes_beyond_another_seed_does_so_on_either_side_and_surely():
     changes = {
         "change": [-12.0, 12, 13, -13, 13, 3], "change_low": [-20.0, 5, 5, -20, -1, 1],
         "change_high": [-4.0, 20, 20, -5, 20, 5],
-        "region_change": [2.0, 1, 3, 1, np.nan, -3], "region_change_low": [-5.0, 0, 1, -1, np.nan, -4],
-        "region_change_high": [5.0, 2, 5, 3, np.nan, -1],
+        "region_change": [0.0, 1, 3, 1, np.nan, -3], "region_change_low": [-2.0, 0.5, 1, -1, np.nan, -4],
+        "region_change_high": [2.0, 2, 5, 3, np.nan, -1],
     }  # fmt: skip
     tasks, region = MEASURED.values()
     assert beyond_yardstick(pd.DataFrame(changes)) == ["", "", f"{tasks} and {region}", tasks, "", region]

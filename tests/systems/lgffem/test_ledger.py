@@ -120,6 +120,8 @@ def test_a_reading_that_is_the_base_has_its_name_and_no_two_share_a_folder():
     runs = {run.folder: run.params for row in SWITCHED if row.trains for run in readings(study(), row)}
     for (folder, params), (other, others) in combinations(runs.items(), 2):
         assert folder != other and params != others
+    titles = [run.title("c") for run in readings(study(), next(row for row in LEDGER if row.row == 2))]
+    assert titles == ["strategy C, base_c", "strategy C, row02_code"]  # in lines of progress
     folders = {folder.name for folder in runs}
     assert {"base_c", "base_b_c", "row02_code", "row15_code", "row20_text"} <= folders
     assert not {"row02_text", "row20_code"} & folders

@@ -15,10 +15,9 @@ from lgffem_core.systems.smse.evaluation import (
     patient_score,
     rate,
     scores,
-    seen_words,
     table_of,
 )
-from lgffem_core.systems.smse.runs import Run, runs
+from lgffem_core.systems.smse.runs import Run, runs, seen_words
 from lgffem_core.systems.smse.splits import fold_split
 
 EVERY = (40, 100, 200, 400)

@@ -114,3 +114,5 @@ def test_a_map_is_straight_and_says_how_much_it_shows():
     titles = [panel.get_title() for panel in figure.axes]
     assert titles[0] == "flat, 100 %" and titles[1].startswith("round, ") and titles[2:] == ["", ""]
     assert [len(panel.collections) for panel in figure.axes] == [2, 2, 2, 2]
+    zooms = [sum(marks.get_facecolors()[0][:3]) for marks in figure.axes[2].collections]
+    assert zooms[1] > zooms[0] + 1  # lighter, and far from alike

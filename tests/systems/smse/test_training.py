@@ -10,7 +10,7 @@ from lgffem_core.base.tensors import load_tensors
 from lgffem_core.data import patch_table
 from lgffem_core.systems.smse import training
 from lgffem_core.systems.smse.losses import class_weights, own_log_probability, pair_loss, triplet_loss
-from lgffem_core.systems.smse.runs import Run
+from lgffem_core.systems.smse.runs import Run, runs
 from lgffem_core.systems.smse.splits import training_rows
 from lgffem_core.systems.smse.training import (
     JointLoss,
@@ -38,6 +38,18 @@ def test_runs_on_fewer_images_take_as_many_steps_at_the_same_rates(smse):
     ]
     assert rates[0] == rates[1]
     assert sorted(set(np.round(np.log10(rates[0])).astype(int).tolist())) == [-6, -5, -4, -3]
+
+
+def test_trainings_that_differ_have_names_of_their_own(smse, capsys):
+    """In lines of progress and in errors: three have the same losses and other magnifications."""
+    study = smse()
+    titles = [recipe(study, run, 30, 120).title for run in runs(study).values()]
+    assert len(set(titles)) == len(titles) and titles[0] == "SMSE, pair + RFL, trained on all"
+    assert {title.rpartition(" on ")[2] for title in titles if title.startswith("SMSE, pair + RFL")} == {
+        "all", f"{study.params.smse.single}×", f"all but {study.params.smse.held_out}×",
+    }  # fmt: skip
+    train(study, RUN, 1, 0)
+    assert "SMSE, triplet + RFL, trained on all, fold 1  epoch" in capsys.readouterr().out
 
 
 # -- one step ----------------------------------------------------------------------------------------------

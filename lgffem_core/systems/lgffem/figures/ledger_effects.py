@@ -9,7 +9,7 @@ from lgffem_core.report.pictures import finish
 from lgffem_core.report.style import COLOURS, axes
 from lgffem_core.report.tables import DECIMALS
 from lgffem_core.retrieval.comparison import holm
-from lgffem_core.retrieval.statistics import BCA, WIDTHLESS
+from lgffem_core.retrieval.statistics import BCA, WIDTHLESS, chance_reach
 from lgffem_core.systems.lgffem.ledger import Effect, Row, measure, not_measured, paired_difference, read_ledger
 
 COLUMNS = [
@@ -17,14 +17,18 @@ COLUMNS = [
     "delta_high", "p_holm", "note", "settles",
 ]  # fmt: skip
 YARDSTICK = 15  # the row whose two readings are two seeds
+SURE = 0.05  # a larger p_holm is noted
 LEDGER_NOTE = (
     "kind: disagreement of text and code; silence of the text; ambiguous, where the text can be read both ways; "
     "observation, where nothing differs. Percent; delta: eta_p with the code's value minus eta_p with the text's (or "
     "as `switch` says in brackets), in points, one training of a few epochs each; delta_low, delta_high: 95 % interval "
     f"({BCA}) over test patches, or over scans where `released` is involved; p_holm: by McNemar's test of patches, or "
     "by flipping the signs of scans' differences, corrected by Holm for the rows of a protocol. Interval and p speak "
-    "of these two trainings only: row 15, another seed, shows what chance in training does, by one pair of seeds. "
-    f"{WIDTHLESS}"
+    "of these two trainings only: row 15, another seed, shows what chance in training does, by one pair of seeds. As "
+    "that pair may happen to score alike, its reach is its delta or half the width of its interval, whichever is more. "
+    "note: whether a row's delta is larger than that reach, and what speaks against it all the same; `further than "
+    "another seed` alone: it is larger, the interval leaves out 0, and p_holm is 0.05 or less; `one set of weights`: "
+    f"no training differs, so that no seed can. {WIDTHLESS}"
 )
 
 
@@ -32,7 +36,7 @@ def ledger_table(study: Study) -> pd.DataFrame:
     """A line for each row and protocol, or one without numbers where a row is not measured, in the rows' order.
 
     Trains what is not trained yet. ``note`` says why a row is not measured, that both readings share one set of
-    weights, that another seed alone moves the score at least as far, or that the interval includes zero all the same.
+    weights, or how a row stands to what another seed does (``with_yardstick``).
     """
     rows = read_ledger()
     effects = {row.row: measure(study, row) for row in rows if not not_measured(study, row)}
@@ -81,28 +85,35 @@ def measured_line(study: Study, effect: Effect) -> dict:
 
 
 def with_yardstick(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with a note on each trained row that moves a score no further than the seed does, or not surely."""
-    seed = table[table["row"] == YARDSTICK].set_index("protocol")["delta"].abs()
-    limit = table["protocol"].map(seed)
+    """``table`` with a note on each trained row: whether it moves a score further than the seed does, and surely."""
+    limit = table["protocol"].map(seed_reach(table))
     size, trained = table["delta"].abs(), (table["note"] == "") & (table["row"] != YARDSTICK)
     zero = (table["delta_low"] <= 0) & (table["delta_high"] >= 0)
     notes = {
         "the yardstick": table["row"] == YARDSTICK,
         "no further than another seed": trained & (size <= limit),
-        "further than another seed, but the interval includes 0": trained & (size > limit) & zero,
-    }
+        "further than another seed, but the interval includes 0": trained & zero,
+        f"further than another seed, but p_holm is above {SURE}": trained & (table["p_holm"] > SURE),
+        "further than another seed": trained,
+    }  # the first that is true
     return table.assign(note=np.select(list(notes.values()), list(notes), table["note"]))
+
+
+def seed_reach(table: pd.DataFrame) -> pd.Series:
+    """Protocol -> how far another seed may move its score, in points (``chance_reach`` of row 15)."""
+    seed = table[table["row"] == YARDSTICK].set_index("protocol")
+    return chance_reach(seed["delta"], seed["delta_low"], seed["delta_high"])
 
 
 def effect_chart(table: pd.DataFrame, protocol: str, label: str) -> Figure:
     """Δη_p of each measured row of ``ledger_table`` under one protocol, with its interval.
 
-    The band is as wide as the effect of another seed: a trained row inside it cannot be told from luck.
+    The band reaches as far as another seed may (``seed_reach``): a trained row inside it cannot be told from luck.
     """
     rows = table[(table["protocol"] == protocol) & table["delta"].notna()]
     figure, ax = axes(6.5, 0.34 * len(rows) + 1.3)
-    for seed in rows.loc[rows["row"] == YARDSTICK, "delta"].abs():
-        ax.axvspan(-seed, seed, color="0.9", label=f"another seed: ±{seed:.1f}")
+    for reach in seed_reach(rows):
+        ax.axvspan(-reach, reach, color="0.9", label=f"reach of another seed: ±{reach:.1f}")
     delta = rows["delta"].to_numpy(float)
     ends = rows[["delta_low", "delta_high"]].to_numpy(float)
     spread = np.clip([delta - ends[:, 0], ends[:, 1] - delta], 0, None)

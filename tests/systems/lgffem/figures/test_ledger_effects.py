@@ -73,20 +73,40 @@ def test_what_is_no_larger_than_another_seed_is_said_to_be(study):
     notes = ledger_table(study).set_index("row")["note"]
     assert {row for row in GAINS if notes[row] == "no further than another seed"} == {3, 5, 7, 8, 20}
     assert notes[15] == "the yardstick" and notes[1] == notes[12] == "one set of weights"
-    assert notes[2] == notes[4] == ""
+    assert notes[2] == notes[4] == "further than another seed"
 
 
 def test_what_is_further_than_another_seed_but_may_be_nothing_is_said_to_be():
     """Six points beyond a seed's five: by chance where the interval includes 0, at its end too."""
-    low, high = [1, -1, 0, -9, 2, -1, np.nan], [9, 12, 12, 0, 9, 13, np.nan]
+    low, high = [1, -1, 0, -9, 2, -1, np.nan, 2], [9, 12, 12, 0, 9, 13, np.nan, 9]
     table = pd.DataFrame(
-        {"row": [15, 2, 3, 4, 5, 12, 6], "protocol": ["leave_one_out"] * 6 + [""]}
-        | {"delta": [5, 6, 6, -6, 6, 6, np.nan], "delta_low": low, "delta_high": high}
-        | {"note": [""] * 5 + ["one set of weights", "not measured: why"]}
+        {"row": [15, 2, 3, 4, 5, 12, 6, 7], "protocol": ["leave_one_out"] * 6 + ["", "leave_one_out"]}
+        | {"delta": [5, 6, 6, -6, 6, 6, np.nan, 6], "delta_low": low, "delta_high": high}
+        | {"p_holm": [1, 1, 1, 1, 0.05, 1, np.nan, 0.06]}
+        | {"note": [""] * 5 + ["one set of weights", "not measured: why", ""]}
     )
     notes = module.with_yardstick(table).set_index("row")["note"]
     assert set(notes[[2, 3, 4]]) == {"further than another seed, but the interval includes 0"}
-    assert notes[5] == "" and (notes[12], notes[6]) == ("one set of weights", "not measured: why")
+    assert notes[5] == "further than another seed" == notes[7].removesuffix(", but p_holm is above 0.05") != notes[7]
+    assert (notes[12], notes[6]) == ("one set of weights", "not measured: why")
+
+
+def test_a_seed_that_happens_to_score_alike_is_no_yardstick_of_no_length():
+    """One patch of 331 is no effect, though both seeds score the same: each is right on patches of its own."""
+    table = pd.DataFrame(
+        {"row": [15, 20, 4, 15], "protocol": ["test_to_train"] * 3 + ["released"], "note": [""] * 4}
+        | {
+            "delta": [0.0, 0.3, 8, 3],
+            "delta_low": [-6.9, 0.1, 2, 1],
+            "delta_high": [7, 1.8, 14, 4],
+            "p_holm": [0.01] * 4,
+        }
+    )
+    assert module.seed_reach(table).to_dict() == {"test_to_train": pytest.approx(6.95), "released": 3}
+    notes = module.with_yardstick(table)["note"].tolist()
+    assert notes[1:3] == ["no further than another seed", "further than another seed"]
+    (band,) = effect_chart(table.assign(topic=""), "test_to_train", "label").axes[0].patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-6.95, 6.95))
 
 
 def test_switches_are_written_as_in_a_profile(study):

@@ -71,7 +71,7 @@ def test_a_page_holds_what_is_made_for_it(page):
     [
         ("| C: + Kimia | ", "table1", {"strategy": "C"}),
         ("| DenseNet-121 | ", "table2", {"method": "DenseNet-121"}),
-        ("| floor: joint colour histogram | ", "audit_floors", {"descriptor": "colours together", **AS_THEY_ARE}),
+        ("| floor: colours together (joint histogram) | ", "audit_floors", {"descriptor": "colours together", **AS_THEY_ARE}),
         ("| floor: frozen backbone | ", "audit_floors", {"descriptor": "frozen backbone", **AS_THEY_ARE}),
     ],
 )
